@@ -1,0 +1,126 @@
+//! The commands of the one binary: what a person types, what they see, and the exit code.
+//!
+//! Exit codes: 0 done, 1 fault, 2 wrong usage or a bad configuration.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod run;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::site::LogLevel;
+
+/// A fault while running.
+const FAULT: u8 = 1;
+/// Wrong usage, or a configuration with findings.
+const USAGE: u8 = 2;
+
+/// Commands of the contract that a later version builds.
+const LATER: [&str; 10] =
+    ["plan", "scan", "read", "write", "simulate", "watch", "queue", "types", "fleet", "schema"];
+
+/// The industrial edge gateway for small factories: Modbus equipment to MQTT Sparkplug B.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C).
+    Run {
+        /// The configuration: a file, or a folder of *.toml.
+        #[arg(long, value_name = "PATH", default_value = "/etc/tidegate/gateway.toml")]
+        config: PathBuf,
+    },
+    /// Check a configuration without running it: all findings at once.
+    Check {
+        /// A file, or a folder of *.toml.
+        path: PathBuf,
+        /// How findings are printed.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Show it all on this machine: simulated devices, an embedded broker, the gateway between them.
+    #[cfg(feature = "demo")]
+    Demo {
+        /// End after so many seconds with a summary; without it, run until Ctrl-C.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: Option<u32>,
+        /// Another configuration for the gateway; links and broker are those of the demo.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Does what `arguments` say.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let later = arguments.get(1).and_then(|word| word.to_str()).filter(|word| LATER.contains(word));
+    if let Some(command) = later {
+        complain(&format!("`tidegate {command}` is not in this version"));
+        return ExitCode::from(USAGE);
+    }
+    let command = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments.command,
+        Err(error) => {
+            error.print().ok(); // nobody left to tell
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match command {
+        Command::Run { config } => run::run(&config),
+        Command::Check { path, format } => check::check(&path, format),
+        #[cfg(feature = "demo")]
+        Command::Demo { seconds, config } => demo::demo(seconds, config.as_deref()),
+    }
+}
+
+/// Prints to standard output; a reader that has gone away is no fault.
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+}
+
+/// Prints a line to standard error.
+fn complain(text: &str) {
+    writeln!(std::io::stderr(), "tidegate: {text}").ok(); // nobody left to tell
+}
+
+/// Sends events of at least `level` to standard error, in colour where that is a terminal.
+fn start_logging(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(level == tracing::Level::TRACE)
+        .try_init()
+        .ok(); // a second start in one process keeps the first
+}
+
+/// One thread does it all: there is never more work than one core, and a second would only wake up beside it.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,238 @@
+//! `tidegate demo`: a shop floor, a broker, the gateway between them, and what a consumer at the broker sees.
+
+mod compare;
+mod view;
+
+use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::{FAULT, USAGE, check, complain, run, runtime, say, start_logging};
+use crate::clock;
+use crate::config::site::{Broker as BrokerAddress, Endpoint, Site};
+use crate::config::{self, Checked, finding};
+use crate::gateway;
+use crate::sim::broker::Broker;
+use crate::sim::floor::{Floor, demo_floor};
+use crate::sim::serve::{Line, Shared, serve_rtu, serve_tcp};
+use compare::Comparison;
+use view::View;
+
+/// The configuration of the demo.
+const CONFIG: &str = include_str!("../../configs/demo.toml");
+/// How often the table is drawn on a terminal.
+const REDRAW: Duration = Duration::from_millis(500);
+/// How often it is printed where standard output is no terminal.
+const REPRINT: Duration = Duration::from_secs(5);
+/// How long the last messages may take to come back from the broker.
+const LAST_MESSAGES: Duration = Duration::from_millis(500);
+/// The fewest values a second that a demo of fixed length must have compared.
+const VALUES_A_SECOND_MIN: u64 = 10;
+/// Messages from the broker that have not been looked at yet.
+const MESSAGES: usize = 256;
+
+pub(super) fn demo(seconds: Option<u32>, config: Option<&Path>) -> ExitCode {
+    let Checked { sources, site } = match config {
+        Some(path) => config::load(path),
+        None => config::parse("configs/demo.toml", CONFIG),
+    };
+    let site = match site {
+        Ok(site) => site,
+        Err(findings) => {
+            say(&finding::render_text(&findings, &sources));
+            complain(&check::count(findings.len()));
+            return ExitCode::from(USAGE);
+        }
+    };
+    start_logging(site.log_level);
+    let shown =
+        runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(show(site, seconds)));
+    match shown {
+        Ok(comparison) => conclude(&comparison, seconds),
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+/// A folder that is gone when the demo ends.
+struct StateDir(PathBuf);
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok(); // a leftover in the temporary folder harms nobody
+    }
+}
+
+async fn show(mut site: Site, seconds: Option<u32>) -> anyhow::Result<Comparison> {
+    let state_dir = StateDir(std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id())));
+    site.gateway.state_dir.clone_from(&state_dir.0);
+    let floor = Shared::new(Floor::new(demo_floor()));
+    let mut helpers = JoinSet::new();
+    serve_links(&mut site, &floor, &mut helpers).await?;
+    let broker =
+        Broker::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.context("the demo's broker")?;
+    let address = broker.local_addr()?;
+    helpers.spawn(broker.serve());
+    site.uplinks.truncate(1);
+    for uplink in &mut site.uplinks {
+        uplink.brokers = vec![BrokerAddress { host: address.ip().to_string(), port: address.port() }];
+        uplink.login = None;
+    }
+    let messages = observe(address, &mut helpers).await?;
+    watch(site, floor, messages, seconds).await
+}
+
+/// Puts simulated devices behind every link of the site.
+async fn serve_links(site: &mut Site, floor: &Shared, helpers: &mut JoinSet<()>) -> anyhow::Result<()> {
+    for link in &mut site.links {
+        let (name, floor) = (link.name.clone(), floor.clone());
+        match &mut link.endpoint {
+            Endpoint::Tcp { address, .. } => {
+                let listener =
+                    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the demo's controller")?;
+                *address = listener.local_addr()?.to_string();
+                helpers.spawn(serve_tcp(listener, name, floor));
+            }
+            Endpoint::Serial { port, line } => {
+                let simulated = Line::open().context("the demo's serial line")?;
+                port.clone_from(&simulated.path);
+                helpers.spawn(serve_rtu(simulated, *line, name, floor));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Subscribes to everything before the gateway starts.
+async fn observe(
+    broker: SocketAddr,
+    helpers: &mut JoinSet<()>,
+) -> anyhow::Result<mpsc::Receiver<(String, Vec<u8>)>> {
+    let mut options = MqttOptions::new("tidegate-demo-view", broker.ip().to_string(), broker.port());
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let (client, mut events) = AsyncClient::new(options, 4);
+    client.try_subscribe("spBv1.0/#", QoS::AtLeastOnce)?;
+    while !matches!(events.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
+    let (sender, messages) = mpsc::channel(MESSAGES);
+    helpers.spawn(async move {
+        let _client = client; // without it the event loop ends
+        forward(events, sender).await;
+    });
+    Ok(messages)
+}
+
+async fn forward(mut events: EventLoop, sender: mpsc::Sender<(String, Vec<u8>)>) {
+    while let Ok(event) = events.poll().await {
+        if let Event::Incoming(Packet::Publish(publish)) = event {
+            if sender.send((publish.topic, publish.payload.to_vec())).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Runs the gateway, shows the table, and compares, until the time is over or somebody stops it.
+async fn watch(
+    site: Site,
+    floor: Shared,
+    mut messages: mpsc::Receiver<(String, Vec<u8>)>,
+    seconds: Option<u32>,
+) -> anyhow::Result<Comparison> {
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut redraw = tokio::time::interval(if is_terminal { REDRAW } else { REPRINT });
+    redraw.tick().await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let gateway = gateway::run(site, async move {
+        stopped.await.ok(); // a dropped sender stops as well
+    });
+    tokio::pin!(gateway);
+    let stop_signal = run::stop_signal()?;
+    tokio::pin!(stop_signal);
+    let end = clock::monotonic() + Duration::from_secs(seconds.unwrap_or(u32::MAX).into());
+    let mut view = View::default();
+    let mut comparison = Comparison::default();
+    loop {
+        // every arm may be dropped at any time; the gateway lives outside of the loop
+        tokio::select! {
+            ended = &mut gateway => {
+                ended?;
+                anyhow::bail!("the gateway has ended by itself");
+            }
+            () = &mut stop_signal => break,
+            () = tokio::time::sleep_until(end.into()) => break,
+            Some((topic, payload)) = messages.recv() => take(&mut view, &mut comparison, &topic, &payload),
+            _ = redraw.tick() => {
+                draw(&view, is_terminal);
+                comparison.add_served(floor.with(Floor::take_log));
+                comparison.settle();
+            }
+        }
+    }
+    drop(stop);
+    gateway.await?;
+    while let Ok(Some((topic, payload))) = tokio::time::timeout(LAST_MESSAGES, messages.recv()).await {
+        take(&mut view, &mut comparison, &topic, &payload);
+    }
+    comparison.add_served(floor.with(Floor::take_log));
+    comparison.settle();
+    Ok(comparison)
+}
+
+fn take(view: &mut View, comparison: &mut Comparison, topic: &str, payload: &[u8]) {
+    for received in view.handle(topic, payload) {
+        comparison.add_received(received);
+    }
+}
+
+fn draw(view: &View, is_terminal: bool) {
+    let table = view.table(clock::wall());
+    if is_terminal {
+        say(&format!(
+            "\x1b[H\x1b[Jtidegate demo: simulated devices, as the broker's consumers see them. Ctrl-C ends it.\n\n{table}"
+        ));
+    } else {
+        say(&format!("{table}\n"));
+    }
+}
+
+fn conclude(comparison: &Comparison, seconds: Option<u32>) -> ExitCode {
+    let (missing, invented) = comparison.left_over();
+    let mut devices: Vec<&str> = comparison.by_point().map(|(device, _)| device).collect();
+    let tags = devices.len();
+    devices.dedup();
+    say(&format!(
+        "\ntidegate demo: what the devices served against what came back from the broker\n  \
+         devices     {} ({})\n  tags        {tags}\n  values      {} compared\n  mismatches  {}\n  missing     {missing}\n",
+        devices.len(),
+        devices.join(", "),
+        comparison.matched,
+        comparison.mismatches + u64::try_from(invented).unwrap_or(u64::MAX),
+    ));
+    for mismatch in &comparison.described {
+        say(&format!("  {mismatch}\n"));
+    }
+    let wanted = u64::from(seconds.unwrap_or_default()) * VALUES_A_SECOND_MIN;
+    let silent = comparison.by_point().filter(|(_, matched)| *matched == 0).count();
+    let faults = [
+        (comparison.mismatches > 0 || invented > 0, "values came back that were not served so"),
+        (missing > 0, "values were served and did not come back"),
+        (comparison.matched < wanted, "fewer values came back than the demo promises"),
+        (seconds.is_some() && silent > 0, "some tags never came back right"),
+    ];
+    let mut code = ExitCode::SUCCESS;
+    for (_, fault) in faults.iter().filter(|(is_so, _)| *is_so) {
+        complain(fault);
+        code = ExitCode::from(FAULT);
+    }
+    code
+}

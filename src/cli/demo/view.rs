@@ -1,0 +1,135 @@
+//! What a consumer at the broker sees: Sparkplug messages become rows of a table and a list of received values. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use prost::Message as _;
+
+use crate::reading::Timestamp;
+use crate::sim::floor::Truth;
+use crate::sparkplug::proto::Payload;
+use crate::sparkplug::proto::payload::{Metric, metric, property_value};
+
+/// A good value as it came back from the broker.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) device: String,
+    pub(super) tag: String,
+    pub(super) at: Timestamp,
+    pub(super) truth: Truth,
+}
+
+/// All devices as the broker's consumers know them.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    rows: BTreeMap<(String, String), Row>,
+    aliases: BTreeMap<u64, (String, String)>,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    datatype: u32,
+    value: Option<Truth>,
+    unit: String,
+    quality: String,
+    at: Timestamp,
+}
+
+impl View {
+    /// Takes a message; the good values in it.
+    pub(super) fn handle(&mut self, topic: &str, payload: &[u8]) -> Vec<Received> {
+        let parts: Vec<&str> = topic.split('/').collect();
+        let (["spBv1.0", _, verb, _, device], Ok(payload)) = (parts.as_slice(), Payload::decode(payload))
+        else {
+            return Vec::new();
+        };
+        match *verb {
+            "DBIRTH" | "DDATA" => payload
+                .metrics
+                .into_iter()
+                .filter_map(|metric| self.handle_metric(device, metric, *verb == "DBIRTH"))
+                .collect(),
+            "DDEATH" => {
+                for (_, row) in self.rows.iter_mut().filter(|((of, _), _)| of == device) {
+                    "offline".clone_into(&mut row.quality);
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn handle_metric(&mut self, device: &str, metric: Metric, is_birth: bool) -> Option<Received> {
+        let named = metric.name.as_ref().map(|name| (device.to_owned(), name.clone()));
+        let key = named.or_else(|| self.aliases.get(&metric.alias?).cloned())?;
+        if let (true, Some(alias)) = (is_birth, metric.alias) {
+            self.aliases.insert(alias, key.clone());
+        }
+        let row = self.rows.entry(key.clone()).or_default();
+        if let Some(datatype) = metric.datatype {
+            row.datatype = datatype;
+        }
+        if let Some(unit) = text_property(&metric, "engUnit") {
+            row.unit = unit;
+        }
+        if let Some(reason) = text_property(&metric, "Reason") {
+            row.quality = reason;
+        }
+        row.at = Timestamp::from_millis(metric.timestamp.unwrap_or_default());
+        row.value = metric.value.and_then(|value| decode(value, row.datatype));
+        let truth = row.value.clone().filter(|_| row.quality == "good")?;
+        Some(Received { device: key.0, tag: key.1, at: row.at, truth })
+    }
+
+    /// The table, one line a tag; ages count to `now`.
+    pub(super) fn table(&self, now: Timestamp) -> String {
+        let mut table = String::new();
+        let mut line = |cells: [&str; 5]| {
+            let [tag, value, unit, quality, age] = cells;
+            writeln!(table, "{tag:<26} {value:>22} {unit:<8} {quality:<28} {age:>7}").ok(); // a String takes all
+        };
+        line(["TAG", "VALUE", "UNIT", "QUALITY", "AGE"]);
+        for ((device, tag), row) in &self.rows {
+            let value = row.value.as_ref().map_or_else(|| "-".to_owned(), shown);
+            let age = format!("{}.{} s", age_ms(now, row) / 1000, age_ms(now, row) % 1000 / 100);
+            line([&format!("{device}/{tag}"), &value, &row.unit, &row.quality, &age]);
+        }
+        table
+    }
+}
+
+fn age_ms(now: Timestamp, row: &Row) -> u64 {
+    now.millis().saturating_sub(row.at.millis())
+}
+
+fn shown(truth: &Truth) -> String {
+    match truth {
+        Truth::Float(value) => format!("{value:.3}"),
+        Truth::Double(value) => format!("{value:.3}"),
+        other => other.to_string(),
+    }
+}
+
+fn text_property(metric: &Metric, key: &str) -> Option<String> {
+    let set = metric.properties.as_ref()?;
+    let index = set.keys.iter().position(|known| known == key)?;
+    match set.values.get(index)?.value.as_ref()? {
+        property_value::Value::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The value that a metric of this datatype has on the wire.
+fn decode(value: metric::Value, datatype: u32) -> Option<Truth> {
+    Some(match (value, datatype) {
+        (metric::Value::IntValue(bits), 1..=3) => Truth::Integer(bits.cast_signed().into()),
+        (metric::Value::IntValue(bits), 5..=7) => Truth::Integer(bits.into()),
+        (metric::Value::LongValue(bits), 4) => Truth::Integer(bits.cast_signed().into()),
+        (metric::Value::LongValue(bits), 8) => Truth::Integer(bits.into()),
+        (metric::Value::FloatValue(value), 9) => Truth::Float(value),
+        (metric::Value::DoubleValue(value), 10) => Truth::Double(value),
+        (metric::Value::BooleanValue(value), 11) => Truth::Bool(value),
+        (metric::Value::StringValue(value), 12) => Truth::Text(value),
+        _ => return None,
+    })
+}

@@ -1,0 +1,51 @@
+//! `tidegate run`: the daemon.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{FAULT, USAGE, check, complain, runtime, start_logging};
+use crate::config::{self, Checked, finding};
+use crate::gateway;
+
+pub(super) fn run(path: &Path) -> ExitCode {
+    let Checked { sources, site } = config::load(path);
+    let site = match site {
+        Ok(site) => site,
+        Err(findings) => {
+            std::io::stderr().write_all(finding::render_text(&findings, &sources).as_bytes()).ok(); // nobody left to tell
+            complain(&format!("{}: nothing was started", check::count(findings.len())));
+            return ExitCode::from(USAGE);
+        }
+    };
+    drop(sources);
+    start_logging(site.log_level);
+    let result = runtime().map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            let stop = stop_signal()?;
+            gateway::run(site, stop).await.map_err(anyhow::Error::from)
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+/// Ready when the system or a person asks to stop.
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        // recv is cancel-safe
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

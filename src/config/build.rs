@@ -1,0 +1,307 @@
+//! From the tree to the site: what the schema cannot say (which names must exist, what must fit what).
+//!
+//! Every table is first held against the schema; building goes on after a finding, so that all are shown at once.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::expand;
+use super::finding::Finding;
+use super::schema;
+use super::site::{
+    self, Broker, Endpoint, Gateway, IntegerTypes, Link, LogLevel, Login, Password, Secret, Site, Uplink,
+};
+use super::tree::{Entry, Node, Place, Table};
+use super::values::{self, Parsed};
+
+mod device;
+
+/// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
+/// configuration points; `findings` are those of reading it.
+pub(super) fn site(root: &Table, whole: Place, findings: Vec<Finding>) -> Result<Site, Vec<Finding>> {
+    let mut build = Build { whole, findings };
+    schema::walk(root, schema::ROOT, "device", &mut build.findings);
+    expand::check_likes(root.table("type"), &mut build.findings);
+    let site = build.root(root);
+    let mut findings = build.findings;
+    findings.sort();
+    findings.dedup_by_key(|finding| finding.at);
+    match site {
+        Some(site) if findings.is_empty() => Ok(site),
+        _ => Err(findings),
+    }
+}
+
+/// Collects findings while the site is built.
+struct Build {
+    whole: Place,
+    findings: Vec<Finding>,
+}
+
+/// The value of `key` where there is one and the schema has let it pass.
+fn value<T>(table: &Table, key: &str, parse: impl Fn(&Node) -> Parsed<T>) -> Option<T> {
+    table.get(key).and_then(|node| parse(node).ok())
+}
+
+fn duration_or(table: &Table, key: &str, default: Duration) -> Duration {
+    value(table, key, values::duration).unwrap_or(default)
+}
+
+fn flag_or(table: &Table, key: &str, default: bool) -> bool {
+    value(table, key, values::boolean).unwrap_or(default)
+}
+
+impl Build {
+    fn find(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    fn root(&mut self, root: &Table) -> Option<Site> {
+        let gateway = self.gateway(root);
+        let links = self.links(root.table("link"));
+        let uplinks = self.uplinks(root.table("uplink"), gateway.as_ref());
+        let (devices, tags) = device::build(self, root);
+        if devices.is_empty() && self.findings.is_empty() {
+            let finding = Finding::new(self.whole, "there is no device to read");
+            self.find(finding.with_help("describe one: [device.NAME] with link, unit and type or tags"));
+        }
+        Some(Site {
+            gateway: gateway?,
+            links: links.into_iter().collect::<Option<Vec<_>>>()?,
+            devices,
+            tags,
+            uplinks: uplinks.into_iter().collect::<Option<Vec<_>>>()?,
+            log_level: log_level(root.table("log")),
+        })
+    }
+
+    /// The text under a key that must be there.
+    fn needed(&mut self, table: &Table, key: &str, of: &str, at: Place) -> Option<String> {
+        if table.get(key).is_none() {
+            self.find(Finding::new(at, format!("{of} needs `{key}`")));
+        }
+        value(table, key, values::text)
+    }
+
+    fn gateway(&mut self, root: &Table) -> Option<Gateway> {
+        let table = root.table("gateway");
+        let at = root.entry("gateway").map_or(self.whole, |entry| entry.key_at);
+        let name = self.needed(table, "name", "[gateway]", at);
+        let enterprise = self.needed(table, "enterprise", "[gateway]", at);
+        if let Some(node) = table.get("enterprise").filter(|node| node.text() == Some("STATE")) {
+            self.find(Finding::new(
+                node.at,
+                "`enterprise` must not be \"STATE\": Sparkplug hosts use that word",
+            ));
+        }
+        Some(Gateway {
+            name: name?.into(),
+            enterprise: enterprise?.into(),
+            site: value(table, "site", values::text),
+            title: value(table, "title", values::text),
+            state_dir: value(table, "state_dir", values::text)
+                .map_or_else(|| PathBuf::from(site::STATE_DIR), PathBuf::from),
+        })
+    }
+
+    fn links(&mut self, links: &Table) -> Vec<Option<Link>> {
+        let mut ends = BTreeSet::new();
+        links
+            .entries
+            .iter()
+            .map(|entry| {
+                self.check_name("link", entry);
+                let table = entry.node.table()?;
+                for node in ["port", "tcp"].iter().filter_map(|key| table.get(key)) {
+                    if !ends.insert(node.text().unwrap_or_default().to_owned()) {
+                        let finding = Finding::new(node.at, "another link has this port or address already");
+                        self.find(finding.with_help("put all devices of one line on one link"));
+                    }
+                }
+                let endpoint = self.endpoint(entry, table)?;
+                Some(Link { name: entry.key.as_str().into(), endpoint })
+            })
+            .collect()
+    }
+
+    fn endpoint(&mut self, entry: &Entry, table: &Table) -> Option<Endpoint> {
+        if table.get("listen").is_some() {
+            return None; // refused by the schema already
+        }
+        match (table.get("port"), table.get("tcp")) {
+            (Some(port), None) => {
+                let of = format!("link `{}`", entry.key);
+                self.needed(table, "serial", &of, entry.key_at)?;
+                let line = value(table, "serial", values::serial)?;
+                Some(Endpoint::Serial { port: PathBuf::from(port.text()?), line })
+            }
+            (None, Some(_)) => {
+                if let Some(serial) = table.entry("serial") {
+                    self.find(Finding::new(
+                        serial.key_at,
+                        "`serial` belongs to a link with a port, not to tcp",
+                    ));
+                }
+                let connect_timeout = duration_or(table, "connect_timeout", site::CONNECT_TIMEOUT);
+                Some(Endpoint::Tcp { address: value(table, "tcp", values::address)?, connect_timeout })
+            }
+            _ => {
+                let finding = Finding::new(
+                    entry.key_at,
+                    format!("link `{}` needs exactly one of port, tcp", entry.key),
+                );
+                self.find(
+                    finding.with_help("write `port = \"/dev/ttyUSB0\"` or `tcp = \"192.168.1.20:502\"`"),
+                );
+                None
+            }
+        }
+    }
+
+    fn uplinks(&mut self, uplinks: &Table, gateway: Option<&Gateway>) -> Vec<Option<Uplink>> {
+        if uplinks.entries.is_empty() {
+            let finding = Finding::new(self.whole, "there is no uplink to deliver to");
+            self.find(finding.with_help("write [uplink.cloud] with broker = \"mqtt://127.0.0.1:1883\""));
+        }
+        uplinks.entries.iter().map(|entry| self.uplink(entry, gateway)).collect()
+    }
+
+    fn uplink(&mut self, entry: &Entry, gateway: Option<&Gateway>) -> Option<Uplink> {
+        self.check_name("uplink", entry);
+        let table = entry.node.table()?;
+        let brokers = self.brokers(entry, table);
+        let login = self.login(table);
+        let default_id = gateway.map(|gateway| format!("{}/{}", gateway.enterprise, gateway.name));
+        let keep_alive = duration_or(table, "keep_alive", site::KEEP_ALIVE);
+        if !(1..=65535).contains(&keep_alive.as_secs()) {
+            let at = table.get("keep_alive").map_or(entry.key_at, |node| node.at);
+            self.find(Finding::new(at, "`keep_alive` must be \"1s\" to \"65535s\""));
+        }
+        Some(Uplink {
+            name: entry.key.as_str().into(),
+            brokers: brokers?,
+            client_id: value(table, "client_id", values::text).or(default_id)?,
+            login,
+            keep_alive,
+            birth_jitter: duration_or(table, "birth_jitter", site::BIRTH_JITTER),
+            reconnect_max: duration_or(table, "reconnect_max", site::RECONNECT_MAX),
+            aliases: flag_or(table, "aliases", false),
+            types: match table.get("types").and_then(Node::text) {
+                Some("exact") => IntegerTypes::Exact,
+                _ => IntegerTypes::Wide,
+            },
+            datatype_in_data: flag_or(table, "datatype_in_data", false),
+        })
+    }
+
+    fn brokers(&mut self, entry: &Entry, table: &Table) -> Option<Vec<Broker>> {
+        let Some(node) = table.get("broker") else {
+            self.find(
+                Finding::new(entry.key_at, format!("uplink `{}` needs `broker`", entry.key))
+                    .with_help("write `broker = \"mqtt://HOST:1883\"`"),
+            );
+            return None;
+        };
+        let insecure = flag_or(table, "insecure", false);
+        let brokers: Vec<Option<Broker>> =
+            node.one_or_many().iter().map(|node| self.broker(node, insecure)).collect();
+        if brokers.is_empty() {
+            self.find(Finding::new(node.at, "`broker` names none"));
+        }
+        brokers.into_iter().collect()
+    }
+
+    fn broker(&mut self, node: &Node, insecure: bool) -> Option<Broker> {
+        let url = node.text()?;
+        let broker = match parse_broker(url) {
+            Ok(broker) => broker,
+            Err(message) => {
+                self.find(Finding::new(node.at, format!("`broker`: {message}")));
+                return None;
+            }
+        };
+        if !insecure && !is_loopback(&broker.host) {
+            let message =
+                format!("plain mqtt:// to {} would send readings and passwords unprotected", broker.host);
+            self.find(Finding::new(node.at, message).with_help("write `insecure = true` to allow it"));
+        }
+        Some(broker)
+    }
+
+    fn login(&mut self, table: &Table) -> Option<Login> {
+        let given = value(table, "password", values::secret).map(|text| Password::Given(Secret::new(text)));
+        let file = value(table, "password_file", values::text).map(|path| Password::File(path.into()));
+        if let (Some(_), Some(_), Some(entry)) = (&given, &file, table.entry("password_file")) {
+            self.find(Finding::new(entry.key_at, "both `password` and `password_file` are set: keep one"));
+        }
+        let password = given.or(file);
+        match (value(table, "username", values::text), password) {
+            (Some(username), password) => {
+                Some(Login { username, password: password.unwrap_or(Password::None) })
+            }
+            (None, Some(_)) => {
+                let entry = table.entry("password").or(table.entry("password_file"))?;
+                self.find(Finding::new(entry.key_at, "a password without `username`"));
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn check_name(&mut self, what: &str, entry: &Entry) {
+        if !values::is_name(&entry.key) {
+            let message =
+                format!("a {what}'s name is ASCII letters, digits, `_`, `.`, `-`, got \"{}\"", entry.key);
+            self.find(Finding::new(entry.key_at, message));
+        }
+    }
+}
+
+fn parse_broker(url: &str) -> Parsed<Broker> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(format!("wanted \"mqtt://HOST:PORT\", got \"{url}\""));
+    };
+    match scheme {
+        "mqtt" => {}
+        "mqtts" | "ws" | "wss" => return Err(format!("{scheme}:// is not in this version")),
+        _ => return Err(format!("wanted mqtt://, got {scheme}://")),
+    }
+    if rest.contains('@') {
+        return Err("name and password stand in `username` and `password`, not in the address".to_owned());
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && (!host.contains(':') || host.ends_with(']')) => {
+            (host, port)
+        }
+        _ => (rest, "1883"),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match port.parse() {
+        Ok(port) if port > 0 && !host.is_empty() && !host.contains(['/', ' ']) => {
+            Ok(Broker { host: host.to_owned(), port })
+        }
+        _ => Err(format!("wanted \"mqtt://HOST:PORT\", got \"{url}\"")),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).is_loopback()
+}
+
+fn log_level(table: &Table) -> LogLevel {
+    match table.get("level").and_then(Node::text) {
+        Some("error") => LogLevel::Error,
+        Some("warn") => LogLevel::Warn,
+        Some("debug") => LogLevel::Debug,
+        Some("trace") => LogLevel::Trace,
+        _ => LogLevel::Info,
+    }
+}
+
+/// A shared name.
+fn shared(text: &str) -> Arc<str> {
+    text.into()
+}

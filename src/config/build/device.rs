@@ -1,0 +1,411 @@
+//! Devices and their tags: who wins among override, tag, device, defaults and type, and what must fit what.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::expand::{self, Instance};
+use super::super::finding::Finding;
+use super::super::schema;
+use super::super::site::{self, Device, Report, Scaling, Tag};
+use super::super::tree::{Content, Node, Place, Table, tag_name};
+use super::super::values::{self, Parsed};
+use super::{Build, duration_or, flag_or, shared, value};
+use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId};
+use crate::unit::Unit;
+
+/// All devices and all tags, as far as they can be built.
+pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) {
+    let mut out = Devices { root, devices: Vec::new(), tags: Vec::new(), names: BTreeMap::new() };
+    let instances = expand::expand_devices(root.table("device"), &mut build.findings);
+    for entry in &root.table("device").entries {
+        if entry.node.table().is_none() {
+            build.find(
+                Finding::new(entry.node.at, "a device must be a table").with_help("write [device.NAME]"),
+            );
+        }
+    }
+    for instance in &instances {
+        schema::walk(&instance.fields, schema::DEVICE, "", &mut build.findings);
+        out.add(build, instance);
+    }
+    (out.devices, out.tags)
+}
+
+struct Devices<'a> {
+    root: &'a Table,
+    devices: Vec<Device>,
+    tags: Vec<Tag>,
+    names: BTreeMap<String, Place>,
+}
+
+/// A device's keys on top of its type's, and where each key of a tag is looked for after the tag itself.
+struct Layers<'a> {
+    device: &'a Table,
+    of_type: &'a Table,
+    defaults: Table,
+    overrides: Vec<(&'a str, &'a Table)>,
+}
+
+impl Devices<'_> {
+    fn add(&mut self, build: &mut Build, instance: &Instance) {
+        self.check_name(build, instance);
+        let fields = &instance.fields;
+        let link = self.link(build, instance);
+        let unit = self.unit(build, instance);
+        let of_type = self.of_type(build, fields);
+        let merged = of_type.clone().without("tags").refined_by(&fields.clone().without("tags"));
+        let id = DeviceId(u32::try_from(self.devices.len()).unwrap_or(u32::MAX));
+        let max_registers = bounded(&merged, "max_registers", site::MAX_REGISTERS);
+        let max_bits = bounded(&merged, "max_bits", site::MAX_BITS);
+        let first = self.tags.len();
+        let layers = Layers::new(fields, &of_type);
+        layers.check_overrides(build);
+        for node in layers.tags(build) {
+            let Some(tag) = tag(build, &layers, node, max_registers) else { continue };
+            let id_of_tag = TagId(u32::try_from(self.tags.len()).unwrap_or(u32::MAX));
+            self.tags.push(Tag { id: id_of_tag, device: id, ..tag });
+        }
+        let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        if self.tags.len() == first && build.findings.is_empty() {
+            let finding = Finding::new(instance.at, format!("device `{}` has no tags", instance.name));
+            build.find(finding.with_help("give it a type, or `tags = [{ name = \"…\", at = \"hr:0\" }]`"));
+        }
+        let (Some(link), Some(unit)) = (link, unit) else { return };
+        self.devices.push(Device {
+            id,
+            name: shared(&instance.name),
+            title: value(&merged, "title", values::text),
+            link,
+            unit,
+            timeout: duration_or(&merged, "timeout", site::TIMEOUT),
+            retries: value(&merged, "retries", |node| values::integer(node, 0, 10))
+                .and_then(|retries| u8::try_from(retries).ok())
+                .unwrap_or(site::RETRIES),
+            max_registers,
+            max_bits,
+            enabled: flag_or(&merged, "enabled", true),
+            tags: range(first)..range(self.tags.len()),
+        });
+    }
+
+    fn check_name(&mut self, build: &mut Build, instance: &Instance) {
+        if !values::is_name(&instance.name) {
+            let message =
+                format!("a device's name is ASCII letters, digits, `_`, `.`, `-`, got \"{}\"", instance.name);
+            build.find(Finding::new(instance.at, message));
+        }
+        if self.names.insert(instance.name.to_lowercase(), instance.at).is_some() {
+            let message = format!("device `{}` is described twice (capitals do not count)", instance.name);
+            build.find(Finding::new(instance.at, message).with_help("give one of them another name"));
+        }
+    }
+
+    fn link(&self, build: &mut Build, instance: &Instance) -> Option<usize> {
+        let Some(node) = instance.fields.get("link") else {
+            build.find(Finding::new(instance.at, "a device needs `link`"));
+            return None;
+        };
+        let name = node.text()?;
+        let links = self.root.table("link");
+        let index = links.entries.iter().position(|entry| entry.key == name);
+        if index.is_none() {
+            build.find(expand::unknown("link", name, node.at, links));
+        }
+        index
+    }
+
+    fn unit(&self, build: &mut Build, instance: &Instance) -> Option<UnitId> {
+        let Some(node) = instance.fields.get("unit") else { return Some(UnitId(1)) };
+        let units = values::units(node).ok()?;
+        let [unit] = units.as_slice() else {
+            let finding =
+                Finding::new(node.at, "several units, but the device's name does not say which is which");
+            build.find(finding.with_help("write {unit} in its name, as [device.\"oven{unit}\"]"));
+            return None;
+        };
+        let link = instance.fields.get("link").and_then(Node::text).unwrap_or_default();
+        if *unit == 0 && self.root.table("link").table(link).get("port").is_some() {
+            build.find(Finding::new(
+                node.at,
+                "unit 0 is the broadcast address of a serial line: no device answers it",
+            ));
+        }
+        Some(UnitId(*unit))
+    }
+
+    fn of_type(&self, build: &mut Build, fields: &Table) -> Table {
+        let Some(node) = fields.get("type") else { return Table::default() };
+        let name = node.text().unwrap_or_default();
+        let types = self.root.table("type");
+        expand::resolve_type(types, name).unwrap_or_else(|| {
+            build.find(expand::unknown("type", name, node.at, types));
+            Table::default()
+        })
+    }
+}
+
+fn bounded(table: &Table, key: &str, most: u16) -> u16 {
+    let number = value(table, key, |node| values::integer(node, 1, i64::from(most)));
+    number.and_then(|number| u16::try_from(number).ok()).unwrap_or(most)
+}
+
+impl<'a> Layers<'a> {
+    fn new(device: &'a Table, of_type: &'a Table) -> Layers<'a> {
+        let overrides = device.table("override").entries.iter();
+        let mut overrides: Vec<(&str, &Table)> =
+            overrides.filter_map(|entry| Some((entry.key.as_str(), entry.node.table()?))).collect();
+        // an exact name beats a pattern, a longer pattern a shorter one
+        overrides.sort_by_key(|(pattern, _)| (pattern.contains('*'), std::cmp::Reverse(pattern.len())));
+        let defaults = of_type.table("defaults").refined_by(device.table("defaults"));
+        Layers { device, of_type, defaults, overrides }
+    }
+
+    /// The tags of the type, then those of the device; a name that stands twice is a finding.
+    fn tags(&self, build: &mut Build) -> Vec<&'a Node> {
+        let mut names: BTreeMap<String, &Node> = BTreeMap::new();
+        let mut tags = Vec::new();
+        for node in self.of_type.tables("tags").chain(self.device.tables("tags")) {
+            let Some(name) = tag_name(node) else {
+                build.find(Finding::new(node.at, "a tag needs `name`"));
+                continue;
+            };
+            if names.insert(name.to_lowercase(), node).is_some() {
+                let finding =
+                    Finding::new(node.at, format!("tag `{name}` is described twice (capitals do not count)"));
+                build.find(finding.with_help("change a tag of the type with [device.NAME.override]"));
+            }
+            tags.push(node);
+        }
+        for (name, node) in &names {
+            let folders = name.match_indices('/').filter_map(|(end, _)| name.get(..end));
+            for folder in folders.filter(|folder| names.contains_key(*folder)) {
+                let message = format!("tag `{folder}` cannot also be the folder of `{name}`");
+                build.find(Finding::new(node.at, message).with_help("give one of them another name"));
+            }
+        }
+        tags
+    }
+
+    fn check_overrides(&self, build: &mut Build) {
+        let tags = || self.of_type.tables("tags").chain(self.device.tables("tags")).filter_map(tag_name);
+        for entry in &self.device.table("override").entries {
+            if !tags().any(|name| matches(&entry.key, name)) {
+                let finding = Finding::new(entry.key_at, format!("no tag is called `{}`", entry.key));
+                build.find(match super::super::finding::did_you_mean(&entry.key, tags()) {
+                    Some(help) => finding.with_help(help),
+                    None => finding,
+                });
+            }
+        }
+    }
+
+    /// The value of a tag's key: the override's, the tag's, the device's, the defaults', the type's.
+    fn get<'b>(&'b self, tag: &'b Table, key: &str) -> Option<&'b Node> {
+        let name = tag.get("name").and_then(Node::text).unwrap_or_default();
+        let overrides =
+            self.overrides.iter().filter(|(pattern, _)| matches(pattern, name)).map(|(_, table)| *table);
+        let of_device = ["order", "every", "report"].contains(&key);
+        let device = of_device.then_some(self.device);
+        let of_type = of_device.then_some(self.of_type);
+        overrides
+            .chain([tag])
+            .chain(device)
+            .chain([&self.defaults])
+            .chain(of_type)
+            .find_map(|table| table.get(key))
+    }
+
+    fn value<T>(&self, tag: &Table, key: &str, parse: impl Fn(&Node) -> Parsed<T>) -> Option<T> {
+        self.get(tag, key).and_then(|node| parse(node).ok())
+    }
+
+    fn base(&self) -> u16 {
+        let base = |table| value(table, "base", |node| values::integer(node, 0, 1));
+        base(self.device).or(base(self.of_type)).map_or(0, |base| u16::from(base == 1))
+    }
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn tag(build: &mut Build, layers: &Layers<'_>, node: &Node, max_registers: u16) -> Option<Tag> {
+    let table = node.table()?;
+    let name = value(table, "name", values::tag_name)?;
+    let (span, data_type) = place(build, layers, node, table, max_registers)?;
+    let scaling = scaling(build, layers, table, data_type);
+    Some(Tag {
+        id: TagId(0),
+        device: DeviceId(0),
+        name: shared(&name),
+        title: layers.value(table, "title", values::text),
+        span,
+        data_type,
+        order: order(build, layers, table, span, data_type),
+        scaling,
+        unit: layers.value::<&'static Unit>(table, "unit", values::unit),
+        every: layers.value::<Option<Duration>>(table, "every", values::every).unwrap_or(Some(site::EVERY)),
+        report: layers
+            .value(table, "report", values::report)
+            .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
+    })
+}
+
+/// Where the value lies and what it means, if the two fit each other and the device.
+fn place(
+    build: &mut Build,
+    layers: &Layers<'_>,
+    node: &Node,
+    table: &Table,
+    max_registers: u16,
+) -> Option<(Span, DataType)> {
+    let Some(at_node) = layers.get(table, "at") else {
+        build.find(
+            Finding::new(node.at, "a tag needs `at`").with_help("write where it is read: at = \"hr:0\""),
+        );
+        return None;
+    };
+    let at = match values::at(at_node, layers.base()) {
+        Ok(at) => at,
+        Err(message) => {
+            if matches!(at_node.content, Content::Text(_)) {
+                build.find(Finding::new(at_node.at, format!("`at`: {message}")));
+            }
+            return None;
+        }
+    };
+    let type_node = layers.get(table, "type");
+    let is_single_bit = at.area.is_bits() || at.bit.is_some();
+    let data_type = match type_node {
+        Some(node) => values::data_type(node).ok()?,
+        None if is_single_bit => DataType::Bool { bit: None },
+        None => DataType::U16,
+    };
+    let data_type = match (data_type, is_single_bit) {
+        (DataType::Bool { .. }, true) => DataType::Bool { bit: at.bit },
+        (DataType::Bool { .. }, false) => {
+            let finding = Finding::new(at_node.at, "a bool in a register needs the number of its bit");
+            build.find(
+                finding.with_help("write it after a point: \"hr:110.3\" is bit 3, bit 0 is the lowest"),
+            );
+            return None;
+        }
+        (_, true) => {
+            build.find(Finding::new(type_node?.at, "a single bit is a \"bool\""));
+            return None;
+        }
+        (other, false) => other,
+    };
+    if let (true, Some(bit)) = (at.area.is_bits(), at.bit) {
+        build.find(Finding::new(
+            at_node.at,
+            format!("{}: holds single bits, there is no bit {bit}", at.area.prefix()),
+        ));
+        return None;
+    }
+    let count = count(build, layers, table, node, data_type)?;
+    let span = Span { area: at.area, address: at.address, count };
+    if span.end() > 65536 {
+        build.find(Finding::new(at_node.at, format!("{span} ends after the last address, 65535")));
+        return None;
+    }
+    if !at.area.is_bits() && count > max_registers {
+        let message = format!(
+            "a value of {count} registers cannot be read from a device with max_registers = {max_registers}"
+        );
+        build.find(Finding::new(node.at, message));
+    }
+    Some((span, data_type))
+}
+
+fn count(
+    build: &mut Build,
+    layers: &Layers<'_>,
+    table: &Table,
+    node: &Node,
+    data_type: DataType,
+) -> Option<u16> {
+    let length = layers.get(table, "length");
+    match (data_type, length) {
+        (DataType::Text, Some(length)) => u16::try_from(values::integer(length, 1, 125).ok()?).ok(),
+        (DataType::Text, None) => {
+            let finding = Finding::new(node.at, "a string needs `length`");
+            build.find(finding.with_help("write how many registers it takes, two characters each"));
+            None
+        }
+        (_, Some(length)) if table.get("length").is_some() => {
+            build.find(Finding::new(length.at, "only a string has a `length`"));
+            None
+        }
+        (DataType::Bool { .. } | DataType::I16 | DataType::U16, _) => Some(1),
+        (DataType::I32 | DataType::U32 | DataType::F32, _) => Some(2),
+        (DataType::I64 | DataType::U64 | DataType::F64, _) => Some(4),
+    }
+}
+
+/// The order, if its letters are as many as the value's bytes; a longer order keeps only its letters, a shorter one
+/// extends to 64 bits.
+fn order(
+    build: &mut Build,
+    layers: &Layers<'_>,
+    table: &Table,
+    span: Span,
+    data_type: DataType,
+) -> ByteOrder {
+    let Some(node) = layers.get(table, "order") else { return ByteOrder::default() };
+    let Ok((order, letters)) = values::order(node) else { return ByteOrder::default() };
+    let is_number = !matches!(data_type, DataType::Bool { .. } | DataType::Text);
+    if is_number && letters < usize::from(span.count * 2) && letters < 4 {
+        let message = format!("an order of {letters} letters for a value of {} bytes", span.count * 2);
+        build.find(Finding::new(node.at, message).with_help("write ABCD, CDAB, BADC or DCBA"));
+    }
+    order
+}
+
+fn scaling(build: &mut Build, layers: &Layers<'_>, table: &Table, data_type: DataType) -> Option<Scaling> {
+    let scale = layers.value(table, "scale", values::scale);
+    let offset = layers.value(table, "offset", values::number);
+    if scale.is_none() && offset.is_none() {
+        return None;
+    }
+    if matches!(data_type, DataType::Bool { .. } | DataType::Text) {
+        for node in ["scale", "offset"].iter().filter_map(|key| table.get(key)) {
+            build.find(Finding::new(node.at, "only a number can be scaled"));
+        }
+        return None;
+    }
+    Some(Scaling { scale: scale.unwrap_or(1.0), offset: offset.unwrap_or(0.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_in_a_pattern_stands_for_anything() {
+        for (pattern, name, expected) in [
+            ("a/b", "a/b", true),
+            ("a", "a/b", false),
+            ("*", "a/b", true),
+            ("power/*", "power/active", true),
+            ("power/*", "energy/power", false),
+            ("*/l1", "voltage/l1", true),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("ab*b", "ab", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

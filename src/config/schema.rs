@@ -1,0 +1,387 @@
+//! Which keys there are, and what each may hold: the configuration reference as data, and the walk that holds a tree
+//! against it.
+
+use super::finding::{Finding, did_you_mean};
+use super::tree::{Content, Node, Place, Table};
+use super::values::{self, Parsed};
+use crate::unit;
+
+/// The keys of a table.
+pub(super) type Fields = &'static [(&'static str, Rule)];
+
+/// What a key may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule {
+    /// One value.
+    Value(fn(&Node) -> Parsed<()>),
+    /// One value or a list of such.
+    OneOrMany(fn(&Node) -> Parsed<()>),
+    /// A unit of the vocabulary.
+    Unit,
+    /// A table with these keys.
+    Table(Fields),
+    /// A table of tables with these keys, by name.
+    Named(Fields),
+    /// A list of tables with these keys.
+    Tables(Fields),
+    /// A key of the contract that a later version builds.
+    Later,
+}
+
+const TEXT: Rule = Rule::Value(|node| values::text(node).map(drop));
+const SECRET: Rule = Rule::Value(|node| values::secret(node).map(drop));
+const NAME: Rule = Rule::Value(|node| values::name(node).map(drop));
+const BOOL: Rule = Rule::Value(|node| values::boolean(node).map(drop));
+const DURATION: Rule = Rule::Value(|node| values::duration(node).map(drop));
+const INTERVAL: Rule = Rule::Value(|node| values::interval(node).map(drop));
+const EVERY: Rule = Rule::Value(|node| values::every(node).map(drop));
+const REPORT: Rule = Rule::Value(|node| values::report(node).map(drop));
+const ORDER: Rule = Rule::Value(|node| values::order(node).map(drop));
+const DATA_TYPE: Rule = Rule::Value(|node| values::data_type(node).map(drop));
+const SCALE: Rule = Rule::Value(|node| values::scale(node).map(drop));
+const NUMBER: Rule = Rule::Value(|node| values::number(node).map(drop));
+const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
+const AT: Rule = Rule::Value(|node| match node.content {
+    // whether the number fits depends on the type's base: looked at when the tag is built
+    Content::Text(_) => Ok(()),
+    _ => values::at(node, 0).map(drop),
+});
+const NOTES: Rule = Rule::OneOrMany(|node| values::text(node).map(drop));
+const CONFIDENCE: Rule = Rule::Value(|node| values::choice(node, &["A", "B"]).map(drop));
+
+const fn whole<const LOW: i64, const HIGH: i64>() -> Rule {
+    Rule::Value(|node| values::integer(node, LOW, HIGH).map(drop))
+}
+
+/// A choice of which only some words are in this version.
+fn only(node: &Node, now: &[&str], later: &[&str]) -> Parsed<()> {
+    match node.text() {
+        Some(word) if later.contains(&word) => Err(format!("\"{word}\" is not in this version")),
+        _ => values::choice(node, now).map(drop),
+    }
+}
+
+const PROTOCOL: Rule = Rule::Value(|node| only(node, &["modbus"], &["dlt645", "serial"]));
+
+/// All tables.
+pub(super) const ROOT: Fields = &[
+    ("gateway", Rule::Table(GATEWAY)),
+    ("uplink", Rule::Named(UPLINK)),
+    ("link", Rule::Named(LINK)),
+    ("type", Rule::Named(TYPE)),
+    ("device", Rule::Named(DEVICE)),
+    ("status", Rule::Table(STATUS)),
+    ("log", Rule::Table(LOG)),
+    ("queue", Rule::Later),
+    ("commands", Rule::Later),
+];
+
+const GATEWAY: Fields = &[
+    ("name", NAME),
+    ("enterprise", NAME),
+    ("site", TEXT),
+    ("title", TEXT),
+    ("state_dir", TEXT),
+    ("timezone", Rule::Later),
+    ("language", Rule::Value(|node| only(node, &["en"], &["zh"]))),
+    ("properties", Rule::Later),
+    ("shifts", Rule::Later),
+    ("breaks", Rule::Later),
+    ("workdays", Rule::Later),
+    ("clock", Rule::Later),
+];
+
+const UPLINK: Fields = &[
+    ("broker", Rule::OneOrMany(|node| values::text(node).map(drop))),
+    ("protocol", Rule::Value(|node| only(node, &["3.1.1"], &["5"]))),
+    ("payload", Rule::Value(|node| only(node, &["sparkplug"], &["json"]))),
+    ("client_id", TEXT),
+    ("username", TEXT),
+    ("password", SECRET),
+    ("password_file", TEXT),
+    ("insecure", BOOL),
+    ("keep_alive", Rule::Value(|node| values::interval(node).map(drop))),
+    ("birth_jitter", DURATION),
+    ("reconnect_max", INTERVAL),
+    ("aliases", BOOL),
+    ("types", Rule::Value(|node| values::choice(node, &["wide", "exact"]).map(drop))),
+    ("datatype_in_data", BOOL),
+    ("ca_file", Rule::Later),
+    ("cert_file", Rule::Later),
+    ("key_file", Rule::Later),
+    ("proxy", Rule::Later),
+    ("primary_host", Rule::Later),
+    ("share", Rule::Later),
+    ("aggregate", Rule::Later),
+    ("budget", Rule::Later),
+    ("confirm", Rule::Later),
+    ("history_rate", Rule::Later),
+    ("topic", Rule::Later),
+    ("message", Rule::Later),
+    ("retain", Rule::Later),
+];
+
+const LINK: Fields = &[
+    ("port", TEXT),
+    ("serial", Rule::Value(|node| values::serial(node).map(drop))),
+    ("tcp", Rule::Value(|node| values::address(node).map(drop))),
+    ("connect_timeout", INTERVAL),
+    ("framing", Rule::Later),
+    ("rs485", Rule::Later),
+    ("gap", Rule::Later),
+    ("echo", Rule::Later),
+    ("connections", Rule::Later),
+    ("in_flight", Rule::Later),
+    ("idle_close", Rule::Later),
+    ("tls", Rule::Later),
+    ("ca_file", Rule::Later),
+    ("cert_file", Rule::Later),
+    ("key_file", Rule::Later),
+    ("listen", Rule::Later),
+    ("registration", Rule::Later),
+    ("heartbeat", Rule::Later),
+    ("prefixed", Rule::Later),
+    ("callers", Rule::Later),
+    ("allow", Rule::Later),
+];
+
+const STATUS: Fields = &[
+    (
+        "listen",
+        Rule::Value(|node| match node.text() {
+            Some("off") => Ok(()),
+            Some(_) => Err("the status page is not in this version: write \"off\"".to_owned()),
+            None => values::text(node).map(drop),
+        }),
+    ),
+    ("publish", Rule::Later),
+];
+
+const LOG: Fields = &[
+    (
+        "level",
+        Rule::Value(|node| values::choice(node, &["error", "warn", "info", "debug", "trace"]).map(drop)),
+    ),
+    ("format", Rule::Value(|node| only(node, &["text"], &["json"]))),
+];
+
+const TYPE: Fields = &[
+    ("protocol", PROTOCOL),
+    ("like", NAME),
+    ("order", ORDER),
+    ("max_registers", whole::<1, 125>()),
+    ("max_bits", whole::<1, 2000>()),
+    ("base", whole::<0, 1>()),
+    ("defaults", Rule::Table(TAG_DEFAULTS)),
+    ("every", EVERY),
+    ("timeout", INTERVAL),
+    ("retries", whole::<0, 10>()),
+    ("report", REPORT),
+    ("tags", Rule::Tables(TAG)),
+    ("title", TEXT),
+    ("models", NOTES),
+    ("source", NOTES),
+    ("confidence", CONFIDENCE),
+    ("note", TEXT),
+    ("variants", Rule::Later),
+    ("probe", Rule::Later),
+    ("factory", Rule::Later),
+    ("warmup", Rule::Later),
+    ("stale_after", Rule::Later),
+    ("version", Rule::Later),
+    ("quirks", Rule::Later),
+    ("values", Rule::Later),
+    ("bits", Rule::Later),
+    ("areas", Rule::Later),
+    ("wake", Rule::Later),
+    ("send", Rule::Later),
+    ("vars", Rule::Later),
+    ("examples", Rule::Later),
+    ("frame", Rule::Later),
+    ("request", Rule::Later),
+    ("derived", Rule::Later),
+    ("alarm", Rule::Later),
+    ("machine", Rule::Later),
+];
+
+/// The keys of a device, beside those of its type.
+pub(super) const DEVICE: Fields = &[
+    ("link", NAME),
+    ("unit", Rule::Value(|node| values::units(node).map(drop))),
+    ("type", NAME),
+    ("protocol", PROTOCOL),
+    ("order", ORDER),
+    ("max_registers", whole::<1, 125>()),
+    ("max_bits", whole::<1, 2000>()),
+    ("base", whole::<0, 1>()),
+    ("defaults", Rule::Table(TAG_DEFAULTS)),
+    ("every", EVERY),
+    ("timeout", INTERVAL),
+    ("retries", whole::<0, 10>()),
+    ("report", REPORT),
+    ("tags", Rule::Tables(TAG)),
+    ("override", Rule::Named(TAG_DEFAULTS)),
+    ("enabled", BOOL),
+    ("title", TEXT),
+    ("address", Rule::Later),
+    ("caller", Rule::Later),
+    ("serial", Rule::Later),
+    ("share", Rule::Later),
+    ("properties", Rule::Later),
+    ("variants", Rule::Later),
+    ("probe", Rule::Later),
+    ("warmup", Rule::Later),
+    ("stale_after", Rule::Later),
+    ("version", Rule::Later),
+    ("quirks", Rule::Later),
+    ("values", Rule::Later),
+    ("bits", Rule::Later),
+    ("areas", Rule::Later),
+    ("vars", Rule::Later),
+    ("derived", Rule::Later),
+    ("alarm", Rule::Later),
+    ("machine", Rule::Later),
+];
+
+macro_rules! tag_fields {
+    ($($first:tt)*) => {
+        &[
+            $($first)*
+            ("at", AT),
+            ("type", DATA_TYPE),
+            ("length", whole::<1, 125>()),
+            ("order", ORDER),
+            ("scale", SCALE),
+            ("offset", NUMBER),
+            ("unit", Rule::Unit),
+            ("every", EVERY),
+            ("report", REPORT),
+            ("title", TEXT),
+            ("note", TEXT),
+            ("confidence", CONFIDENCE),
+            ("value", Rule::Later),
+            ("format", Rule::Later),
+            ("encoding", Rule::Value(|node| only(node, &["utf-8"], &["gbk", "auto"]))),
+            ("ratio", Rule::Later),
+            ("scale_from", Rule::Later),
+            ("decimals_from", Rule::Later),
+            ("expr", Rule::Later),
+            ("values", Rule::Later),
+            ("bits", Rule::Later),
+            ("bad_values", Rule::Later),
+            ("range", Rule::Later),
+            ("unit_from", Rule::Later),
+            ("publish_unit", Rule::Later),
+            ("quality", Rule::Later),
+            ("quality_from", Rule::Later),
+            ("kind", Rule::Later),
+            ("wraps_at", Rule::Later),
+            ("max_rate", Rule::Later),
+            ("deadband", Rule::Later),
+            ("stuck_after", Rule::Later),
+            ("stale_after", Rule::Later),
+            ("share", Rule::Later),
+            ("write", Rule::Later),
+            ("optional", Rule::Later),
+        ]
+    };
+}
+
+/// The keys of a tag in `tags`.
+const TAG: Fields = tag_fields!(("name", TAG_NAME),);
+/// The keys of a tag in `defaults` and `override`.
+const TAG_DEFAULTS: Fields = tag_fields!();
+
+/// Holds `table` against `fields`; `skip` names a key whose content is looked at elsewhere.
+pub(super) fn walk(table: &Table, fields: Fields, skip: &str, findings: &mut Vec<Finding>) {
+    for entry in table.entries.iter().filter(|entry| entry.key != skip) {
+        match fields.iter().find(|(key, _)| *key == entry.key) {
+            Some((key, rule)) => apply(*rule, key, &entry.node, entry.key_at, findings),
+            None => findings.push(unknown_key(&entry.key, entry.key_at, fields)),
+        }
+    }
+}
+
+fn unknown_key(key: &str, at: Place, fields: Fields) -> Finding {
+    let known = fields.iter().filter(|(_, rule)| !matches!(rule, Rule::Later)).map(|(key, _)| *key);
+    let finding = Finding::new(at, format!("unknown key `{key}`"));
+    match did_you_mean(key, fields.iter().map(|(key, _)| *key)) {
+        Some(help) => finding.with_help(help),
+        None => finding.with_help(format!("known here: {}", known.collect::<Vec<_>>().join(" "))),
+    }
+}
+
+fn apply(rule: Rule, key: &str, node: &Node, key_at: Place, findings: &mut Vec<Finding>) {
+    match rule {
+        Rule::Value(check) => report(key, node, check, findings),
+        Rule::OneOrMany(check) => {
+            for one in node.one_or_many() {
+                report(key, one, check, findings);
+            }
+        }
+        Rule::Unit => check_unit(node, findings),
+        Rule::Table(fields) => match node.table() {
+            Some(table) => walk(table, fields, "", findings),
+            None => findings
+                .push(Finding::new(node.at, format!("`{key}` must be a table, but is {}", node.kind()))),
+        },
+        Rule::Named(fields) => named(key, node, fields, findings),
+        Rule::Tables(fields) => tables(key, node, fields, findings),
+        Rule::Later => findings.push(
+            Finding::new(key_at, format!("`{key}` is not in this version"))
+                .with_help("take it out: it would have no effect"),
+        ),
+    }
+}
+
+fn report(key: &str, node: &Node, check: fn(&Node) -> Parsed<()>, findings: &mut Vec<Finding>) {
+    if let Err(message) = check(node) {
+        findings.push(Finding::new(node.at, format!("`{key}`: {message}")));
+    }
+}
+
+fn check_unit(node: &Node, findings: &mut Vec<Finding>) {
+    if let Err(message) = values::unit(node) {
+        let known = || unit::UNITS.iter().map(|unit| unit.written);
+        let near = node.text().and_then(|text| did_you_mean(text, known()));
+        let help = near.unwrap_or_else(|| format!("known units: {}", known().collect::<Vec<_>>().join(" ")));
+        findings.push(Finding::new(node.at, message).with_help(help));
+    }
+}
+
+fn named(key: &str, node: &Node, fields: Fields, findings: &mut Vec<Finding>) {
+    let Some(table) = node.table() else {
+        findings.push(Finding::new(
+            node.at,
+            format!("`{key}` must be a table of tables, but is {}", node.kind()),
+        ));
+        return;
+    };
+    for entry in &table.entries {
+        match entry.node.table() {
+            Some(inner) => walk(inner, fields, "", findings),
+            None => findings.push(
+                Finding::new(
+                    entry.node.at,
+                    format!("`{key}.{}` must be a table, but is {}", entry.key, entry.node.kind()),
+                )
+                .with_help(format!("name the {key}: [{key}.NAME]")),
+            ),
+        }
+    }
+}
+
+fn tables(key: &str, node: &Node, fields: Fields, findings: &mut Vec<Finding>) {
+    let Content::List(nodes) = &node.content else {
+        findings
+            .push(Finding::new(node.at, format!("`{key}` must be a list of tables, but is {}", node.kind())));
+        return;
+    };
+    for one in nodes {
+        match one.table() {
+            Some(table) => walk(table, fields, "", findings),
+            None => findings
+                .push(Finding::new(one.at, format!("`{key}` must hold tables, but this is {}", one.kind()))),
+        }
+    }
+}

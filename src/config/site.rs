@@ -1,0 +1,327 @@
+//! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
+use crate::unit::Unit;
+
+/// Everything that is wanted of one gateway.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Who it is.
+    pub gateway: Gateway,
+    /// The lines and sockets.
+    pub links: Vec<Link>,
+    /// The devices on them, indexed by [`DeviceId`].
+    pub devices: Vec<Device>,
+    /// The tags of all devices, indexed by [`TagId`]; those of one device stand together.
+    pub tags: Vec<Tag>,
+    /// The brokers that are told; at least one.
+    pub uplinks: Vec<Uplink>,
+    /// How much is logged.
+    pub log_level: LogLevel,
+}
+
+/// The gateway itself.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Sparkplug edge node id.
+    pub name: Arc<str>,
+    /// Sparkplug group id: the tenant.
+    pub enterprise: Arc<str>,
+    /// A free path that says where it stands.
+    pub site: Option<String>,
+    /// A name for people, in any script.
+    pub title: Option<String>,
+    /// Where it keeps its files.
+    pub state_dir: PathBuf,
+}
+
+/// `[log] level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Data is being lost, or the gateway stops.
+    Error,
+    /// A person will have to look.
+    Warn,
+    /// A state has changed.
+    Info,
+    /// Why a decision fell.
+    Debug,
+    /// Every frame.
+    Trace,
+}
+
+/// One byte stream: a serial port or a TCP connection.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What is opened.
+    pub endpoint: Endpoint,
+}
+
+/// What a link opens.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// Modbus TCP.
+    Tcp {
+        /// `host:port`
+        address: String,
+        /// The longest wait for a connection.
+        connect_timeout: Duration,
+    },
+    /// Modbus RTU on a serial port.
+    Serial {
+        /// The device file, best a stable name under `/dev/serial/by-id`.
+        port: PathBuf,
+        /// Speed and frame.
+        line: SerialLine,
+    },
+}
+
+/// Speed and character frame of a serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SerialLine {
+    /// Bits a second.
+    pub baud: u32,
+    /// 7 or 8.
+    pub data_bits: u8,
+    /// The parity bit.
+    pub parity: Parity,
+    /// 1 or 2.
+    pub stop_bits: u8,
+}
+
+/// The parity bit of a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parity {
+    /// N: there is none.
+    None,
+    /// E
+    Even,
+    /// O
+    Odd,
+}
+
+impl Parity {
+    /// The parity with this letter.
+    #[must_use]
+    pub fn from_letter(letter: char) -> Option<Parity> {
+        Some(match letter {
+            'N' => Parity::None,
+            'E' => Parity::Even,
+            'O' => Parity::Odd,
+            _ => return None,
+        })
+    }
+}
+
+/// `timeout` where none is written: of 1,000 answers of slow devices 5 took longer than half of it.
+pub const TIMEOUT: Duration = Duration::from_secs(1);
+/// `retries` where none is written.
+pub const RETRIES: u8 = 1;
+/// `every` where none is written.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// `max_registers` where none is written: the most of function 3 and 4 (Modbus V1.1b3, 6.3).
+pub const MAX_REGISTERS: u16 = 125;
+/// `max_bits` where none is written: the most of function 1 and 2 (Modbus V1.1b3, 6.1).
+pub const MAX_BITS: u16 = 2000;
+/// `connect_timeout` where none is written.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often an unchanged value is repeated where `report` does not say.
+pub const REPORT_AT_LEAST: Duration = Duration::from_secs(600);
+/// `keep_alive` where none is written.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// `birth_jitter` where none is written.
+pub const BIRTH_JITTER: Duration = Duration::from_secs(5);
+/// `reconnect_max` where none is written.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(300);
+/// `state_dir` where none is written.
+pub const STATE_DIR: &str = "/var/lib/tidegate";
+
+/// One device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its index.
+    pub id: DeviceId,
+    /// Sparkplug device id.
+    pub name: Arc<str>,
+    /// A name for people.
+    pub title: Option<String>,
+    /// Index into [`Site::links`].
+    pub link: usize,
+    /// Its address on the link.
+    pub unit: UnitId,
+    /// How long an answer is waited for.
+    pub timeout: Duration,
+    /// How often a request without an answer is repeated.
+    pub retries: u8,
+    /// The most registers that one request may ask for, 1 to 125.
+    pub max_registers: u16,
+    /// The most bits that one request may ask for, 1 to 2000.
+    pub max_bits: u16,
+    /// `false`: no requests, its tags are out of service.
+    pub enabled: bool,
+    /// Its tags, a range of [`Site::tags`].
+    pub tags: std::ops::Range<u32>,
+}
+
+/// One tag.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    /// Its index.
+    pub id: TagId,
+    /// Whose.
+    pub device: DeviceId,
+    /// Metric name.
+    pub name: Arc<str>,
+    /// A name for people.
+    pub title: Option<String>,
+    /// Its registers.
+    pub span: Span,
+    /// What they mean.
+    pub data_type: DataType,
+    /// How their bytes lie.
+    pub order: ByteOrder,
+    /// What the raw number is multiplied by, and what is added then; `None` leaves integers and floats as they are.
+    pub scaling: Option<Scaling>,
+    /// What it is measured in.
+    pub unit: Option<&'static Unit>,
+    /// How often it is read; `None`: never.
+    pub every: Option<Duration>,
+    /// When it is reported.
+    pub report: Report,
+}
+
+impl Tag {
+    /// What its published values are.
+    #[must_use]
+    pub fn value_type(&self) -> ValueType {
+        match self.data_type {
+            DataType::Bool { .. } => ValueType::Bool,
+            DataType::Text => ValueType::Text,
+            _ if self.scaling.is_some() => ValueType::Double,
+            DataType::F32 => ValueType::Float,
+            DataType::F64 => ValueType::Double,
+            integer @ (DataType::I16
+            | DataType::U16
+            | DataType::I32
+            | DataType::U32
+            | DataType::I64
+            | DataType::U64) => ValueType::Integer(integer),
+        }
+    }
+}
+
+/// value = raw × scale + offset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaling {
+    /// Not 0.
+    pub scale: f64,
+    /// Added after.
+    pub offset: f64,
+}
+
+/// When a tag's reading is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Each poll.
+    Always,
+    /// When it has changed, and again after `at_least`. A change of quality is reported at once.
+    OnChange {
+        /// Changes are not reported oftener.
+        at_most: Option<Duration>,
+        /// An unchanged value is repeated after this.
+        at_least: Duration,
+    },
+}
+
+/// One broker, or several that are tried in turn.
+#[derive(Clone, Debug)]
+pub struct Uplink {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// At least one.
+    pub brokers: Vec<Broker>,
+    /// MQTT client id.
+    pub client_id: String,
+    /// Name and password.
+    pub login: Option<Login>,
+    /// MQTT keep alive, whole seconds, at least 1 s.
+    pub keep_alive: Duration,
+    /// A connection at other times than the first start waits a random part of this.
+    pub birth_jitter: Duration,
+    /// The longest wait between attempts to connect.
+    pub reconnect_max: Duration,
+    /// Data messages name metrics by a number.
+    pub aliases: bool,
+    /// Which Sparkplug types integers get.
+    pub types: IntegerTypes,
+    /// Data messages repeat each metric's datatype.
+    pub datatype_in_data: bool,
+}
+
+/// How a gateway names itself to a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// Where the password is.
+    pub password: Password,
+}
+
+/// Where a password is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// There is none.
+    None,
+    /// In the configuration or the environment.
+    Given(Secret),
+    /// In a file, read at each connection; a relative path stands in `$CREDENTIALS_DIRECTORY` where that is set.
+    File(PathBuf),
+}
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// `types` of an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegerTypes {
+    /// Int32, Int64, UInt64: encodings that every consumer reads alike.
+    Wide,
+    /// Int16, UInt16, UInt32 and so on, as the registers have them.
+    Exact,
+}
+
+/// Text that no log and no finding shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    #[must_use]
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text itself, for the wire only.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,463 @@
+//! What each kind of value may look like: from a [`Node`] to a typed value, or to the sentence that says what was
+//! wanted. Nothing is coerced; only text from the environment is read as the number or switch that is wanted.
+
+use std::time::Duration;
+
+use super::site::{Report, SerialLine};
+use super::tree::{Content, Node};
+use crate::tag::{Area, ByteOrder, DataType};
+use crate::unit::{self, Unit};
+
+/// A typed value, or what was wanted instead.
+pub(super) type Parsed<T> = Result<T, String>;
+
+fn wanted<T>(what: &str, node: &Node) -> Parsed<T> {
+    Err(match &node.content {
+        Content::Text(text) => format!("wanted {what}, got \"{text}\""),
+        Content::Integer(number) => format!("wanted {what}, got {number}"),
+        Content::Float(number) => format!("wanted {what}, got {number:?}"),
+        Content::Bool(value) => format!("wanted {what}, got {value}"),
+        Content::Date | Content::List(_) | Content::Table(_) => format!("wanted {what}, got {}", node.kind()),
+    })
+}
+
+/// Text that is not empty.
+pub(super) fn text(node: &Node) -> Parsed<String> {
+    match node.text() {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => wanted("text in quotes", node),
+    }
+}
+
+/// Text that must not be shown: a finding about it never repeats it.
+pub(super) fn secret(node: &Node) -> Parsed<String> {
+    text(node).map_err(|_| "wanted text in quotes".to_owned())
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(node: &Node) -> Parsed<bool> {
+    match &node.content {
+        Content::Bool(value) => Ok(*value),
+        Content::Text(text) if node.from_environment && text == "true" => Ok(true),
+        Content::Text(text) if node.from_environment && text == "false" => Ok(false),
+        _ => wanted("true or false", node),
+    }
+}
+
+/// A whole number of `low` to `high`.
+pub(super) fn integer(node: &Node, low: i64, high: i64) -> Parsed<i64> {
+    let number = match &node.content {
+        Content::Integer(number) => Some(*number),
+        Content::Text(text) if node.from_environment => text.parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if (low..=high).contains(&number) => Ok(number),
+        _ => wanted(&format!("a whole number of {low} to {high}"), node),
+    }
+}
+
+/// A finite number, whole or not.
+pub(super) fn number(node: &Node) -> Parsed<f64> {
+    let number = match &node.content {
+        #[expect(clippy::cast_precision_loss, reason = "a scale beyond 2^53 has no use")]
+        Content::Integer(number) => Some(*number as f64),
+        Content::Float(number) => Some(*number),
+        Content::Text(text) if node.from_environment => text.parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if number.is_finite() => Ok(number),
+        _ => wanted("a number", node),
+    }
+}
+
+/// A number that is not 0.
+pub(super) fn scale(node: &Node) -> Parsed<f64> {
+    let scale = number(node)?;
+    if scale.abs() > 0.0 { Ok(scale) } else { Err("a scale of 0 makes every value 0".to_owned()) }
+}
+
+/// The name of a link, type, uplink, device, node or group.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+/// A name: letters, digits, `_`, `.`, `-`.
+pub(super) fn name(node: &Node) -> Parsed<String> {
+    match node.text() {
+        Some(name) if is_name(name) => Ok(name.to_owned()),
+        _ => wanted("a name of ASCII letters, digits, `_`, `.`, `-`", node),
+    }
+}
+
+/// The name of a tag: parts of letters, digits, `_`, `-`, joined by `/`.
+pub(super) fn tag_name(node: &Node) -> Parsed<String> {
+    let is_part = |part: &str| !part.contains('.') && is_name(part);
+    match node.text() {
+        Some(name) if name.split('/').all(is_part) => Ok(name.to_owned()),
+        _ => wanted("a tag's name: parts of ASCII letters, digits, `_`, `-`, joined by `/`", node),
+    }
+}
+
+/// One of `words`.
+pub(super) fn choice(node: &Node, words: &[&str]) -> Parsed<String> {
+    match node.text() {
+        Some(word) if words.contains(&word) => Ok(word.to_owned()),
+        _ => wanted(&format!("\"{}\"", words.join("\" or \"")), node),
+    }
+}
+
+/// A duration with its unit: `"500ms"`, `"1s"`, `"5m"`, `"1h"`, `"7d"`.
+pub(super) fn duration(node: &Node) -> Parsed<Duration> {
+    match node.text().and_then(parse_duration) {
+        Some(duration) => Ok(duration),
+        None => wanted("a duration with its unit, as \"500ms\", \"1s\", \"5m\", \"1h\" or \"7d\"", node),
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits_end = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (digits, unit) = text.split_at_checked(digits_end)?;
+    let is_decimal = digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.ends_with(|c: char| c.is_ascii_digit())
+        && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let seconds_each = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return None,
+    };
+    let number: f64 = is_decimal.then(|| digits.parse().ok())??;
+    Duration::try_from_secs_f64(number * seconds_each).ok()
+}
+
+/// A duration that is not 0.
+pub(super) fn interval(node: &Node) -> Parsed<Duration> {
+    match duration(node)? {
+        Duration::ZERO => wanted("a duration above 0", node),
+        interval => Ok(interval),
+    }
+}
+
+/// The shortest poll that makes sense: below a millisecond no line and no timer can follow.
+pub(super) const EVERY_MIN: Duration = Duration::from_millis(1);
+
+/// How often a tag is polled; `None` for `"never"`.
+pub(super) fn every(node: &Node) -> Parsed<Option<Duration>> {
+    if node.text() == Some("never") {
+        return Ok(None);
+    }
+    match duration(node) {
+        Ok(every) if every >= EVERY_MIN => Ok(Some(every)),
+        Ok(_) => wanted("at least \"1ms\", or \"never\"", node),
+        Err(message) => Err(message),
+    }
+}
+
+/// `"9600 8N1"`.
+pub(super) fn serial(node: &Node) -> Parsed<SerialLine> {
+    match node.text().and_then(parse_serial) {
+        Some(line) => Ok(line),
+        None => wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"19200 8E1\"", node),
+    }
+}
+
+fn parse_serial(text: &str) -> Option<SerialLine> {
+    let (baud, frame) = text.split_once(' ')?;
+    let frame: Vec<char> = frame.chars().collect();
+    let [data_bits, parity, stop_bits] = frame.as_slice() else { return None };
+    let baud = baud.parse().ok().filter(|baud| (50..=4_000_000).contains(baud))?;
+    let data_bits = data_bits.to_digit(10).filter(|bits| [7, 8].contains(bits))?;
+    let stop_bits = stop_bits.to_digit(10).filter(|bits| [1, 2].contains(bits))?;
+    let parity = super::site::Parity::from_letter(*parity)?;
+    Some(SerialLine {
+        baud,
+        data_bits: u8::try_from(data_bits).ok()?,
+        parity,
+        stop_bits: u8::try_from(stop_bits).ok()?,
+    })
+}
+
+/// `"host:port"`.
+pub(super) fn address(node: &Node) -> Parsed<String> {
+    let is_address = |text: &str| {
+        let Some((host, port)) = text.rsplit_once(':') else { return false };
+        !host.is_empty()
+            && !host.contains(char::is_whitespace)
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    match node.text() {
+        Some(text) if is_address(text) => Ok(text.to_owned()),
+        _ => wanted("an address with its port, as \"192.168.1.20:502\"", node),
+    }
+}
+
+/// `unit = 3`, or `unit = "3-4,7"` where the device's name holds `{unit}`.
+pub(super) fn units(node: &Node) -> Parsed<Vec<u8>> {
+    if let Ok(unit) = integer(node, 0, 255) {
+        return Ok(u8::try_from(unit).into_iter().collect());
+    }
+    match node.text().and_then(parse_units) {
+        Some(units) => Ok(units),
+        None => wanted("a unit of 0 to 255, or several as \"3-4,7\"", node),
+    }
+}
+
+fn parse_units(text: &str) -> Option<Vec<u8>> {
+    let mut units = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u8, u8) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last {
+            return None;
+        }
+        units.extend(first..=last);
+    }
+    Some(units)
+}
+
+/// `order`: the letters as they come on the wire, A the highest byte.
+pub(super) fn order(node: &Node) -> Parsed<(ByteOrder, usize)> {
+    let letters = node.text().unwrap_or_default();
+    let (words_reversed, bytes_swapped) = match letters {
+        "AB" | "ABCD" | "ABCDEFGH" => (false, false),
+        "CDAB" | "GHEFCDAB" => (true, false),
+        "BA" | "BADC" | "BADCFEHG" => (false, true),
+        "DCBA" | "HGFEDCBA" => (true, true),
+        _ => return wanted("one of ABCD, CDAB, BADC, DCBA (AB, BA for 16 bits; 8 letters for 64)", node),
+    };
+    Ok((ByteOrder { words_reversed, bytes_swapped }, letters.len()))
+}
+
+/// The types of later versions, refused by name.
+const LATER_TYPES: [&str; 15] = [
+    "i8", "u8", "i48", "u48", "f16", "bcd8", "bcd16", "bcd24", "bcd32", "bcd40", "bcd48", "bcd64",
+    "datetime", "words", "decimal",
+];
+
+/// `type` of a tag. A bool's bit is filled in from its address.
+pub(super) fn data_type(node: &Node) -> Parsed<DataType> {
+    Ok(match node.text().unwrap_or_default() {
+        "bool" => DataType::Bool { bit: None },
+        "i16" => DataType::I16,
+        "u16" => DataType::U16,
+        "i32" => DataType::I32,
+        "u32" => DataType::U32,
+        "i64" => DataType::I64,
+        "u64" => DataType::U64,
+        "f32" => DataType::F32,
+        "f64" => DataType::F64,
+        "string" => DataType::Text,
+        later if LATER_TYPES.contains(&later) => {
+            return Err(format!("type \"{later}\" is not in this version"));
+        }
+        _ => return wanted("one of bool i16 u16 i32 u32 i64 u64 f32 f64 string", node),
+    })
+}
+
+/// A unit of the vocabulary, as people write it.
+pub(super) fn unit(node: &Node) -> Parsed<&'static Unit> {
+    let written = text(node)?;
+    unit::find(&written).ok_or_else(|| format!("unknown unit \"{written}\""))
+}
+
+/// Where a value begins: the area, the 0-based address of its first register, and the bit if it names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct At {
+    /// Which table.
+    pub(super) area: Area,
+    /// 0-based protocol address, after `base`.
+    pub(super) address: u16,
+    /// Bit 0 is the lowest.
+    pub(super) bit: Option<u8>,
+}
+
+/// `at` as written: `hr:100`, `ir:0x10`, `coil:5`, `hr:110.3`, or the manual's `40101`. A `base` of 1 means that the
+/// first register of `hr: ir: coil: di:` is 1.
+pub(super) fn at(node: &Node, base: u16) -> Parsed<At> {
+    let Some(text) = node.text() else {
+        return wanted("an address in quotes, as \"hr:100\" or \"40101\"", node);
+    };
+    let (place, bit) = match text.split_once('.') {
+        Some((place, bit)) => (place, Some(parse_bit(bit)?)),
+        None => (text, None),
+    };
+    let (area, address) = match place.split_once(':') {
+        Some((prefix, number)) => parse_prefixed(prefix, number, base)?,
+        None => parse_reference(place)?,
+    };
+    Ok(At { area, address, bit })
+}
+
+fn parse_bit(text: &str) -> Parsed<u8> {
+    if text.contains('-') {
+        return Err(format!("a range of bits (\".{text}\") is not in this version"));
+    }
+    match text.parse() {
+        Ok(bit) if bit <= 15 => Ok(bit),
+        _ => Err(format!("wanted a bit of 0 to 15 after the point, got \"{text}\"")),
+    }
+}
+
+fn parse_prefixed(prefix: &str, number: &str, base: u16) -> Parsed<(Area, u16)> {
+    let area = match prefix {
+        "hr" => Area::HoldingRegisters,
+        "ir" => Area::InputRegisters,
+        "coil" => Area::Coils,
+        "di" => Area::DiscreteInputs,
+        "sunspec" => return Err("\"sunspec:\" addresses are not in this version".to_owned()),
+        _ => return Err(format!("wanted hr:, ir:, coil: or di: before the number, got \"{prefix}:\"")),
+    };
+    let parsed = match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None if number.bytes().all(|byte| byte.is_ascii_digit()) => number.parse::<u32>().ok(),
+        None => None,
+    };
+    let address = parsed
+        .and_then(|address| address.checked_sub(u32::from(base)))
+        .and_then(|address| u16::try_from(address).ok());
+    match address {
+        Some(address) => Ok((area, address)),
+        None => Err(format!(
+            "wanted {base} to {} (decimal or 0x…) after \"{prefix}:\", got \"{number}\"",
+            65535 + u32::from(base)
+        )),
+    }
+}
+
+/// A reference as manuals print it: its first digit says the table, the rest counts from 1.
+fn parse_reference(text: &str) -> Parsed<(Area, u16)> {
+    let is_reference = [5, 6].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_reference {
+        let is_named = text.starts_with(|c: char| c.is_ascii_uppercase());
+        return Err(if is_named {
+            format!("a controller's own address (\"{text}\") is not in this version")
+        } else {
+            format!("wanted an address as \"hr:100\", \"coil:0x10\" or \"40101\", got \"{text}\"")
+        });
+    }
+    let (table, number) = text.split_at_checked(1).unwrap_or_default();
+    let area = match table {
+        "0" => Area::Coils,
+        "1" => Area::DiscreteInputs,
+        "3" => Area::InputRegisters,
+        "4" => Area::HoldingRegisters,
+        _ => return Err(format!("a reference begins with 0, 1, 3 or 4, got \"{text}\"")),
+    };
+    let address = number.parse::<u32>().ok().and_then(|number| number.checked_sub(1));
+    match address.and_then(|address| u16::try_from(address).ok()) {
+        Some(address) => Ok((area, address)),
+        None => Err(format!("references count from 1 to 65536: \"{text}\" does not exist")),
+    }
+}
+
+/// `report`: `"always"`, or `{ at_most = "1s", at_least = "10m" }`.
+pub(super) fn report(node: &Node) -> Parsed<Report> {
+    if node.text() == Some("always") {
+        return Ok(Report::Always);
+    }
+    let Some(table) = node.table() else {
+        return wanted("\"always\" or { at_most = \"1s\", at_least = \"10m\" }", node);
+    };
+    let mut report = (None, super::site::REPORT_AT_LEAST);
+    for entry in &table.entries {
+        match entry.key.as_str() {
+            "at_most" => report.0 = Some(duration(&entry.node)?),
+            "at_least" => report.1 = interval(&entry.node)?,
+            other => return Err(format!("report has at_most and at_least, not \"{other}\"")),
+        }
+    }
+    Ok(Report::OnChange { at_most: report.0, at_least: report.1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Place;
+    use super::*;
+
+    fn node(text: &str) -> Node {
+        let at = Place { source: 0, start: 0, end: 0 };
+        Node { content: Content::Text(text.to_owned()), at, from_environment: false }
+    }
+
+    #[track_caller]
+    fn check_at(text: &str, base: u16, expected: &str) {
+        let shown = match at(&node(text), base) {
+            Ok(at) => format!(
+                "{}:{}{}",
+                at.area.prefix(),
+                at.address,
+                at.bit.map_or(String::new(), |bit| format!(".{bit}"))
+            ),
+            Err(message) => message,
+        };
+        assert!(shown.contains(expected), "{text}: {shown}");
+    }
+
+    #[test]
+    fn addresses_are_read_strictly() {
+        check_at("hr:100", 0, "hr:100");
+        check_at("ir:0x0046", 0, "ir:70");
+        check_at("hr:3000", 1, "hr:2999");
+        check_at("hr:110.3", 0, "hr:110.3");
+        check_at("coil:65535", 0, "coil:65535");
+        check_at("40001", 0, "hr:0");
+        check_at("400201", 0, "hr:200");
+        check_at("30010", 1, "ir:9");
+        check_at("465536", 0, "hr:65535");
+        check_at("00017", 0, "coil:16");
+        check_at("40000", 0, "count from 1");
+        check_at("465537", 0, "count from 1");
+        check_at("20001", 0, "begins with 0, 1, 3 or 4");
+        check_at("hr:0", 1, "wanted 1 to 65536");
+        check_at("hr:65536", 0, "wanted 0 to 65535");
+        check_at("hr:-1", 0, "wanted 0 to 65535");
+        check_at("hr:+1", 0, "wanted 0 to 65535");
+        check_at("hr:1.16", 0, "bit of 0 to 15");
+        check_at("hr:9.8-15", 0, "not in this version");
+        check_at("D100", 0, "not in this version");
+        check_at("xx:1", 0, "wanted hr:");
+        check_at("", 0, "wanted an address");
+    }
+
+    #[track_caller]
+    fn check_duration(text: &str, millis: Option<u64>) {
+        assert_eq!(duration(&node(text)).ok(), millis.map(Duration::from_millis), "{text}");
+    }
+
+    #[test]
+    fn durations_need_their_unit() {
+        check_duration("500ms", Some(500));
+        check_duration("1.5s", Some(1500));
+        check_duration("5m", Some(300_000));
+        check_duration("7d", Some(604_800_000));
+        for wrong in
+            ["5", "s", "", "-1s", "1 s", "1e3s", "1.s", ".5s", "1.2.3s", "99999999999999999999d", "5µs"]
+        {
+            check_duration(wrong, None);
+        }
+    }
+
+    #[test]
+    fn units_are_single_numbers_or_ranges() {
+        assert_eq!(units(&node("3-4,7")), Ok(vec![3, 4, 7]));
+        for wrong in ["", "7-3", "1,", "256", "a", "1--2"] {
+            assert!(units(&node(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_coerced_but_text_of_the_environment() {
+        let mut twelve = node("12");
+        assert!(integer(&twelve, 0, 100).is_err());
+        twelve.from_environment = true;
+        assert_eq!(integer(&twelve, 0, 100), Ok(12));
+        let at = twelve.at;
+        let float = Node { content: Content::Float(1000.9), at, from_environment: false };
+        assert!(integer(&float, 0, 2000).is_err());
+        assert!(text(&float).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! Requests become frames, frames become answers: one driver a protocol.
+//!
+//! A request for one span of one unit goes in; what the device answered, or why there is no usable answer, comes out.
+//! A driver knows no schedules, no scales and no MQTT.
+
+pub mod modbus;
+
+use tokio_modbus::ExceptionCode;
+
+use crate::link::LinkError;
+use crate::scan::Data;
+
+/// What a device said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What was asked for, all of it.
+    Data(Data),
+    /// "No", with the reason (Modbus V1.1b3, 7).
+    Exception(ExceptionCode),
+}
+
+/// Why there is no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The link is down.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Nothing that fits the request came in time.
+    #[error("no answer in time")]
+    Silent,
+    /// The answer to this very request came, and is not what was asked for.
+    #[error("the answer is not what was asked for")]
+    Garbled,
+}

@@ -1,0 +1,5 @@
+//! Modbus TCP and Modbus RTU.
+
+pub mod client;
+pub mod frame;
+pub mod transaction;

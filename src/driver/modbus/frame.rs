@@ -1,0 +1,164 @@
+//! Frames around a PDU: MBAP for TCP, unit and CRC for RTU. Pure.
+//!
+//! Follows Modbus Messaging on TCP/IP V1.0b, 3.1.3, and Modbus over Serial Line V1.02, 2.5.1.
+
+use bytes::Bytes;
+
+use crate::tag::UnitId;
+
+/// The longest PDU (Modbus V1.1b3, 4.1).
+pub const PDU_MAX: usize = 253;
+/// Transaction, protocol and length fields, without the unit.
+const MBAP_PREFIX: usize = 6;
+
+/// A Modbus TCP frame taken from the front of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpFrame {
+    /// Which request it answers.
+    pub transaction: u16,
+    /// Who answers.
+    pub unit: UnitId,
+    /// Function code and data.
+    pub pdu: Bytes,
+}
+
+/// What the front of a byte stream holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Front<T> {
+    /// Not enough yet to tell.
+    Incomplete,
+    /// A whole frame of so many bytes.
+    Frame(T, usize),
+    /// No frame begins here.
+    Invalid,
+}
+
+/// `pdu` for `unit` in a Modbus TCP frame.
+#[must_use]
+pub fn encode_tcp(transaction: u16, unit: UnitId, pdu: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(pdu.len() + 1).unwrap_or(u16::MAX);
+    let mut frame = Vec::with_capacity(MBAP_PREFIX + 1 + pdu.len());
+    frame.extend_from_slice(&transaction.to_be_bytes());
+    frame.extend_from_slice(&[0, 0]);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.push(unit.0);
+    frame.extend_from_slice(pdu);
+    frame
+}
+
+/// The Modbus TCP frame at the front of `bytes`.
+#[must_use]
+pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame> {
+    let [t1, t0, p1, p0, l1, l0, rest @ ..] = bytes else { return Front::Incomplete };
+    let length = usize::from(u16::from_be_bytes([*l1, *l0]));
+    if (*p1, *p0) != (0, 0) || !(2..=PDU_MAX + 1).contains(&length) {
+        return Front::Invalid;
+    }
+    match rest.get(..length) {
+        Some([unit, pdu @ ..]) => {
+            let transaction = u16::from_be_bytes([*t1, *t0]);
+            let frame = TcpFrame { transaction, unit: UnitId(*unit), pdu: Bytes::copy_from_slice(pdu) };
+            Front::Frame(frame, MBAP_PREFIX + length)
+        }
+        _ => Front::Incomplete,
+    }
+}
+
+/// `pdu` for `unit` in an RTU frame.
+#[must_use]
+pub fn encode_rtu(unit: UnitId, pdu: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(pdu.len() + 3);
+    frame.push(unit.0);
+    frame.extend_from_slice(pdu);
+    let crc = crc16(&frame);
+    frame.extend_from_slice(&crc.to_le_bytes());
+    frame
+}
+
+/// The PDU in `frame`, if its checksum is right.
+#[must_use]
+pub fn decode_rtu(frame: &[u8]) -> Option<(UnitId, &[u8])> {
+    let (body, crc) = frame.split_last_chunk::<2>()?;
+    match body {
+        [unit, pdu @ ..] if !pdu.is_empty() && crc16(body) == u16::from_le_bytes(*crc) => {
+            Some((UnitId(*unit), pdu))
+        }
+        _ => None,
+    }
+}
+
+/// CRC-16 with the polynomial 0xA001, starting from 0xFFFF (Modbus over Serial Line V1.02, 6.2.2).
+#[must_use]
+pub fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xFFFF, |crc, byte| (crc >> 8) ^ crc_step((crc & 0xFF) ^ u16::from(*byte)))
+}
+
+fn crc_step(index: u16) -> u16 {
+    TABLE.get(usize::from(index & 0xFF)).copied().unwrap_or_default()
+}
+
+const TABLE: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let mut crc = index as u16;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 };
+            bit += 1;
+        }
+        #[expect(clippy::indexing_slicing, reason = "the loop ends at the length")]
+        {
+            table[index] = crc;
+        }
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_of_the_manual_has_its_printed_checksum() {
+        let pdu = [0x03, 0x21, 0x02, 0x00, 0x02];
+        assert_eq!(encode_rtu(UnitId(1), &pdu), [0x01, 0x03, 0x21, 0x02, 0x00, 0x02, 0x6F, 0xF7]);
+        assert_eq!(encode_tcp(1, UnitId(1), &pdu), [0, 1, 0, 0, 0, 6, 1, 3, 0x21, 2, 0, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_decodes_to_what_was_encoded(
+            transaction: u16, unit: u8, pdu in prop::collection::vec(any::<u8>(), 1..=PDU_MAX), more: Vec<u8>,
+        ) {
+            let mut tcp = encode_tcp(transaction, UnitId(unit), &pdu);
+            let length = tcp.len();
+            tcp.extend(&more);
+            let frame = TcpFrame { transaction, unit: UnitId(unit), pdu: Bytes::copy_from_slice(&pdu) };
+            prop_assert_eq!(decode_tcp(&tcp), Front::Frame(frame, length));
+            for cut in 0..length {
+                prop_assert_eq!(decode_tcp(&tcp[..cut]), Front::Incomplete);
+            }
+            prop_assert_eq!(decode_rtu(&encode_rtu(UnitId(unit), &pdu)), Some((UnitId(unit), &pdu[..])));
+        }
+
+        #[test]
+        fn any_single_wrong_bit_of_an_rtu_frame_is_seen(
+            unit: u8, pdu in prop::collection::vec(any::<u8>(), 1..=PDU_MAX), bit: prop::sample::Index,
+        ) {
+            let mut frame = encode_rtu(UnitId(unit), &pdu);
+            let bit = bit.index(frame.len() * 8);
+            frame[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(decode_rtu(&frame), None);
+        }
+
+        #[test]
+        fn any_bytes_are_borne(bytes: Vec<u8>) {
+            decode_tcp(&bytes);
+            decode_rtu(&bytes);
+        }
+    }
+}

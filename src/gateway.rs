@@ -1,0 +1,202 @@
+//! Wires the tasks of a gateway; starts them, restarts a bus that has failed, and stops them in order.
+//!
+//! The buses are stopped; each stage behind them ends because its input has closed; the uplinks say farewell.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::site::Site;
+use crate::counters::Counters;
+use crate::normalize;
+use crate::poll::task::Bus;
+use crate::reading::Quality;
+use crate::scan::{Part, Polled, Scan};
+use crate::uplink;
+
+/// Scans that wait to be normalised; a full channel holds the buses back, which counts as overruns.
+const SCANS: usize = 256;
+/// Updates that wait for an uplink; it takes them at once, in session or not.
+const UPDATES: usize = 256;
+/// How long everything may take to end.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a bus that has failed is left alone.
+const RESTART_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a gateway ended otherwise than cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Two gateways must not share a state directory.
+    #[error("{0} is locked: another tidegate uses this state_dir")]
+    Locked(PathBuf),
+    /// A task has failed: nothing of the kind may happen.
+    #[error("the task {0} has failed")]
+    Failed(String),
+    /// The end took too long.
+    #[error("did not end within {} s", STOP_DEADLINE.as_secs())]
+    Deadline,
+}
+
+/// Runs `site` until `stop` is ready, then ends cleanly.
+///
+/// # Errors
+/// Where the state directory is in use, a task fails, or the end takes too long.
+pub async fn run(site: Site, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+    let _lock = lock(&site.gateway.state_dir)?;
+    info!(name = %site.gateway.name, devices = site.devices.len(), tags = site.tags.len(), "starting");
+    let mut tasks = Tasks::start(Arc::new(site));
+    tokio::pin!(stop);
+    loop {
+        // join_next is cancel-safe
+        tokio::select! {
+            () = &mut stop => break,
+            ended = tasks.set.join_next_with_id() => tasks.handle_end(ended)?,
+        }
+    }
+    info!("stopping");
+    tasks.end().await
+}
+
+/// Holds the state directory; `None` where it cannot be written, which is worth a warning and no more.
+fn lock(state_dir: &Path) -> Result<Option<File>, GatewayError> {
+    let path = state_dir.join("lock");
+    let open = || -> io::Result<File> {
+        fs::create_dir_all(state_dir)?;
+        File::create(&path)
+    };
+    match open() {
+        Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(GatewayError::Locked(path)),
+            Err(_) | Ok(()) => Ok(Some(file)),
+        },
+        Err(error) => {
+            warn!(state_dir = %state_dir.display(), %error, "state_dir cannot be written: nothing is kept over a restart");
+            Ok(None)
+        }
+    }
+}
+
+/// The running tasks.
+struct Tasks {
+    site: Arc<Site>,
+    counters: Arc<Counters>,
+    set: JoinSet<()>,
+    names: HashMap<Id, Name>,
+    polled: mpsc::Sender<Polled>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a task is.
+#[derive(Clone, Debug)]
+enum Name {
+    Bus(usize),
+    Normalize,
+    Uplink(Arc<str>),
+}
+
+impl Tasks {
+    fn start(site: Arc<Site>) -> Tasks {
+        let (polled, scans) = mpsc::channel(SCANS);
+        let (stop, _) = watch::channel(false);
+        let counters = Arc::new(Counters::default());
+        let mut tasks = Tasks { site, counters, set: JoinSet::new(), names: HashMap::new(), polled, stop };
+        let site = tasks.site.clone();
+        let mut outlets = Vec::new();
+        for uplink in &site.uplinks {
+            let (outlet, updates) = mpsc::channel(UPDATES);
+            outlets.push(outlet);
+            let task = uplink::task::Task::new(site.clone(), uplink.clone(), updates, tasks.counters.clone());
+            tasks.spawn(Name::Uplink(uplink.name.clone()), task.run());
+        }
+        tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), scans, outlets));
+        for link in 0..site.links.len() {
+            tasks.start_bus(link, None);
+        }
+        tasks
+    }
+
+    fn spawn(&mut self, name: Name, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.set.spawn(task).id();
+        self.names.insert(id, name);
+    }
+
+    /// Starts the bus of a link; after a failure its tags are bad, and it is left alone for a while.
+    fn start_bus(&mut self, link: usize, after: Option<Duration>) {
+        let bus = Bus::new(self.site.clone(), link, self.polled.clone(), self.counters.clone());
+        let Some(bus) = bus else { return };
+        let (mut stop, polled, site) = (self.stop.subscribe(), self.polled.clone(), self.site.clone());
+        self.spawn(Name::Bus(link), async move {
+            if let Some(wait) = after {
+                polled.send(all_bad(&site, link)).await.ok(); // closed: the gateway is ending
+                // both arms may be dropped at any time
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+            drop(polled);
+            bus.run(stop).await;
+        });
+    }
+
+    /// A task that ends unasked is news: a bus is started again, anything else ends the gateway.
+    fn handle_end(&mut self, ended: Option<Result<(Id, ()), JoinError>>) -> Result<(), GatewayError> {
+        let id = match &ended {
+            Some(Ok((id, ()))) => *id,
+            Some(Err(error)) => error.id(),
+            None => return Err(GatewayError::Failed("all".to_owned())),
+        };
+        match self.names.remove(&id) {
+            Some(Name::Bus(link)) => {
+                error!(link, ?ended, "a bus has failed: it is started again");
+                self.start_bus(link, Some(RESTART_WAIT));
+                Ok(())
+            }
+            other => Err(GatewayError::Failed(said(other))),
+        }
+    }
+
+    async fn end(mut self) -> Result<(), GatewayError> {
+        self.stop.send(true).ok(); // no bus left: nothing to stop
+        drop(self.polled);
+        let all_ended = async {
+            let mut result = Ok(());
+            while let Some(ended) = self.set.join_next_with_id().await {
+                if let Err(error) = ended {
+                    let name = self.names.remove(&error.id());
+                    result = Err(GatewayError::Failed(said(name)));
+                }
+            }
+            result
+        };
+        tokio::time::timeout(STOP_DEADLINE, all_ended).await.unwrap_or(Err(GatewayError::Deadline))
+    }
+}
+
+fn said(name: Option<Name>) -> String {
+    match name {
+        Some(Name::Bus(link)) => format!("of link {link}"),
+        Some(Name::Normalize) => "that normalises".to_owned(),
+        Some(Name::Uplink(name)) => format!("of uplink {name}"),
+        None => "without a name".to_owned(),
+    }
+}
+
+/// Every tag of a link has no value any more.
+fn all_bad(site: &Site, link: usize) -> Polled {
+    let of_link = |device: &crate::tag::DeviceId| {
+        site.devices.get(device.index()).is_some_and(|device| device.link == link)
+    };
+    let tags = site.tags.iter().filter(|tag| of_link(&tag.device));
+    let parts = tags.map(|tag| Part { tag: tag.id, offset: 0 }).collect();
+    Polled::Scan(Scan { parts, result: Err(Quality::BadNotConnected), at: clock::wall() })
+}

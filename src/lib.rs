@@ -1,0 +1,28 @@
+//! Tidegate: the industrial edge gateway for small factories.
+//!
+//! ```text
+//!  link ──> driver ──> poll ──> normalize ──> sparkplug ──> uplink ──> a broker
+//!  bytes    frames     what is   registers    readings      a broker
+//!           to scans   due       to readings  to messages   session
+//!
+//!  around it: config (what is wanted) · gateway (who runs) · sim (a shop floor) · cli
+//! ```
+//! A stage imports only downwards; ARCHITECTURE.md has the table, `tests/it/tidy.rs` holds it.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod counters;
+pub mod driver;
+pub mod gateway;
+pub mod link;
+pub mod normalize;
+pub mod poll;
+pub mod reading;
+pub mod scan;
+#[cfg(feature = "demo")]
+pub mod sim;
+pub mod sparkplug;
+pub mod tag;
+pub mod unit;
+pub mod uplink;

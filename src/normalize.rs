@@ -1,0 +1,88 @@
+//! Registers become readings: decoded, scaled, with a quality, and reported when they are worth it.
+//!
+//! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
+
+pub mod decode;
+pub mod report;
+pub mod task;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::site::Site;
+use crate::reading::{Quality, Reading, Update, Value};
+use crate::scan::{Polled, Scan};
+use report::Reporter;
+
+/// Turns scans into readings; keeps what was reported last of every tag.
+#[derive(Debug)]
+pub struct Normalizer {
+    site: Arc<Site>,
+    tags: Vec<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    reporter: Reporter,
+    /// The last good value.
+    last: Option<Value>,
+}
+
+impl Normalizer {
+    /// Nothing has been read yet.
+    #[must_use]
+    pub fn new(site: Arc<Site>) -> Normalizer {
+        let tags =
+            site.tags.iter().map(|tag| State { reporter: Reporter::new(tag.report), last: None }).collect();
+        Normalizer { site, tags }
+    }
+
+    /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
+    pub fn handle(&mut self, polled: Polled, now: Instant) -> Option<Update> {
+        match polled {
+            Polled::DeviceUp(device, at) => Some(Update::DeviceUp(device, at)),
+            Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
+            Polled::Scan(scan) => {
+                let readings: Arc<[Reading]> = self.readings(&scan, now).into();
+                (!readings.is_empty()).then_some(Update::Readings(readings))
+            }
+        }
+    }
+
+    fn readings(&mut self, scan: &Scan, now: Instant) -> Vec<Reading> {
+        let mut readings = Vec::with_capacity(scan.parts.len());
+        for part in scan.parts.iter() {
+            let (Some(tag), Some(state)) =
+                (self.site.tags.get(part.tag.index()), self.tags.get_mut(part.tag.index()))
+            else {
+                continue;
+            };
+            let decoded = match &scan.result {
+                Ok(data) => decode::decode(tag, data, part.offset),
+                Err(quality) => Err(*quality),
+            };
+            let (value, quality) = state.settle(decoded);
+            if state.reporter.handle(value.as_ref(), quality, now) {
+                readings.push(Reading { tag: tag.id, value, quality, at: scan.at });
+            }
+        }
+        readings
+    }
+}
+
+impl State {
+    /// The value to go with a quality: a fault that keeps the last good value needs one to keep.
+    fn settle(&mut self, decoded: Result<Value, Quality>) -> (Option<Value>, Quality) {
+        match decoded {
+            Ok(value) => {
+                self.last = Some(value.clone());
+                (Some(value), Quality::Good)
+            }
+            Err(quality) if !quality.keeps_last_value() => (None, quality),
+            Err(quality) => match &self.last {
+                Some(last) => (Some(last.clone()), quality),
+                None => (None, Quality::BadNoCommunication),
+            },
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What is due is read: from tags to blocks, from blocks to scans, one task a link.
+//!
+//! Tags of one link come in with the configuration; scans and the comings and goings of devices go out. What a value
+//! means is not known here.
+
+pub mod health;
+pub mod plan;
+pub mod schedule;
+pub mod task;

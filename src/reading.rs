@@ -1,0 +1,143 @@
+//! What a tag was, when, and how far to trust it: the vocabulary that every stage speaks.
+
+use std::sync::Arc;
+
+use crate::tag::{DeviceId, TagId};
+
+/// One value of a tag.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A coil, a discrete input or one bit of a register.
+    Bool(bool),
+    /// A signed integer without a scale.
+    Int(i64),
+    /// An unsigned integer without a scale.
+    UInt(u64),
+    /// A 32-bit float without a scale.
+    Float(f32),
+    /// A 64-bit float, and any number with a scale or an offset.
+    Double(f64),
+    /// A string.
+    Text(Arc<str>),
+}
+
+impl Value {
+    /// Whether two values are the same to whoever reads them: of one kind, and equal bit for bit.
+    #[must_use]
+    pub fn is_same(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Double(a), Value::Double(b)) => a.to_bits() == b.to_bits(),
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Bool(v) => v.fmt(f),
+            Value::Int(v) => v.fmt(f),
+            Value::UInt(v) => v.fmt(f),
+            Value::Float(v) => v.fmt(f),
+            Value::Double(v) => v.fmt(f),
+            Value::Text(v) => v.fmt(f),
+        }
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The time `millis` milliseconds after the epoch.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Timestamp {
+        Timestamp(millis)
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+}
+
+/// How far a value is to be trusted, and why not: one internal reason for each doubtful value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quality {
+    /// Read, checked, decoded.
+    Good,
+    /// The device refuses this address, function or count (exceptions 1, 2 and 3).
+    BadConfig,
+    /// The port is missing, or the connection was refused or lost.
+    BadNotConnected,
+    /// The device says that it has failed (exception 4, or a maker's own code).
+    BadDeviceFailure,
+    /// The value itself says that there is none (a float that is not a number).
+    BadSensorFailure,
+    /// No usable answer in time; the last value is kept.
+    BadCommLastValueKnown,
+    /// Never read since start.
+    BadNoCommunication,
+    /// Switched off by the integrator.
+    BadOutOfService,
+    /// The bytes do not make a value of this type.
+    BadDecode,
+}
+
+impl Quality {
+    /// The id that is published as the property `Reason` and shown to people.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Quality::Good => "good",
+            Quality::BadConfig => "bad:config",
+            Quality::BadNotConnected => "bad:not_connected",
+            Quality::BadDeviceFailure => "bad:device_failure",
+            Quality::BadSensorFailure => "bad:sensor_failure",
+            Quality::BadCommLastValueKnown => "bad:comm_last_value_known",
+            Quality::BadNoCommunication => "bad:no_communication",
+            Quality::BadOutOfService => "bad:out_of_service",
+            Quality::BadDecode => "bad:decode",
+        }
+    }
+
+    /// Whether the value may be used without a second thought.
+    #[must_use]
+    pub const fn is_good(self) -> bool {
+        matches!(self, Quality::Good)
+    }
+
+    /// Whether the last good value is still worth showing beside this quality.
+    #[must_use]
+    pub const fn keeps_last_value(self) -> bool {
+        matches!(self, Quality::BadCommLastValueKnown)
+    }
+}
+
+/// A tag's value at a time, with its quality.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Whose.
+    pub tag: TagId,
+    /// What; `None` where the quality allows none.
+    pub value: Option<Value>,
+    /// How far to trust it.
+    pub quality: Quality,
+    /// When the last byte of the reply came; for a quality that is not good, when the gateway found out
+    /// (as OPC UA Part 4, 7.11.3 has it for the source timestamp).
+    pub at: Timestamp,
+}
+
+/// What normalising hands on to the uplinks, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// Readings that are worth reporting.
+    Readings(Arc<[Reading]>),
+    /// The device answers; its readings came before this.
+    DeviceUp(DeviceId, Timestamp),
+    /// The device has fallen silent.
+    DeviceDown(DeviceId, Timestamp),
+}

@@ -1,0 +1,46 @@
+//! What reading a block gave: how polling speaks to normalising.
+
+use std::sync::Arc;
+
+use crate::reading::{Quality, Timestamp};
+use crate::tag::{DeviceId, TagId};
+
+/// What polling hands on, in the order in which it happened on the line.
+#[derive(Clone, Debug)]
+pub enum Polled {
+    /// A block was read, or could not be.
+    Scan(Scan),
+    /// The device answers again, or for the first time; the scans of its first round came before this.
+    DeviceUp(DeviceId, Timestamp),
+    /// The device has missed so many cycles that it counts as gone.
+    DeviceDown(DeviceId, Timestamp),
+}
+
+/// The outcome of one read request.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The tags that this block carries; nothing is ever stored under any other.
+    pub parts: Arc<[Part]>,
+    /// What came back, or why nothing usable did.
+    pub result: Result<Data, Quality>,
+    /// When the last byte of the reply came, or when the fault was found.
+    pub at: Timestamp,
+}
+
+/// Where one tag lies in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whose registers.
+    pub tag: TagId,
+    /// The first of them, counted from the block's first.
+    pub offset: u16,
+}
+
+/// The content of a reply, as many as were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Registers.
+    Words(Vec<u16>),
+    /// Coils or discrete inputs.
+    Bits(Vec<bool>),
+}

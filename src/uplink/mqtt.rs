@@ -1,0 +1,154 @@
+//! One MQTT connection: the only file that polls rumqttc.
+//!
+//! Each connection has a client and an event loop of its own and is never re-used: rumqttc would send what was queued
+//! for an old connection before the births of the new one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rumqttc::{
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet,
+    QoS, SubscribeFilter, SubscribeReasonCode,
+};
+use tokio::sync::mpsc;
+
+use crate::config::site::{Broker, Login, Password, Uplink};
+use crate::sparkplug::session::Publication;
+
+/// The largest packet either way: a birth of some thousand tags.
+const PACKET_SIZE_MAX: usize = 1 << 20;
+/// Publications that have been handed over and not been written to the socket yet.
+pub(super) const WINDOW: usize = 32;
+/// Requests beside publications: a subscription, a disconnection.
+const OTHER_REQUESTS: usize = 8;
+/// Events that the uplink has not looked at yet; a full channel holds the socket back.
+const EVENTS: usize = 64;
+
+/// What has happened on the connection.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// The broker has taken the connection.
+    Connected,
+    /// The subscriptions stand; false if the broker refused one.
+    Subscribed(bool),
+    /// The oldest publication not yet reported so has been written to the socket.
+    Sent,
+    /// The broker has the publication at QoS 1.
+    Acknowledged,
+    /// A message for us.
+    Message {
+        topic: String,
+        payload: bytes::Bytes,
+        /// Kept by the broker from before: never obeyed.
+        is_retained: bool,
+    },
+    /// Our farewell has been written to the socket.
+    Disconnected,
+}
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: AsyncClient,
+}
+
+/// The half that must be polled for anything to move.
+pub(super) struct Pump {
+    event_loop: EventLoop,
+    events: mpsc::Sender<Happening>,
+}
+
+/// A new connection to `broker`, which is made when the pump runs.
+///
+/// # Errors
+/// Where the password cannot be read.
+pub(super) fn connect(
+    uplink: &Uplink,
+    broker: &Broker,
+    will: Publication,
+) -> io::Result<(Connection, Pump, mpsc::Receiver<Happening>)> {
+    let mut options = MqttOptions::new(&uplink.client_id, &broker.host, broker.port);
+    options.set_keep_alive(uplink.keep_alive);
+    options.set_clean_session(true);
+    options.set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX);
+    options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
+    if let Some(login) = &uplink.login {
+        options.set_credentials(&login.username, password(login)?);
+    }
+    let (client, mut event_loop) = AsyncClient::new(options, WINDOW + OTHER_REQUESTS);
+    event_loop.network_options.set_tcp_nodelay(true);
+    let (events, happenings) = mpsc::channel(EVENTS);
+    Ok((Connection { client }, Pump { event_loop, events }, happenings))
+}
+
+fn password(login: &Login) -> io::Result<String> {
+    match &login.password {
+        Password::None => Ok(String::new()),
+        Password::Given(secret) => Ok(secret.reveal().to_owned()),
+        Password::File(path) => {
+            let path = credential_path(path);
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                io::Error::new(error.kind(), format!("password_file {}: {error}", path.display()))
+            })?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    }
+}
+
+/// A relative path stands in systemd's folder of credentials, where there is one.
+fn credential_path(path: &Path) -> PathBuf {
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(folder) => Path::new(&folder).join(path),
+        None => path.to_owned(),
+    }
+}
+
+impl Connection {
+    /// Hands a publication over. There is room as long as no more than [`WINDOW`] are under way.
+    pub(super) fn publish(&self, publication: Publication, qos: QoS) -> Result<(), ClientError> {
+        self.client.try_publish(publication.topic, qos, false, publication.payload)
+    }
+
+    pub(super) fn subscribe(&self, filters: [String; 2]) -> Result<(), ClientError> {
+        let filters = filters.into_iter().map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+        self.client.try_subscribe_many(filters)
+    }
+
+    pub(super) fn disconnect(&self) -> Result<(), ClientError> {
+        self.client.try_disconnect()
+    }
+}
+
+impl Pump {
+    /// Keeps the connection going until it fails; why.
+    pub(super) async fn run(mut self) -> ConnectionError {
+        loop {
+            let happening = match self.event_loop.poll().await {
+                Ok(event) => happening(event),
+                Err(error) => return error,
+            };
+            if let Some(happening) = happening {
+                // the receiver lives as long as the uplink polls this pump
+                self.events.send(happening).await.ok();
+            }
+        }
+    }
+}
+
+fn happening(event: Event) -> Option<Happening> {
+    match event {
+        Event::Incoming(Packet::ConnAck(_)) => Some(Happening::Connected),
+        Event::Incoming(Packet::SubAck(ack)) => {
+            Some(Happening::Subscribed(!ack.return_codes.contains(&SubscribeReasonCode::Failure)))
+        }
+        Event::Incoming(Packet::PubAck(_)) => Some(Happening::Acknowledged),
+        Event::Incoming(Packet::Publish(publish)) => Some(Happening::Message {
+            topic: publish.topic,
+            payload: publish.payload,
+            is_retained: publish.retain,
+        }),
+        Event::Outgoing(Outgoing::Publish(_)) => Some(Happening::Sent),
+        Event::Outgoing(Outgoing::Disconnect) => Some(Happening::Disconnected),
+        Event::Incoming(_) | Event::Outgoing(_) => None,
+    }
+}
