@@ -41,7 +41,7 @@ pub fn parse(name: &str, text: &str) -> Checked {
 }
 
 fn check(read: Read) -> Checked {
-    let Read { table, sources, findings } = read;
-    let site = build::site(&table, sources.whole(), findings);
+    let Read { table, sources, findings, is_partial } = read;
+    let site = if is_partial { Err(findings) } else { build::site(&table, sources.whole(), findings) };
     Checked { sources, site }
 }

@@ -4,7 +4,7 @@
 
 pub mod payload;
 #[rustfmt::skip]
-#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "made from proto/sparkplug_b.proto, which says what the fields are")]
+#[expect(missing_docs, reason = "made from proto/sparkplug_b.proto, which says what the fields are")]
 pub mod proto;
 pub mod session;
 pub mod topic;

@@ -133,10 +133,10 @@ async fn observe(
 
 async fn forward(mut events: EventLoop, sender: mpsc::Sender<(String, Vec<u8>)>) {
     while let Ok(event) = events.poll().await {
-        if let Event::Incoming(Packet::Publish(publish)) = event {
-            if sender.send((publish.topic, publish.payload.to_vec())).await.is_err() {
-                return;
-            }
+        if let Event::Incoming(Packet::Publish(publish)) = event
+            && sender.send((publish.topic, publish.payload.to_vec())).await.is_err()
+        {
+            return;
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn site(root: &Table, whole: Place, findings: Vec<Finding>) -> Result
     let site = build.root(root);
     let mut findings = build.findings;
     findings.sort();
-    findings.dedup_by_key(|finding| finding.at);
+    findings.dedup();
     match site {
         Some(site) if findings.is_empty() => Ok(site),
         _ => Err(findings),

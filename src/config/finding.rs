@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use super::source::Sources;
+use super::source::{Position, Sources};
 use super::tree::Place;
 
 /// One thing that is wrong.
@@ -83,6 +83,9 @@ fn render_one(finding: &Finding, sources: &Sources, text: &mut String) {
         line(format_args!("{}: {}", position.file, finding.message));
     } else {
         line(format_args!("{}:{}:{}: {}", position.file, position.line, position.column, finding.message));
+        if holds_password(&position) {
+            return line(format_args!("    (the line is not shown: it holds a password)"));
+        }
         let number = position.line.to_string();
         let margin = " ".repeat(number.len());
         let before = position.before.replace('\t', "    ");
@@ -93,6 +96,13 @@ fn render_one(finding: &Finding, sources: &Sources, text: &mut String) {
     if let Some(help) = &finding.help {
         line(format_args!("    help: {help}"));
     }
+}
+
+fn holds_password(position: &Position<'_>) -> bool {
+    [position.before, position.marked, position.after]
+        .concat()
+        .replace("password_file", "")
+        .contains("password")
 }
 
 /// The word among `known` that was probably meant by `word`.

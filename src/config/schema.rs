@@ -41,11 +41,9 @@ const DATA_TYPE: Rule = Rule::Value(|node| values::data_type(node).map(drop));
 const SCALE: Rule = Rule::Value(|node| values::scale(node).map(drop));
 const NUMBER: Rule = Rule::Value(|node| values::number(node).map(drop));
 const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
-const AT: Rule = Rule::Value(|node| match node.content {
-    // whether the number fits depends on the type's base: looked at when the tag is built
-    Content::Text(_) => Ok(()),
-    _ => values::at(node, 0).map(drop),
-});
+/// Whether the number fits depends on the type's base: that is looked at when the tag is built.
+const AT: Rule =
+    Rule::Value(|node| if node.text().is_some() { Ok(()) } else { values::at(node, 0).map(drop) });
 const NOTES: Rule = Rule::OneOrMany(|node| values::text(node).map(drop));
 const CONFIDENCE: Rule = Rule::Value(|node| values::choice(node, &["A", "B"]).map(drop));
 

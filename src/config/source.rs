@@ -90,6 +90,8 @@ pub struct Read {
     pub sources: Sources,
     /// Files that cannot be read, syntax errors, keys set twice.
     pub findings: Vec<Finding>,
+    /// Something could not be read at all: what else is found may only follow from that.
+    pub is_partial: bool,
 }
 
 /// Reads `path` (a file, or a folder whose `*.toml` are read in name order), the device types beside it and in the
@@ -127,6 +129,7 @@ impl Read {
     fn missing(&mut self, path: &Path, why: &str) {
         let source = self.sources.add(path.display().to_string(), String::new());
         self.findings.push(Finding::new(Place { source, start: 0, end: 0 }, why));
+        self.is_partial = true;
     }
 
     fn toml_files(&mut self, folder: &Path) -> Vec<PathBuf> {
@@ -177,6 +180,7 @@ impl Read {
             let span = error.span().unwrap_or_default();
             let at = Place { source, start: span.start, end: span.end };
             self.findings.push(Finding::new(at, format!("not TOML: {}", error.message())));
+            self.is_partial = true;
         }
         let table = convert_table(document.get_ref(), source);
         self.sources.add(name, text);

@@ -63,28 +63,19 @@ impl Node {
     /// The table in it, if it is one.
     #[must_use]
     pub fn table(&self) -> Option<&Table> {
-        match &self.content {
-            Content::Table(table) => Some(table),
-            _ => None,
-        }
+        if let Content::Table(table) = &self.content { Some(table) } else { None }
     }
 
     /// The text in it, if it is one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
-        match &self.content {
-            Content::Text(text) => Some(text),
-            _ => None,
-        }
+        if let Content::Text(text) = &self.content { Some(text) } else { None }
     }
 
     /// Its elements; a single value counts as a list of one.
     #[must_use]
     pub fn one_or_many(&self) -> &[Node] {
-        match &self.content {
-            Content::List(nodes) => nodes,
-            _ => std::slice::from_ref(self),
-        }
+        if let Content::List(nodes) = &self.content { nodes } else { std::slice::from_ref(self) }
     }
 
     /// What kind of value this is, for people.
@@ -108,7 +99,9 @@ impl Node {
             Content::Text(text) => Content::Text(change(text)),
             Content::List(nodes) => Content::List(nodes.iter().map(|node| node.map_text(change)).collect()),
             Content::Table(table) => Content::Table(table.map_text(change)),
-            other => other.clone(),
+            Content::Bool(_) | Content::Integer(_) | Content::Float(_) | Content::Date => {
+                self.content.clone()
+            }
         };
         Node { content, ..*self }
     }

@@ -34,22 +34,29 @@ pub(super) fn secret(node: &Node) -> Parsed<String> {
     text(node).map_err(|_| "wanted text in quotes".to_owned())
 }
 
+/// Its text, if it came from the environment.
+fn environment_text(node: &Node) -> Option<&str> {
+    node.text().filter(|_| node.from_environment)
+}
+
 /// `true` or `false`.
 pub(super) fn boolean(node: &Node) -> Parsed<bool> {
-    match &node.content {
-        Content::Bool(value) => Ok(*value),
-        Content::Text(text) if node.from_environment && text == "true" => Ok(true),
-        Content::Text(text) if node.from_environment && text == "false" => Ok(false),
+    if let Content::Bool(value) = node.content {
+        return Ok(value);
+    }
+    match environment_text(node) {
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
         _ => wanted("true or false", node),
     }
 }
 
 /// A whole number of `low` to `high`.
 pub(super) fn integer(node: &Node, low: i64, high: i64) -> Parsed<i64> {
-    let number = match &node.content {
-        Content::Integer(number) => Some(*number),
-        Content::Text(text) if node.from_environment => text.parse().ok(),
-        _ => None,
+    let number = if let Content::Integer(number) = node.content {
+        Some(number)
+    } else {
+        environment_text(node).and_then(|text| text.parse().ok())
     };
     match number {
         Some(number) if (low..=high).contains(&number) => Ok(number),
@@ -63,8 +70,8 @@ pub(super) fn number(node: &Node) -> Parsed<f64> {
         #[expect(clippy::cast_precision_loss, reason = "a scale beyond 2^53 has no use")]
         Content::Integer(number) => Some(*number as f64),
         Content::Float(number) => Some(*number),
-        Content::Text(text) if node.from_environment => text.parse().ok(),
-        _ => None,
+        Content::Text(_) => environment_text(node).and_then(|text| text.parse().ok()),
+        Content::Bool(_) | Content::Date | Content::List(_) | Content::Table(_) => None,
     };
     match number {
         Some(number) if number.is_finite() => Ok(number),

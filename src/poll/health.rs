@@ -73,7 +73,7 @@ impl Health {
     pub fn probe_wait(&self, every: Duration) -> Duration {
         match self.state {
             State::Offline { probe_wait } => probe_wait,
-            _ => every.min(PROBE_MAX),
+            State::Joining { .. } | State::Online | State::Suspect { .. } => every.min(PROBE_MAX),
         }
     }
 

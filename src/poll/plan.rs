@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_value_is_never_split_at_the_limit() {
-        check("0+2 2+2 4+2", Limits { registers: 5, bits: 1 }, Cost::TCP, "hr:0+2 hr:2+4");
+        check("0+2 2+2 4+2", Limits { registers: 5, bits: 1 }, Cost::TCP, "hr:0+4 hr:4+2");
         check("65534+2", LIMITS, Cost::TCP, "hr:65534+2");
     }
 

@@ -287,11 +287,7 @@ fn single(value: f64) -> f32 {
     value as f32
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the low 16 bits are what is wanted"
-)]
+#[expect(clippy::cast_sign_loss, reason = "the low 16 bits are what is wanted")]
 fn low_word(value: i128) -> u16 {
     (value & 0xFFFF) as u16
 }
@@ -425,7 +421,7 @@ mod tests {
 
     #[test]
     fn values_lie_on_the_wire_as_manuals_print_them() {
-        let f = Truth::Float(1234.567_7);
+        let f = Truth::Float(1_234.567_7);
         assert_eq!(encoded(Layout::Float32(Order::Abcd), &f), [0x449A, 0x522B]);
         assert_eq!(encoded(Layout::Float32(Order::Cdab), &f), [0x522B, 0x449A]);
         assert_eq!(encoded(Layout::Float32(Order::Badc), &f), [0x9A44, 0x2B52]);

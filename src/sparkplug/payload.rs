@@ -46,7 +46,13 @@ impl Datatype {
             DataType::I16 => Datatype::Int16,
             DataType::U16 => Datatype::UInt16,
             DataType::U32 => Datatype::UInt32,
-            other => Datatype::wide(other),
+            DataType::I32
+            | DataType::I64
+            | DataType::U64
+            | DataType::Bool { .. }
+            | DataType::F32
+            | DataType::F64
+            | DataType::Text => Datatype::wide(raw),
         }
     }
 
@@ -65,38 +71,28 @@ impl Datatype {
 /// Signed numbers go as two's complement in the unsigned field, those of up to 32 bits in `int_value`.
 #[must_use]
 pub fn encode(value: &Value, datatype: Datatype) -> Option<metric::Value> {
-    let number = |low: i64, high: i64| match value {
-        Value::Int(value) => Some(*value).filter(|value| (low..=high).contains(value)),
-        Value::UInt(value) => i64::try_from(*value).ok().filter(|value| (low..=high).contains(value)),
-        Value::Bool(_) | Value::Float(_) | Value::Double(_) | Value::Text(_) => None,
-    };
-    Some(match datatype {
-        Datatype::Int16 => metric::Value::IntValue(low_half(number(i16::MIN.into(), i16::MAX.into())?)),
-        Datatype::Int32 => metric::Value::IntValue(low_half(number(i32::MIN.into(), i32::MAX.into())?)),
-        Datatype::UInt16 => metric::Value::IntValue(low_half(number(0, u16::MAX.into())?)),
-        Datatype::UInt32 => metric::Value::IntValue(low_half(number(0, u32::MAX.into())?)),
-        Datatype::Int64 => metric::Value::LongValue(number(i64::MIN, i64::MAX)?.cast_unsigned()),
-        Datatype::UInt64 => match value {
-            Value::UInt(value) => metric::Value::LongValue(*value),
-            _ => return None,
-        },
-        Datatype::Float => match value {
-            Value::Float(value) => metric::Value::FloatValue(*value),
-            _ => return None,
-        },
-        Datatype::Double => match value {
-            Value::Double(value) => metric::Value::DoubleValue(*value),
-            _ => return None,
-        },
-        Datatype::Boolean => match value {
-            Value::Bool(value) => metric::Value::BooleanValue(*value),
-            _ => return None,
-        },
-        Datatype::String => match value {
-            Value::Text(value) => metric::Value::StringValue(value.to_string()),
-            _ => return None,
-        },
+    let whole = |low: i64, high: i64| whole_number(value).filter(|number| (low..=high).contains(number));
+    Some(match (datatype, value) {
+        (Datatype::Int16, _) => metric::Value::IntValue(low_half(whole(i16::MIN.into(), i16::MAX.into())?)),
+        (Datatype::Int32, _) => metric::Value::IntValue(low_half(whole(i32::MIN.into(), i32::MAX.into())?)),
+        (Datatype::UInt16, _) => metric::Value::IntValue(low_half(whole(0, u16::MAX.into())?)),
+        (Datatype::UInt32, _) => metric::Value::IntValue(low_half(whole(0, u32::MAX.into())?)),
+        (Datatype::Int64, _) => metric::Value::LongValue(whole_number(value)?.cast_unsigned()),
+        (Datatype::UInt64, Value::UInt(value)) => metric::Value::LongValue(*value),
+        (Datatype::Float, Value::Float(value)) => metric::Value::FloatValue(*value),
+        (Datatype::Double, Value::Double(value)) => metric::Value::DoubleValue(*value),
+        (Datatype::Boolean, Value::Bool(value)) => metric::Value::BooleanValue(*value),
+        (Datatype::String, Value::Text(value)) => metric::Value::StringValue(value.to_string()),
+        _ => return None,
     })
+}
+
+fn whole_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(value) => Some(*value),
+        Value::UInt(value) => i64::try_from(*value).ok(),
+        Value::Bool(_) | Value::Float(_) | Value::Double(_) | Value::Text(_) => None,
+    }
 }
 
 /// The low 32 bits: two's complement of a number that fits 32 bits, signed or not.

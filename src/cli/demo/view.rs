@@ -9,6 +9,7 @@ use crate::reading::Timestamp;
 use crate::sim::floor::Truth;
 use crate::sparkplug::proto::Payload;
 use crate::sparkplug::proto::payload::{Metric, metric, property_value};
+use crate::unit::UNITS;
 
 /// A good value as it came back from the broker.
 #[derive(Debug)]
@@ -69,8 +70,9 @@ impl View {
         if let Some(datatype) = metric.datatype {
             row.datatype = datatype;
         }
-        if let Some(unit) = text_property(&metric, "engUnit") {
-            row.unit = unit;
+        if let Some(code) = text_property(&metric, "unece") {
+            let unit = UNITS.iter().find(|unit| unit.unece == code);
+            row.unit = unit.map_or(code, |unit| unit.written.to_owned());
         }
         if let Some(reason) = text_property(&metric, "Reason") {
             row.quality = reason;
@@ -106,17 +108,17 @@ fn shown(truth: &Truth) -> String {
     match truth {
         Truth::Float(value) => format!("{value:.3}"),
         Truth::Double(value) => format!("{value:.3}"),
-        other => other.to_string(),
+        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) => truth.to_string(),
     }
 }
 
 fn text_property(metric: &Metric, key: &str) -> Option<String> {
     let set = metric.properties.as_ref()?;
     let index = set.keys.iter().position(|known| known == key)?;
-    match set.values.get(index)?.value.as_ref()? {
-        property_value::Value::StringValue(text) => Some(text.clone()),
-        _ => None,
-    }
+    let property_value::Value::StringValue(text) = set.values.get(index)?.value.as_ref()? else {
+        return None;
+    };
+    Some(text.clone())
 }
 
 /// The value that a metric of this datatype has on the wire.

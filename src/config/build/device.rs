@@ -344,7 +344,7 @@ fn count(
             build.find(finding.with_help("write how many registers it takes, two characters each"));
             None
         }
-        (_, Some(length)) if table.get("length").is_some() => {
+        (_, Some(length)) if table.get("length").is_some() && values::integer(length, 1, 125).is_ok() => {
             build.find(Finding::new(length.at, "only a string has a `length`"));
             None
         }

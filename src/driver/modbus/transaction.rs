@@ -177,18 +177,16 @@ impl Transaction {
 
     fn data(&self, pdu: Bytes) -> Option<Data> {
         let count = usize::from(self.span.count);
-        match Response::try_from(pdu).ok()? {
-            Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words)
-                if words.len() == count =>
-            {
-                Some(Data::Words(words))
-            }
-            Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits) if bits.len() >= count => {
-                bits.truncate(count);
-                Some(Data::Bits(bits))
-            }
-            _ => None,
+        let response = Response::try_from(pdu).ok()?;
+        if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
+            return (words.len() == count).then_some(Data::Words(words));
         }
+        let (Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits)) = response else {
+            return None;
+        };
+        let is_whole = bits.len() >= count;
+        bits.truncate(count);
+        is_whole.then_some(Data::Bits(bits))
     }
 }
 

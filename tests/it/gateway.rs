@@ -1,0 +1,272 @@
+//! The whole program between simulated devices and the embedded broker; third-party peers are in `tests/peers`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use prost::Message as _;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use tidegate::sim::broker::Broker;
+use tidegate::sim::floor::{Floor, demo_floor};
+use tidegate::sim::serve::{Shared, serve_tcp};
+use tidegate::sparkplug::proto::Payload;
+use tidegate::sparkplug::proto::payload::{Metric, metric, property_value};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// The longest that anything may take here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running gateway; it is killed when the test ends.
+struct Gateway(Child);
+
+impl Gateway {
+    fn start(folder: &Path, configuration: &str) -> Gateway {
+        let path = folder.join("gateway.toml");
+        let state = folder.join("state");
+        let head = format!(
+            "[gateway]\nname = \"n\"\nenterprise = \"e\"\nstate_dir = \"{}\"\n[log]\nlevel = \"error\"\n",
+            state.display()
+        );
+        std::fs::write(&path, head + configuration).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        Gateway(command.args(["run", "--config"]).arg(&path).stderr(Stdio::inherit()).spawn().unwrap())
+    }
+
+    fn terminate(&self) {
+        let killed = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Its exit code.
+    async fn ended(&mut self) -> Option<i32> {
+        within(async {
+            loop {
+                if let Some(status) = self.0.try_wait().unwrap() {
+                    return status.code();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+}
+
+/// What a consumer at the broker gets.
+struct Consumer {
+    _client: AsyncClient,
+    events: EventLoop,
+}
+
+impl Consumer {
+    async fn subscribe(broker: SocketAddr) -> Consumer {
+        let (client, mut events) =
+            AsyncClient::new(MqttOptions::new("consumer", broker.ip().to_string(), broker.port()), 8);
+        client.subscribe("spBv1.0/#", QoS::AtLeastOnce).await.unwrap();
+        within(async {
+            while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {}
+        })
+        .await;
+        Consumer { _client: client, events }
+    }
+
+    /// The next message whose topic ends so and that fits.
+    async fn wait_for(&mut self, topic: &str, fits: impl Fn(&Payload) -> bool) -> Payload {
+        within(async {
+            loop {
+                if let Event::Incoming(Packet::Publish(publish)) = self.events.poll().await.unwrap()
+                    && publish.topic == format!("spBv1.0/e/{topic}")
+                {
+                    let payload = Payload::decode(publish.payload).unwrap();
+                    if fits(&payload) {
+                        return payload;
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn metric<'a>(payload: &'a Payload, name: &str) -> Option<&'a Metric> {
+    payload.metrics.iter().find(|metric| metric.name.as_deref() == Some(name))
+}
+
+fn reason(payload: &Payload, name: &str) -> Option<String> {
+    let set = metric(payload, name)?.properties.as_ref()?;
+    match set.values.get(set.keys.iter().position(|key| key == "Reason")?)?.value.as_ref()? {
+        property_value::Value::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// An address where nobody listens yet.
+async fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+}
+
+async fn serve_floor(address: SocketAddr, tasks: &mut JoinSet<()>) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    tasks.spawn(serve_tcp(listener, "plc".into(), Shared::new(Floor::new(demo_floor()))));
+}
+
+async fn serve_broker(address: SocketAddr, tasks: &mut JoinSet<()>) {
+    tasks.spawn(Broker::bind(address).await.unwrap().serve());
+}
+
+fn configuration(broker: SocketAddr, plc: SocketAddr) -> String {
+    format!(
+        r#"
+        [uplink.u]
+        broker = "mqtt://{broker}"
+        birth_jitter = "0s"
+        reconnect_max = "1s"
+        [link.plc]
+        tcp = "{plc}"
+        [device.press]
+        link = "plc"
+        every = "100ms"
+        timeout = "200ms"
+        tags = [{{ name = "model", at = "hr:40", type = "string", length = 8 }}, {{ name = "job", at = "hr:50", type = "string", length = 5 }}]
+        "#
+    )
+}
+
+#[tokio::test]
+async fn it_starts_with_broker_and_devices_away_heals_and_ends_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let mut gateway = Gateway::start(folder.path(), &configuration(broker, plc));
+    let mut tasks = JoinSet::new();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    serve_broker(broker, &mut tasks).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let birth = consumer.wait_for("NBIRTH/n", |_| true).await;
+    let bd_seq = metric(&birth, "bdSeq").unwrap().value.clone();
+    serve_floor(plc, &mut tasks).await;
+    let birth = consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    assert_eq!(
+        metric(&birth, "model").unwrap().value,
+        Some(metric::Value::StringValue("Press TG-200".into()))
+    );
+    consumer.wait_for("DDATA/n/press", |data| metric(data, "job").is_some()).await;
+    gateway.terminate();
+    let death = consumer.wait_for("NDEATH/n", |_| true).await;
+    assert_eq!(metric(&death, "bdSeq").unwrap().value, bd_seq);
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_away_and_comes_back_gets_new_births_with_the_next_bd_seq() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let mut tasks = JoinSet::new();
+    serve_floor(plc, &mut tasks).await;
+    let mut first = JoinSet::new();
+    serve_broker(broker, &mut first).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let _gateway = Gateway::start(folder.path(), &configuration(broker, plc));
+    consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    first.shutdown().await;
+    serve_broker(broker, &mut tasks).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let birth = consumer.wait_for("NBIRTH/n", |_| true).await;
+    let Some(metric::Value::LongValue(bd_seq)) = metric(&birth, "bdSeq").unwrap().value else {
+        panic!("no bdSeq")
+    };
+    assert!(bd_seq >= 1, "{bd_seq}");
+    consumer.wait_for("DBIRTH/n/press", |birth| metric(birth, "job").unwrap().value.is_some()).await;
+}
+
+#[tokio::test]
+async fn refused_silent_and_garbled_devices_are_bad_with_a_reason_and_their_neighbours_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tasks = JoinSet::new();
+    let (broker, plc, refused) = (free_address().await, free_address().await, free_address().await);
+    serve_broker(broker, &mut tasks).await;
+    serve_floor(plc, &mut tasks).await;
+    let garbled = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let garbled_address = garbled.local_addr().unwrap();
+    // the first answer is right, so that the device is born; from then on it sends one register instead of two
+    tasks.spawn(async move {
+        let mut answers = 0;
+        loop {
+            let (mut stream, _) = garbled.accept().await.unwrap();
+            let mut request = [0; 12];
+            while stream.read_exact(&mut request).await.is_ok() {
+                answers += 1;
+                let mut reply = vec![request[0], request[1], 0, 0, 0, 7, request[6], 3, 4, 0, 1, 0, 2];
+                if answers > 1 {
+                    reply = vec![request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 1];
+                }
+                if stream.write_all(&reply).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let mut consumer = Consumer::subscribe(broker).await;
+    let others = format!(
+        r#"
+        [device.silent]
+        link = "plc"
+        unit = 77
+        timeout = "50ms"
+        tags = [{{ name = "t", at = "hr:0" }}]
+        [link.refused]
+        tcp = "{refused}"
+        [device.refused]
+        link = "refused"
+        tags = [{{ name = "t", at = "hr:0" }}]
+        [link.garbled]
+        tcp = "{garbled_address}"
+        [device.garbled]
+        link = "garbled"
+        every = "200ms"
+        timeout = "200ms"
+        tags = [{{ name = "t", at = "hr:0", type = "u32" }}]
+        "#
+    );
+    let _gateway = Gateway::start(folder.path(), &(configuration(broker, plc) + &others));
+    let birth = consumer.wait_for("DBIRTH/n/garbled", |_| true).await;
+    assert_eq!(metric(&birth, "t").unwrap().value, Some(metric::Value::LongValue(65538)));
+    let data = consumer.wait_for("DDATA/n/garbled", |_| true).await;
+    assert_eq!(reason(&data, "t").as_deref(), Some("bad:decode"));
+    assert_eq!(
+        (metric(&data, "t").unwrap().is_null, metric(&data, "t").unwrap().value.clone()),
+        (Some(true), None)
+    );
+    for _ in 0..2 {
+        consumer
+            .wait_for("DDATA/n/press", |data| metric(data, "job").is_some_and(|job| job.value.is_some()))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn two_gateways_do_not_share_a_state_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let _first = Gateway::start(folder.path(), &configuration(broker, plc));
+    within(async {
+        while !folder.path().join("state/session").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let mut second = Gateway::start(folder.path(), &configuration(broker, plc));
+    assert_eq!(second.ended().await, Some(1));
+}
