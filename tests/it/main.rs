@@ -1,5 +1,13 @@
 //! The integration tests: one binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::string_slice,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends with a message where something is amiss"
+)]
+
 mod cli;
 mod findings;
 mod gateway;
