@@ -7,13 +7,17 @@
 //!     │                                                              │    v
 //!     └───────────────────────── answer ─────────────────────────────┴─ Offline (probes further and further apart)
 //! ```
-//! A miss is a request that had no usable answer after its retries. While a device is suspect or offline one cheap
-//! request probes it; its other blocks rest.
+//! A miss is a request that had no usable answer after its retries. While a device is suspect or offline one request at
+//! a time probes it, each time another block; the rest is left alone. A block that is missed again although the device
+//! has answered others meanwhile is at fault by itself: it alone is bad, as some devices are silent where they should
+//! refuse.
 
 use std::time::Duration;
 
 /// Missed cycles after which a device counts as gone.
 const MISSES_MAX: u32 = 3;
+/// Misses of one block, with answers to others between them, after which it is bad by itself.
+const STRIKES_MAX: u32 = 2;
 /// The first wait between two probes of a device that is gone; it doubles up to [`PROBE_MAX`].
 const PROBE_MIN: Duration = Duration::from_secs(1);
 /// The longest wait between two probes: a device that answers again is seen within it.
@@ -25,7 +29,10 @@ pub struct Health {
     state: State,
     /// Whether it has been announced, and not been withdrawn since.
     is_up: bool,
-    blocks: usize,
+    /// For each block, its misses since it was answered last.
+    strikes: Vec<u32>,
+    /// The block that is asked next while the device is suspect or offline.
+    probe: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,11 @@ pub enum Action {
     Announce,
     /// Read all other blocks now.
     Resume,
+    /// Only this block is bad; announce the device if that was the last to be tried.
+    Isolate {
+        /// Whether to announce it.
+        announce: bool,
+    },
     /// Its tags are bad; only the probe goes on, after this wait at most.
     Suspend,
     /// As [`Action::Suspend`], and the device is to be withdrawn.
@@ -59,13 +71,20 @@ impl Health {
     /// A device with `blocks` blocks that has not been asked yet.
     #[must_use]
     pub fn new(blocks: usize) -> Health {
-        Health { state: State::Joining { untried: (0..blocks).collect() }, is_up: false, blocks }
+        let state = State::Joining { untried: (0..blocks).collect() };
+        Health { state, is_up: false, strikes: vec![0; blocks], probe: 0 }
     }
 
     /// Whether a request without an answer is worth repeating at once.
     #[must_use]
     pub fn may_retry(&self) -> bool {
         matches!(self.state, State::Joining { .. } | State::Online)
+    }
+
+    /// The block to probe with while the device does not answer.
+    #[must_use]
+    pub fn probe(&self) -> usize {
+        self.probe
     }
 
     /// The longest wait until the probe of a device that does not answer.
@@ -79,26 +98,22 @@ impl Health {
 
     /// Block `block` of the device was answered, be it with an exception.
     pub fn handle_answer(&mut self, block: usize) -> Action {
+        self.forgive(block);
         match &mut self.state {
             State::Online => Action::Carry,
-            State::Joining { untried } => {
-                untried.retain(|other| *other != block);
-                if untried.is_empty() { self.join() } else { Action::Carry }
-            }
+            State::Joining { .. } => self.tried(block),
             State::Suspect { .. } | State::Offline { .. } => {
-                let untried: Vec<usize> = (0..self.blocks).filter(|other| *other != block).collect();
-                if untried.is_empty() {
-                    return self.join();
-                }
-                self.state = State::Joining { untried };
-                Action::Resume
+                self.state = State::Joining { untried: (0..self.strikes.len()).collect() };
+                let action = self.tried(block);
+                if self.state == State::Online { action } else { Action::Resume }
             }
         }
     }
 
     /// The device refused block `first` as a whole, and its second half has become block `second`, the last one.
     pub fn handle_split(&mut self, first: usize, second: usize) -> Action {
-        self.blocks = self.blocks.max(second + 1);
+        self.strikes.resize(self.strikes.len().max(second + 1), 0);
+        self.forgive(first);
         match &mut self.state {
             State::Online => Action::Carry,
             State::Joining { untried } => {
@@ -107,14 +122,23 @@ impl Health {
                 Action::Carry
             }
             State::Suspect { .. } | State::Offline { .. } => {
-                self.state = State::Joining { untried: (0..self.blocks).collect() };
+                self.state = State::Joining { untried: (0..self.strikes.len()).collect() };
                 Action::Resume
             }
         }
     }
 
-    /// A request had no usable answer after its retries.
-    pub fn handle_miss(&mut self) -> Action {
+    /// The request for block `block` had no usable answer after its retries.
+    pub fn handle_miss(&mut self, block: usize) -> Action {
+        let strikes = self.strikes.get_mut(block).map_or(0, |strikes| {
+            *strikes = strikes.saturating_add(1);
+            *strikes
+        });
+        if self.may_retry() && strikes >= STRIKES_MAX {
+            let announce = self.tried(block) == Action::Announce;
+            return Action::Isolate { announce };
+        }
+        self.probe = (block + 1) % self.strikes.len().max(1);
         let (state, action) = match self.state {
             State::Joining { .. } | State::Online => (State::Suspect { missed: 1 }, Action::Suspend),
             State::Suspect { missed } if missed + 1 < MISSES_MAX => {
@@ -129,7 +153,20 @@ impl Health {
         action
     }
 
-    fn join(&mut self) -> Action {
+    fn forgive(&mut self, block: usize) {
+        self.probe = block;
+        if let Some(strikes) = self.strikes.get_mut(block) {
+            *strikes = 0;
+        }
+    }
+
+    /// A block has been tried: with the last one the device is online.
+    fn tried(&mut self, block: usize) -> Action {
+        let State::Joining { untried } = &mut self.state else { return Action::Carry };
+        untried.retain(|other| *other != block);
+        if !untried.is_empty() {
+            return Action::Carry;
+        }
         self.state = State::Online;
         if std::mem::replace(&mut self.is_up, true) { Action::Carry } else { Action::Announce }
     }
@@ -143,19 +180,23 @@ impl Health {
 mod tests {
     use super::*;
 
-    /// Each letter an event (digits: that block answered, `x`: a miss), each result a letter.
+    /// Each letter an event (digits: that block answered, `x`: block 0 missed, `y`: 1, `z`: 2), each result a letter.
     #[track_caller]
     fn check(blocks: usize, events: &str, expected: &str) {
         let mut health = Health::new(blocks);
         let shown = events.chars().map(|event| {
-            let action = match event.to_digit(10) {
-                Some(block) => health.handle_answer(block as usize),
-                None => health.handle_miss(),
+            let action = match event {
+                'x' => health.handle_miss(0),
+                'y' => health.handle_miss(1),
+                'z' => health.handle_miss(2),
+                digit => health.handle_answer(digit.to_digit(10).unwrap() as usize),
             };
             match action {
                 Action::Carry => '.',
                 Action::Announce => 'A',
                 Action::Resume => 'R',
+                Action::Isolate { announce: false } => 'i',
+                Action::Isolate { announce: true } => 'I',
                 Action::Suspend => 's',
                 Action::Withdraw => 'W',
             }
@@ -191,7 +232,30 @@ mod tests {
     #[test]
     fn a_miss_while_joining_begins_anew() {
         check(3, "01x012", "..sR.A");
-        check(2, "0xxx0x01", ".sssRsRA");
+        check(2, "0xxx0y01", ".sssRsRA");
+    }
+
+    #[test]
+    fn a_block_that_is_silent_while_others_are_answered_is_bad_alone() {
+        check(2, "0y0y0y", ".sRI.i");
+        check(2, "01y0y01y", ".AsRi..s");
+        check(3, "x1x2", "sRiA");
+        check(3, "0z1z01", ".sRiA.");
+        check(1, "0x0x0x", "As.s.s");
+    }
+
+    #[test]
+    fn a_silent_device_is_probed_with_another_block_each_time() {
+        let mut health = Health::new(3);
+        let probes: Vec<usize> = (0..5)
+            .map(|_| {
+                health.handle_miss(health.probe());
+                health.probe()
+            })
+            .collect();
+        assert_eq!(probes, [1, 2, 0, 1, 2]);
+        health.handle_answer(2);
+        assert_eq!(health.probe(), 2);
     }
 
     #[test]
@@ -201,7 +265,7 @@ mod tests {
         assert_eq!(health.handle_answer(0), Action::Carry);
         assert_eq!(health.handle_answer(1), Action::Announce);
         assert_eq!(health.handle_split(1, 2), Action::Carry);
-        health.handle_miss();
+        health.handle_miss(0);
         assert_eq!(health.handle_split(2, 3), Action::Resume);
         assert_eq!([0, 1, 2, 3].map(|block| health.handle_answer(block)), [Action::Carry; 4]);
     }
@@ -210,13 +274,13 @@ mod tests {
     fn probes_of_a_device_that_is_gone_come_further_and_further_apart() {
         let every = Duration::from_secs(3600);
         let mut health = Health::new(1);
-        health.handle_miss();
+        health.handle_miss(0);
         assert_eq!(health.probe_wait(every), PROBE_MAX);
         assert_eq!(health.probe_wait(Duration::from_millis(50)), Duration::from_millis(50));
-        health.handle_miss();
+        health.handle_miss(0);
         let waits: Vec<u64> = (0..6)
             .map(|_| {
-                health.handle_miss();
+                health.handle_miss(0);
                 health.probe_wait(every).as_secs()
             })
             .collect();

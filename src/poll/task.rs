@@ -8,7 +8,7 @@ use tokio::time::sleep_until;
 use tokio_modbus::ExceptionCode;
 use tracing::{debug, info, warn};
 
-use super::health::{Action, Health};
+use super::health::{Action, Health, PROBE_MAX};
 use super::plan::{self, Block, Cost, Limits};
 use super::schedule::Schedule;
 use crate::clock;
@@ -23,6 +23,8 @@ use crate::tag::{Span, TagId};
 
 /// How long a busy device is left alone before the same request is sent again.
 const BUSY_WAIT: Duration = Duration::from_millis(200);
+/// How long the request in hand may take after the bus was told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often a tag that the device refuses is asked for all the same.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
@@ -133,6 +135,7 @@ impl Bus {
         if self.say_out_of_service().await.is_err() {
             return;
         }
+        let mut late = stop.clone();
         loop {
             let next = self.schedule.next();
             let due = next.map(|(_, due)| due);
@@ -143,8 +146,10 @@ impl Bus {
                 () = rest_until(due) => {}
             }
             let Some((slot, _)) = next else { continue };
-            if self.poll(slot).await.is_err() {
-                return;
+            // a request is dropped half-way only where the bus ends with it
+            tokio::select! {
+                polled = self.poll(slot) => if polled.is_err() { return },
+                () = long_after(&mut late) => return,
             }
         }
     }
@@ -179,9 +184,14 @@ impl Bus {
             }
             Outcome::Refused => self.refused(index, number, now).await,
             Outcome::Missed(quality) => {
-                let action = station.health.handle_miss();
-                let all = station.all.clone();
-                self.say_scan(all, Err(quality)).await?;
+                let action = station.health.handle_miss(number);
+                let is_isolated = matches!(action, Action::Isolate { .. });
+                let silent = if is_isolated { parts } else { station.all.clone() };
+                if is_isolated {
+                    let wait = poll.every.max(PROBE_MAX);
+                    self.schedule.wake(slot, now + wait);
+                }
+                self.say_scan(silent, Err(quality)).await?;
                 self.act(index, action, now).await
             }
         }
@@ -240,8 +250,8 @@ impl Bus {
         let Some(station) = self.stations.get(index) else { return Ok(()) };
         let device = station.device.id;
         match action {
-            Action::Carry => Ok(()),
-            Action::Announce => {
+            Action::Carry | Action::Isolate { announce: false } => Ok(()),
+            Action::Announce | Action::Isolate { announce: true } => {
                 info!(device = %station.device.name, "device online");
                 self.say(Polled::DeviceUp(device, clock::wall())).await
             }
@@ -263,13 +273,13 @@ impl Bus {
         }
     }
 
-    /// Only the device's fastest block goes on, as a probe.
+    /// Only one of the device's blocks goes on, as a probe.
     fn suspend(&mut self, index: usize, now: Instant) {
         let Some(station) = self.stations.get(index) else { return };
         for poll in &station.polls {
             self.schedule.park(poll.slot);
         }
-        if let Some(probe) = station.polls.first() {
+        if let Some(probe) = station.polls.get(station.health.probe()) {
             self.schedule.wake(probe.slot, now + station.health.probe_wait(probe.every));
         }
     }
@@ -304,6 +314,12 @@ fn outcome(answer: Result<Answer, Fault>) -> Outcome {
         Err(Fault::Silent) => Outcome::Missed(Quality::BadCommLastValueKnown),
         Err(Fault::Link(_)) => Outcome::Missed(Quality::BadNotConnected),
     }
+}
+
+/// Ready when the request in hand has had [`STOP_GRACE`] since the stop.
+async fn long_after(stop: &mut watch::Receiver<bool>) {
+    stop.wait_for(|stop| *stop).await.ok(); // a gateway that is gone stops as well
+    tokio::time::sleep(STOP_GRACE).await;
 }
 
 async fn rest_until(due: Option<Instant>) {

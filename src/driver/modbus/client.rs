@@ -16,6 +16,8 @@ use crate::tag::{Span, UnitId};
 
 /// So many timeouts one after the other and a TCP connection is opened anew: its far end may be gone without a word.
 const TIMEOUTS_MAX: u32 = 3;
+/// A line that is never silent is spoken on all the same after so long: its devices are not lost with the one that babbles.
+const BABBLE_MAX: Duration = Duration::from_secs(1);
 /// More than any frame; what comes in beyond it without being an answer is noise.
 const BUFFER_MAX: usize = 1024;
 
@@ -68,12 +70,15 @@ impl Client {
     /// Waits until the line has been silent for as long as it must be; what comes in meanwhile is nobody's answer.
     async fn keep_quiet(&mut self) -> Result<(), LinkError> {
         let mut foreign = 0;
+        let patience = self.quiet_until.map(|quiet_until| quiet_until + BABBLE_MAX);
         while let Some(quiet_until) = self.quiet_until {
             match timeout_at(quiet_until.into(), self.link.read(&mut self.buffer)).await {
                 Ok(count) => {
                     foreign += count?;
                     self.buffer.clear();
-                    self.quiet_until = Some(quiet_until.max(self.line_free_at(0)));
+                    let free_at = self.line_free_at(0);
+                    self.quiet_until =
+                        patience.filter(|patience| free_at < *patience).map(|_| quiet_until.max(free_at));
                 }
                 Err(_elapsed) => self.quiet_until = None,
             }
