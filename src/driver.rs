@@ -5,16 +5,15 @@
 
 pub mod modbus;
 
-use tokio_modbus::ExceptionCode;
+use tokio_modbus::{ExceptionCode, Response};
 
 use crate::link::LinkError;
-use crate::scan::Data;
 
 /// What a device said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// What was asked for, all of it.
-    Data(Data),
+    Response(Response),
     /// "No", with the reason (Modbus V1.1b3, 7).
     Exception(ExceptionCode),
 }
@@ -28,6 +27,9 @@ pub enum Fault {
     /// Nothing that fits the request came in time.
     #[error("no answer in time")]
     Silent,
+    /// The request is not allowed, and was not sent.
+    #[error("not sent: {0}")]
+    Refused(#[from] modbus::pdu::RequestError),
     /// The answer to this very request came, and is not what was asked for.
     #[error("the answer is not what was asked for")]
     Garbled,

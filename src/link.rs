@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::site::{self, Endpoint, SerialLine};
+use crate::config::site::{self, Endpoint, Framing, SerialLine};
 
 /// The first wait after a refused opening; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -48,6 +48,7 @@ pub enum LinkError {
 pub struct Link {
     name: std::sync::Arc<str>,
     endpoint: Endpoint,
+    framing: Framing,
     stream: Option<Stream>,
     retry: Retry,
 }
@@ -80,12 +81,8 @@ impl Link {
     /// A link that is not open yet.
     #[must_use]
     pub fn new(link: &site::Link) -> Link {
-        Link {
-            name: link.name.clone(),
-            endpoint: link.endpoint.clone(),
-            stream: None,
-            retry: Retry::default(),
-        }
+        let site::Link { name, endpoint, framing } = link.clone();
+        Link { name, endpoint, framing, stream: None, retry: Retry::default() }
     }
 
     /// Speed and frame, if it is a serial line.
@@ -95,6 +92,12 @@ impl Link {
             Endpoint::Serial { line, .. } => Some(line),
             Endpoint::Tcp { .. } => None,
         }
+    }
+
+    /// How Modbus is framed on it.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        self.framing
     }
 
     /// Opens the link if it is closed; true if it had to be opened.

@@ -12,7 +12,8 @@ use super::expand;
 use super::finding::Finding;
 use super::schema;
 use super::site::{
-    self, Broker, Endpoint, Gateway, IntegerTypes, Link, LogLevel, Login, Password, Secret, Site, Uplink,
+    self, Broker, Endpoint, Framing, Gateway, IntegerTypes, Link, LogLevel, Login, Password, Secret, Site,
+    Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
@@ -122,7 +123,8 @@ impl Build {
                     }
                 }
                 let endpoint = self.endpoint(entry, table)?;
-                Some(Link { name: entry.key.as_str().into(), endpoint })
+                let framing = self.framing(table);
+                Some(Link { name: entry.key.as_str().into(), endpoint, framing })
             })
             .collect()
     }
@@ -158,6 +160,24 @@ impl Build {
                 );
                 None
             }
+        }
+    }
+
+    fn framing(&mut self, table: &Table) -> Framing {
+        let is_serial = table.get("port").is_some();
+        match table.get("framing").and_then(Node::text) {
+            Some("rtu") => Framing::Rtu,
+            Some("ascii") => Framing::Ascii,
+            Some("tcp") if is_serial => {
+                let at = table.get("framing").map_or(self.whole, |node| node.at);
+                self.find(
+                    Finding::new(at, "a serial port has no TCP framing")
+                        .with_help("write \"rtu\" or \"ascii\""),
+                );
+                Framing::Rtu
+            }
+            _ if is_serial => Framing::Rtu,
+            _ => Framing::Tcp,
         }
     }
 

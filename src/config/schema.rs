@@ -124,7 +124,7 @@ const LINK: Fields = &[
     ("serial", Rule::Value(|node| values::serial(node).map(drop))),
     ("tcp", Rule::Value(|node| values::address(node).map(drop))),
     ("connect_timeout", INTERVAL),
-    ("framing", Rule::Later),
+    ("framing", Rule::Value(|node| values::choice(node, &["tcp", "rtu", "ascii"]).map(drop))),
     ("rs485", Rule::Later),
     ("gap", Rule::Later),
     ("echo", Rule::Later),

@@ -61,19 +61,32 @@ pub struct Link {
     pub name: Arc<str>,
     /// What is opened.
     pub endpoint: Endpoint,
+    /// How Modbus is framed on it.
+    pub framing: Framing,
+}
+
+/// How a Modbus PDU is framed on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// With an MBAP header (Modbus Messaging on TCP/IP V1.0b).
+    Tcp,
+    /// Binary, with a CRC (Modbus over Serial Line V1.02, 2.5.1).
+    Rtu,
+    /// Hexadecimal, with an LRC (Modbus over Serial Line V1.02, 2.5.2).
+    Ascii,
 }
 
 /// What a link opens.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
-    /// Modbus TCP.
+    /// A TCP connection.
     Tcp {
         /// `host:port`
         address: String,
         /// The longest wait for a connection.
         connect_timeout: Duration,
     },
-    /// Modbus RTU on a serial port.
+    /// A serial port.
     Serial {
         /// The device file, best a stable name under `/dev/serial/by-id`.
         port: PathBuf,

@@ -1,5 +1,6 @@
-//! Modbus TCP and Modbus RTU.
+//! Modbus TCP, RTU and ASCII.
 
 pub mod client;
 pub mod frame;
+pub mod pdu;
 pub mod transaction;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tokio_modbus::ExceptionCode;
+use tokio_modbus::{ExceptionCode, Response};
 use tracing::{debug, info, warn};
 
 use super::health::{Action, Health, PROBE_MAX};
@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::site::{Device, Site};
 use crate::counters::Counters;
 use crate::driver::modbus::client::Client;
+use crate::driver::modbus::pdu::read_request;
 use crate::driver::{Answer, Fault};
 use crate::link::Link;
 use crate::reading::Quality;
@@ -206,7 +207,10 @@ impl Bus {
         let retries = if station.health.may_retry() { station.device.retries } else { 0 };
         let mut attempt = 0;
         loop {
-            let answer = self.client.read(station.device.unit, poll.block.span, station.device.timeout).await;
+            let answer = self
+                .client
+                .call(station.device.unit, read_request(poll.block.span), station.device.timeout)
+                .await;
             let is_last = attempt == retries;
             attempt += 1;
             match &answer {
@@ -295,7 +299,9 @@ impl Bus {
 
 fn outcome(answer: Result<Answer, Fault>) -> Outcome {
     match answer {
-        Ok(Answer::Data(data)) => Outcome::Data(data),
+        Ok(Answer::Response(response)) => {
+            data(response).map_or(Outcome::Bad(Quality::BadDecode), Outcome::Data)
+        }
         Ok(Answer::Exception(code)) => match code {
             ExceptionCode::IllegalDataAddress | ExceptionCode::IllegalDataValue => Outcome::Refused,
             ExceptionCode::IllegalFunction => Outcome::Bad(Quality::BadConfig),
@@ -311,9 +317,19 @@ fn outcome(answer: Result<Answer, Fault>) -> Outcome {
             | ExceptionCode::Custom(_) => Outcome::Bad(Quality::BadDeviceFailure),
         },
         Err(Fault::Garbled) => Outcome::Bad(Quality::BadDecode),
+        Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
         Err(Fault::Silent) => Outcome::Missed(Quality::BadCommLastValueKnown),
         Err(Fault::Link(_)) => Outcome::Missed(Quality::BadNotConnected),
     }
+}
+
+/// The registers or bits of an answer to a read.
+fn data(response: Response) -> Option<Data> {
+    if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
+        return Some(Data::Words(words));
+    }
+    let (Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)) = response else { return None };
+    Some(Data::Bits(bits))
 }
 
 /// Ready when the request in hand has had [`STOP_GRACE`] since the stop.

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::time::timeout_at;
+use tokio_modbus::Request;
 use tracing::{debug, trace};
 
-use super::transaction::{Framing, Received, Transaction};
+use super::transaction::{Received, Transaction};
 use crate::clock;
+use crate::config::site::Framing;
 use crate::counters::Counters;
 use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError, timing};
-use crate::tag::{Span, UnitId};
+use crate::tag::UnitId;
 
 /// So many timeouts one after the other and a TCP connection is opened anew: its far end may be gone without a word.
 const TIMEOUTS_MAX: u32 = 3;
@@ -35,11 +37,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that owns `link`: RTU on a serial port, Modbus TCP elsewhere.
+    /// A client that owns `link`.
     #[must_use]
     pub fn new(link: Link, counters: Arc<Counters>) -> Client {
         Client {
-            framing: if link.line().is_some() { Framing::Rtu } else { Framing::Tcp },
+            framing: link.framing(),
             link,
             counters,
             buffer: BytesMut::with_capacity(BUFFER_MAX),
@@ -49,18 +51,23 @@ impl Client {
         }
     }
 
-    /// Asks `unit` for `span` and waits at most `timeout` for the answer.
+    /// Sends `request` to `unit` and waits at most `timeout` for the answer.
     ///
     /// # Errors
     /// Where the link is down, nothing that fits came in time, or the answer is not what was asked for.
-    pub async fn read(&mut self, unit: UnitId, span: Span, timeout: Duration) -> Result<Answer, Fault> {
+    pub async fn call(
+        &mut self,
+        unit: UnitId,
+        request: Request<'static>,
+        timeout: Duration,
+    ) -> Result<Answer, Fault> {
         if self.link.open().await? {
             self.counters.connects.add(1);
             self.buffer.clear();
             self.timeouts = 0;
         }
         self.next_id = self.next_id.wrapping_add(1);
-        let transaction = Transaction::new(self.framing, self.next_id, unit, span);
+        let transaction = Transaction::new(self.framing, self.next_id, unit, request);
         self.keep_quiet().await?;
         let result = self.exchange(&transaction, timeout).await;
         self.note(&result, timeout);
@@ -83,7 +90,7 @@ impl Client {
                 Err(_elapsed) => self.quiet_until = None,
             }
         }
-        if self.framing == Framing::Rtu {
+        if self.framing != Framing::Tcp {
             foreign += self.link.discard_input().await + self.buffer.len();
             self.buffer.clear();
         }
@@ -104,7 +111,7 @@ impl Client {
     }
 
     async fn exchange(&mut self, transaction: &Transaction, timeout: Duration) -> Result<Answer, Fault> {
-        let request = transaction.encode();
+        let request = transaction.encode()?;
         trace!(bytes = ?request, "sent");
         self.link.write(&request).await?;
         // the time that both frames need on the wire is not the device's
@@ -144,8 +151,10 @@ impl Client {
         }
         match self.framing {
             // a late answer of the same shape could pass for the next one's: leave it time to come and be dropped
-            Framing::Rtu if is_silent => self.quiet_until = Some(clock::monotonic() + timeout),
-            Framing::Rtu => self.quiet_until = Some(self.line_free_at(0)),
+            Framing::Rtu | Framing::Ascii if is_silent => {
+                self.quiet_until = Some(clock::monotonic() + timeout)
+            }
+            Framing::Rtu | Framing::Ascii => self.quiet_until = Some(self.line_free_at(0)),
             Framing::Tcp if self.timeouts >= TIMEOUTS_MAX => self.link.close(),
             Framing::Tcp => {}
         }

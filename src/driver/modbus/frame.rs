@@ -1,6 +1,6 @@
-//! Frames around a PDU: MBAP for TCP, unit and CRC for RTU. Pure.
+//! Frames around a PDU: MBAP for TCP, unit and CRC for RTU, hexadecimal and LRC for ASCII. Pure.
 //!
-//! Follows Modbus Messaging on TCP/IP V1.0b, 3.1.3, and Modbus over Serial Line V1.02, 2.5.1.
+//! Follows Modbus Messaging on TCP/IP V1.0b, 3.1.3, and Modbus over Serial Line V1.02, 2.5.1 and 2.5.2.
 
 use bytes::Bytes;
 
@@ -87,6 +87,66 @@ pub fn decode_rtu(frame: &[u8]) -> Option<(UnitId, &[u8])> {
     }
 }
 
+/// The byte that begins an ASCII frame, and those that end it (2.5.2.1).
+const ASCII_START: u8 = b':';
+const ASCII_END: &[u8] = b"\r\n";
+/// The longest ASCII frame: start, unit, PDU and LRC in two characters a byte, end.
+const ASCII_MAX: usize = 1 + 2 * (PDU_MAX + 2) + 2;
+
+/// `pdu` for `unit` in an ASCII frame.
+#[must_use]
+pub fn encode_ascii(unit: UnitId, pdu: &[u8]) -> Vec<u8> {
+    let mut body = vec![unit.0];
+    body.extend_from_slice(pdu);
+    body.push(lrc(&body));
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default().to_ascii_uppercase();
+    let mut text = String::from(char::from(ASCII_START));
+    text.extend(body.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0F)]));
+    let mut frame = text.into_bytes();
+    frame.extend_from_slice(ASCII_END);
+    frame
+}
+
+/// The ASCII frame at the front of `bytes`: unit and PDU.
+#[must_use]
+pub fn decode_ascii(bytes: &[u8]) -> Front<(UnitId, Bytes)> {
+    let rest = match bytes.split_first() {
+        None => return Front::Incomplete,
+        Some((&ASCII_START, rest)) => rest,
+        Some(_) => return Front::Invalid,
+    };
+    let Some(length) = rest.windows(ASCII_END.len()).position(|end| end == ASCII_END) else {
+        let may_go_on = rest.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'\r');
+        return if may_go_on && bytes.len() < ASCII_MAX { Front::Incomplete } else { Front::Invalid };
+    };
+    let body = rest.get(..length).and_then(from_hex);
+    match body.as_deref() {
+        Some([body @ .., check]) if lrc(body) == *check => match body {
+            [unit, pdu @ ..] if !pdu.is_empty() => {
+                let size = 1 + length + ASCII_END.len();
+                Front::Frame((UnitId(*unit), Bytes::copy_from_slice(pdu)), size)
+            }
+            _ => Front::Invalid,
+        },
+        _ => Front::Invalid,
+    }
+}
+
+/// Pairs of digits as bytes; `None` where there is anything else.
+fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some(value(high)? << 4 | value(low)?),
+        _ => None,
+    };
+    digits.chunks(2).map(pair).collect()
+}
+
+/// The longitudinal redundancy check: what makes the sum of all bytes 0 (6.2.1).
+fn lrc(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg()
+}
+
 /// CRC-16 with the polynomial 0xA001, starting from 0xFFFF (Modbus over Serial Line V1.02, 6.2.2).
 #[must_use]
 pub fn crc16(bytes: &[u8]) -> u16 {
@@ -127,6 +187,7 @@ mod tests {
         let pdu = [0x03, 0x21, 0x02, 0x00, 0x02];
         assert_eq!(encode_rtu(UnitId(1), &pdu), [0x01, 0x03, 0x21, 0x02, 0x00, 0x02, 0x6F, 0xF7]);
         assert_eq!(encode_tcp(1, UnitId(1), &pdu), [0, 1, 0, 0, 0, 6, 1, 3, 0x21, 2, 0, 2]);
+        assert_eq!(encode_ascii(UnitId(1), &pdu), b":010321020002D7\r\n");
     }
 
     proptest! {
@@ -142,6 +203,13 @@ mod tests {
             for cut in 0..length {
                 prop_assert_eq!(decode_tcp(&tcp[..cut]), Front::Incomplete);
             }
+            let ascii = encode_ascii(UnitId(unit), &pdu);
+            let length = ascii.len();
+            for cut in 0..length {
+                prop_assert_eq!(decode_ascii(&ascii[..cut]), Front::Incomplete);
+            }
+            let ascii = [ascii, more].concat();
+            prop_assert_eq!(decode_ascii(&ascii), Front::Frame((UnitId(unit), Bytes::copy_from_slice(&pdu)), length));
             let rtu = encode_rtu(UnitId(unit), &pdu);
             prop_assert_eq!(decode_rtu(&rtu), Some((UnitId(unit), &pdu[..])));
         }
@@ -159,6 +227,7 @@ mod tests {
         #[test]
         fn any_bytes_are_borne(bytes: Vec<u8>) {
             prop_assert!(decode_rtu(&bytes).is_none_or(|(_, pdu)| pdu.len() + 3 == bytes.len()));
+            prop_assert!(!matches!(decode_ascii(&bytes), Front::Frame(_, size) if size > bytes.len()));
             if let Front::Frame(frame, size) = decode_tcp(&bytes) {
                 prop_assert_eq!(frame.pdu.len() + 7, size);
             }

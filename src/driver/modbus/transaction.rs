@@ -1,35 +1,27 @@
-//! What answers what: one read request, and which of the bytes that come in are its answer. Pure.
+//! What answers what: one request, and which of the bytes that come in are its answer. Pure.
 //!
-//! Over TCP the transaction id decides; an answer to an earlier request is dropped and counted. Over RTU there is no
-//! such id: unit, function, byte count and checksum must all fit the request, and whatever does not is skipped a byte
-//! at a time. That a late answer of the same shape cannot pass for this one is the client's care (it keeps a guard
-//! time after each timeout).
+//! Over TCP the transaction id decides; an answer to an earlier request is dropped and counted. Over RTU and ASCII there
+//! is no such id: unit, function, length and checksum must all fit the request, and whatever does not is skipped. That a
+//! late answer of the same shape cannot pass for this one is the client's care (it keeps a guard time after each
+//! timeout).
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio_modbus::{ExceptionCode, Request, Response};
+use tokio_modbus::Request;
 
 use super::frame::{self, Front};
+use super::pdu::{self, RequestError};
+use crate::config::site::Framing;
 use crate::counters::Counters;
 use crate::driver::Answer;
-use crate::scan::Data;
-use crate::tag::{Area, Span, UnitId};
+use crate::tag::UnitId;
 
-/// How a PDU is framed on the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// Modbus TCP.
-    Tcp,
-    /// Modbus RTU.
-    Rtu,
-}
-
-/// An outstanding read request.
-#[derive(Clone, Copy, Debug)]
+/// An outstanding request.
+#[derive(Clone, Debug)]
 pub struct Transaction {
     framing: Framing,
     id: u16,
     unit: UnitId,
-    span: Span,
+    request: Request<'static>,
 }
 
 /// What the bytes so far amount to.
@@ -46,50 +38,33 @@ pub enum Received {
 }
 
 impl Transaction {
-    /// A request for `span` of `unit`; `id` is its transaction id, of use over TCP only.
+    /// A request to `unit`; `id` is its transaction id, of use over TCP only.
     #[must_use]
-    pub fn new(framing: Framing, id: u16, unit: UnitId, span: Span) -> Transaction {
-        Transaction { framing, id, unit, span }
-    }
-
-    fn request(&self) -> Request<'static> {
-        let Span { area, address, count } = self.span;
-        match area {
-            Area::Coils => Request::ReadCoils(address, count),
-            Area::DiscreteInputs => Request::ReadDiscreteInputs(address, count),
-            Area::HoldingRegisters => Request::ReadHoldingRegisters(address, count),
-            Area::InputRegisters => Request::ReadInputRegisters(address, count),
-        }
-    }
-
-    fn function(&self) -> u8 {
-        self.request().function_code().value()
+    pub fn new(framing: Framing, id: u16, unit: UnitId, request: Request<'static>) -> Transaction {
+        Transaction { framing, id, unit, request }
     }
 
     /// The bytes of the request.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let [a1, a0] = self.span.address.to_be_bytes();
-        let [c1, c0] = self.span.count.to_be_bytes();
-        let pdu = [self.function(), a1, a0, c1, c0];
-        match self.framing {
+    ///
+    /// # Errors
+    /// Where the specification does not allow it.
+    pub fn encode(&self) -> Result<Vec<u8>, RequestError> {
+        let pdu = pdu::encode_request(&self.request)?;
+        Ok(match self.framing {
             Framing::Tcp => frame::encode_tcp(self.id, self.unit, &pdu),
             Framing::Rtu => frame::encode_rtu(self.unit, &pdu),
-        }
-    }
-
-    /// The data bytes that the answer must have.
-    fn data_size(&self) -> usize {
-        let count = usize::from(self.span.count);
-        if self.span.area.is_bits() { count.div_ceil(8) } else { count * 2 }
+            Framing::Ascii => frame::encode_ascii(self.unit, &pdu),
+        })
     }
 
     /// The bytes of a whole answer in its frame, to tell how long it takes on a line.
     #[must_use]
     pub fn answer_size(&self) -> usize {
+        let pdu = pdu::answer_size(&self.request);
         match self.framing {
-            Framing::Tcp => self.data_size() + 9,
-            Framing::Rtu => self.data_size() + 5,
+            Framing::Tcp => pdu + 7,
+            Framing::Rtu => pdu + 3,
+            Framing::Ascii => (pdu + 2) * 2 + 3,
         }
     }
 
@@ -97,7 +72,8 @@ impl Transaction {
     pub fn receive(&self, buffer: &mut BytesMut, counters: &Counters) -> Received {
         match self.framing {
             Framing::Tcp => self.receive_tcp(buffer, counters),
-            Framing::Rtu => self.receive_rtu(buffer, counters),
+            Framing::Rtu => self.receive_serial(buffer, counters, |bytes| self.front_rtu(bytes)),
+            Framing::Ascii => self.receive_serial(buffer, counters, |bytes| self.front_ascii(bytes)),
         }
     }
 
@@ -116,77 +92,69 @@ impl Transaction {
                 // a gateway may sign an exception with a unit of its own; never data
                 counters.frames_foreign.add(1);
             } else {
-                return self.answer(frame.pdu);
+                return pdu::decode_answer(&self.request, &frame.pdu)
+                    .map_or(Received::Garbled, Received::Answer);
             }
         }
     }
 
-    fn receive_rtu(&self, buffer: &mut BytesMut, counters: &Counters) -> Received {
-        let mut skipped = false;
+    /// Skips a byte at a time until a frame of this unit that fits the request begins.
+    fn receive_serial(
+        &self,
+        buffer: &mut BytesMut,
+        counters: &Counters,
+        front: impl Fn(&[u8]) -> Front<Bytes>,
+    ) -> Received {
+        let mut has_skipped = false;
         let received = loop {
-            let size = match self.rtu_size(buffer) {
+            match front(buffer) {
                 Front::Incomplete => break Received::More,
-                Front::Invalid => None,
-                Front::Frame((), size) => Some(size),
-            };
-            let frame = size.and_then(|size| buffer.get(..size));
-            if let Some((_, pdu)) = frame.and_then(frame::decode_rtu) {
-                let answer = self.answer(Bytes::copy_from_slice(pdu));
-                buffer.clear();
-                break answer;
+                Front::Invalid => {
+                    has_skipped = true;
+                    buffer.advance(1);
+                }
+                Front::Frame(pdu, _) => {
+                    buffer.clear();
+                    break pdu::decode_answer(&self.request, &pdu)
+                        .map_or(Received::Garbled, Received::Answer);
+                }
             }
-            skipped = true;
-            buffer.advance(1);
         };
-        if skipped {
+        if has_skipped {
             counters.frames_foreign.add(1);
         }
         received
     }
 
-    /// How long the frame at the front of `bytes` must be to be the answer.
-    fn rtu_size(&self, bytes: &[u8]) -> Front<()> {
-        let size = match *bytes {
-            [] => return Front::Incomplete,
-            [unit, ..] if unit != self.unit.0 => return Front::Invalid,
-            [_] => return Front::Incomplete,
-            [_, function, ..] if function == self.function() | 0x80 => 5,
-            [_, function, ..] if function != self.function() => return Front::Invalid,
-            [_, _] => return Front::Incomplete,
-            [_, _, data_size, ..] if usize::from(data_size) != self.data_size() => return Front::Invalid,
-            _ => self.answer_size(),
+    fn front_rtu(&self, bytes: &[u8]) -> Front<Bytes> {
+        let pdu = match bytes.split_first() {
+            None => return Front::Incomplete,
+            Some((unit, pdu)) if *unit == self.unit.0 => pdu,
+            Some(_) => return Front::Invalid,
         };
-        if bytes.len() < size { Front::Incomplete } else { Front::Frame((), size) }
+        let size = match pdu::size_of_answer(&self.request, pdu) {
+            Front::Incomplete => return Front::Incomplete,
+            Front::Invalid => return Front::Invalid,
+            Front::Frame((), size) => size + 3,
+        };
+        match bytes.get(..size).map(frame::decode_rtu) {
+            None => Front::Incomplete,
+            Some(None) => Front::Invalid,
+            Some(Some((_, pdu))) => Front::Frame(Bytes::copy_from_slice(pdu), size),
+        }
     }
 
-    fn answer(&self, pdu: Bytes) -> Received {
-        match pdu.as_ref() {
-            [function, code] if *function == self.function() | 0x80 => {
-                Received::Answer(Answer::Exception(ExceptionCode::new(*code)))
-            }
-            [function, size, data @ ..]
-                if *function == self.function()
-                    && usize::from(*size) == self.data_size()
-                    && data.len() == self.data_size() =>
+    fn front_ascii(&self, bytes: &[u8]) -> Front<Bytes> {
+        match frame::decode_ascii(bytes) {
+            Front::Incomplete => Front::Incomplete,
+            Front::Frame((unit, pdu), size)
+                if unit == self.unit
+                    && matches!(pdu::size_of_answer(&self.request, &pdu), Front::Frame((), whole) if whole == pdu.len()) =>
             {
-                self.data(pdu).map_or(Received::Garbled, |data| Received::Answer(Answer::Data(data)))
+                Front::Frame(pdu, size)
             }
-            _ => Received::Garbled,
+            Front::Frame(..) | Front::Invalid => Front::Invalid,
         }
-    }
-
-    fn data(&self, pdu: Bytes) -> Option<Data> {
-        let count = usize::from(self.span.count);
-        let response = Response::try_from(pdu).ok()?;
-        if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
-            return (words.len() == count).then_some(Data::Words(words));
-        }
-        let (Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits)) = response else {
-            return None;
-        };
-        let is_whole = bits.len() >= count;
-        bits.truncate(count);
-        is_whole.then_some(Data::Bits(bits))
     }
 }
 
@@ -194,13 +162,14 @@ impl Transaction {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tokio_modbus::{ExceptionCode, Response};
 
-    fn hr(address: u16, count: u16) -> Span {
-        Span { area: Area::HoldingRegisters, address, count }
+    fn hr(address: u16, count: u16) -> Request<'static> {
+        Request::ReadHoldingRegisters(address, count)
     }
 
-    fn rtu(span: Span) -> Transaction {
-        Transaction::new(Framing::Rtu, 0, UnitId(1), span)
+    fn rtu(request: Request<'static>) -> Transaction {
+        Transaction::new(Framing::Rtu, 0, UnitId(1), request)
     }
 
     fn tcp(id: u16) -> Transaction {
@@ -208,7 +177,7 @@ mod tests {
     }
 
     fn words(words: &[u16]) -> Received {
-        Received::Answer(Answer::Data(Data::Words(words.to_vec())))
+        Received::Answer(Answer::Response(Response::ReadHoldingRegisters(words.to_vec())))
     }
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -269,20 +238,25 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_as_many_as_were_asked_for() {
-        let span = Span { area: Area::Coils, address: 19, count: 10 };
-        let transaction = Transaction::new(Framing::Tcp, 1, UnitId(1), span);
-        let bits = [true, false, true, true, false, false, true, true, true, false];
-        let expected = Received::Answer(Answer::Data(Data::Bits(bits.to_vec())));
-        check(transaction, "00 01 00 00 00 05 01 01 02 CD 01", expected);
+    fn an_ascii_answer_is_found_after_noise_and_foreign_frames() {
+        let ascii = Transaction::new(Framing::Ascii, 0, UnitId(1), hr(0x2102, 2));
+        assert_eq!(ascii.encode(), Ok(b":010321020002D7\r\n".to_vec()));
+        let counters = Counters::default();
+        let mut foreign = frame::encode_ascii(UnitId(2), &[3, 4, 0, 1, 0, 2]);
+        foreign.extend(b"garbage:01030417:0103041770000071\r\n");
+        let mut buffer = BytesMut::from(&foreign[..]);
+        assert_eq!(ascii.receive(&mut buffer, &counters), words(&[6000, 0]));
+        assert_eq!(counters.frames_foreign.get(), 1);
+        let mut wrong_check = BytesMut::from(&b":0103041770000072\r\n"[..]);
+        assert_eq!(ascii.receive(&mut wrong_check, &counters), Received::More);
+        assert!(wrong_check.is_empty());
     }
 
     proptest! {
         #[test]
         fn any_bytes_in_any_pieces_are_borne(
-            is_rtu: bool, count in 1u16..=125, pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..16),
+            framing in prop::sample::select(vec![Framing::Tcp, Framing::Rtu, Framing::Ascii]), count in 1u16..=125, pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..16),
         ) {
-            let framing = if is_rtu { Framing::Rtu } else { Framing::Tcp };
             let transaction = Transaction::new(framing, 7, UnitId(1), hr(0, count));
             let mut buffer = BytesMut::new();
             for piece in pieces {
