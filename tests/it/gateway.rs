@@ -192,6 +192,29 @@ async fn a_broker_that_goes_away_and_comes_back_gets_new_births_with_the_next_bd
 }
 
 #[tokio::test]
+async fn a_device_that_hangs_up_is_bad_then_dead_and_is_born_again_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let mut tasks = JoinSet::new();
+    serve_broker(broker, &mut tasks).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let mut first = JoinSet::new();
+    serve_floor(plc, &mut first).await;
+    let mut gateway = Gateway::start(folder.path(), &configuration(broker, plc));
+    consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    first.shutdown().await;
+    let bad = consumer.wait_for("DDATA/n/press", |data| reason(data, "model").is_some()).await;
+    assert_eq!(reason(&bad, "model").as_deref(), Some("bad:not_connected"));
+    assert_eq!(metric(&bad, "model").unwrap().is_null, Some(true));
+    consumer.wait_for("DDEATH/n/press", |_| true).await;
+    serve_floor(plc, &mut tasks).await;
+    let birth = consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    assert_eq!(reason(&birth, "model").as_deref(), Some("good"));
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
 async fn refused_silent_and_garbled_devices_are_bad_with_a_reason_and_their_neighbours_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut tasks = JoinSet::new();

@@ -134,9 +134,12 @@ impl Client {
                 self.buffer.clear();
             }
             match timeout_at(deadline.into(), self.link.read(&mut self.buffer)).await {
-                Ok(read) => trace!(bytes = read?, "received"),
+                Ok(read) => {
+                    let count = read?;
+                    trace!(count, "received");
+                }
                 Err(_elapsed) => return Err(Fault::Silent),
-            };
+            }
         }
     }
 
