@@ -30,6 +30,9 @@ pub enum Fault {
     /// The request is not allowed, and was not sent.
     #[error("not sent: {0}")]
     Refused(#[from] modbus::pdu::RequestError),
+    /// What comes in is no Modbus: the link is opened again.
+    #[error("the stream is out of step")]
+    OutOfStep,
     /// The answer to this very request came, and is not what was asked for.
     #[error("the answer is not what was asked for")]
     Garbled,

@@ -75,10 +75,22 @@ impl Health {
         Health { state, is_up: false, strikes: vec![0; blocks], probe: 0 }
     }
 
-    /// Whether a request without an answer is worth repeating at once.
+    /// Whether a request for `block` without an answer is worth repeating.
     #[must_use]
-    pub fn may_retry(&self) -> bool {
+    pub fn may_retry(&self, block: usize) -> bool {
+        self.is_answering() && self.strikes.get(block) == Some(&0)
+    }
+
+    /// Whether the device answers, as far as is known.
+    #[must_use]
+    pub fn is_answering(&self) -> bool {
         matches!(self.state, State::Joining { .. } | State::Online)
+    }
+
+    /// Whether it has missed so many cycles that it counts as gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::Offline { .. })
     }
 
     /// The block to probe with while the device does not answer.
@@ -134,7 +146,7 @@ impl Health {
             *strikes = strikes.saturating_add(1);
             *strikes
         });
-        if self.may_retry() && strikes >= STRIKES_MAX {
+        if self.is_answering() && strikes >= STRIKES_MAX {
             let announce = self.tried(block) == Action::Announce;
             return Action::Isolate { announce };
         }

@@ -119,19 +119,21 @@ fn cheapest_end(tags: &[(TagId, Span)], best: &[Best], limits: Limits, cost: Cos
 }
 
 /// `block` as two: cut at the widest stretch of registers that no tag needs, which is where a device's hole most likely
-/// is, else in the middle. `None` where it carries one tag only. `span_of` gives a tag's registers.
+/// is, else nearest to the middle; never between values that share registers. `None` where it cannot be cut. `span_of` gives a tag's registers.
 pub fn halves(whole: &Block, span_of: impl Fn(TagId) -> Span) -> Option<(Block, Block)> {
     let tags: Vec<(TagId, Span)> = whole.parts.iter().map(|part| (part.tag, span_of(part.tag))).collect();
     let mut end = 0;
-    let mut widest = (0, tags.len() / 2);
+    let mut cuts = Vec::new();
     for (index, (_, span)) in tags.iter().enumerate() {
-        let gap = u32::from(span.address).saturating_sub(end);
-        if index > 0 && gap > widest.0 {
-            widest = (gap, index);
+        if let Some(gap) = u32::from(span.address).checked_sub(end).filter(|_| index > 0) {
+            cuts.push((gap, index));
         }
         end = end.max(span.end());
     }
-    let (first, second) = tags.split_at_checked(widest.1)?;
+    let (_, cut) = cuts
+        .into_iter()
+        .max_by_key(|(gap, index)| (*gap, std::cmp::Reverse(index.abs_diff(tags.len() / 2))))?;
+    let (first, second) = tags.split_at_checked(cut)?;
     Some((block(first)?, block(second)?))
 }
 
@@ -210,7 +212,8 @@ mod tests {
         check_halves("0+1", "");
         check_halves("0+1 1+1 2+1 3+1", "hr:0+2 hr:2+2");
         check_halves("0+2 3+1 10+1 12+1", "hr:0+4 hr:10+3");
-        check_halves("0+8 2+1 4+1", "hr:0+8 hr:2+3");
+        check_halves("0+8 2+1 4+1", "");
+        check_halves("0+8 2+1 4+1 8+1", "hr:0+8 hr:8");
     }
 
     /// The least cost over every way to cut `tags` into runs, tried one by one.

@@ -53,6 +53,13 @@ impl Schedule {
         }
     }
 
+    /// The poll is not due before `until`; its grid stays.
+    pub fn postpone(&mut self, index: usize, until: Instant) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.due = slot.due.map(|due| due.max(until));
+        }
+    }
+
     /// The poll is not due before it is woken.
     pub fn park(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index) {
@@ -94,6 +101,17 @@ mod tests {
         assert_eq!(schedule.next(), Some((poll, start + SECOND)));
         assert_eq!(schedule.done(poll, start + Duration::from_millis(3500)), 2);
         assert_eq!(schedule.next(), Some((poll, start + 4 * SECOND)));
+    }
+
+    #[test]
+    fn a_postponed_poll_keeps_its_grid() {
+        let start = start();
+        let mut schedule = Schedule::default();
+        let poll = schedule.add(SECOND, start);
+        schedule.postpone(poll, start + Duration::from_millis(2500));
+        assert_eq!(schedule.next(), Some((poll, start + Duration::from_millis(2500))));
+        assert_eq!(schedule.done(poll, start + Duration::from_millis(2600)), 2);
+        assert_eq!(schedule.next(), Some((poll, start + 3 * SECOND)));
     }
 
     #[test]

@@ -17,13 +17,15 @@ use crate::counters::Counters;
 use crate::driver::modbus::client::Client;
 use crate::driver::modbus::pdu::read_request;
 use crate::driver::{Answer, Fault};
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 use crate::reading::Quality;
 use crate::scan::{Data, Part, Polled, Scan};
 use crate::tag::{Span, TagId};
 
 /// How long a busy device is left alone before the same request is sent again.
 const BUSY_WAIT: Duration = Duration::from_millis(200);
+/// The most of a line's time that is spent on devices that are gone, as long as there are others on it.
+const PROBES_SHARE_MAX: f64 = 0.15;
 /// How long the request in hand may take after the bus was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often a tag that the device refuses is asked for all the same.
@@ -50,6 +52,8 @@ struct Station {
     polls: Vec<Poll>,
     /// Every tag of it, for when none can be read.
     all: Arc<[Part]>,
+    /// Repetitions of the request that is not answered, where each waits until the unit has rested.
+    repeated: u8,
 }
 
 /// A block that is read again and again.
@@ -72,7 +76,9 @@ enum Outcome {
     Refused,
     /// The device answers, but gives no value.
     Bad(Quality),
-    /// The device does not answer.
+    /// Nothing came in time.
+    Silent,
+    /// The device cannot be reached.
     Missed(Quality),
 }
 
@@ -128,7 +134,13 @@ impl Bus {
             }
         }
         let all = tags.iter().map(|tag| Part { tag: tag.id, offset: 0 }).collect();
-        self.stations.push(Station { device: device.clone(), health: Health::new(polls.len()), polls, all });
+        self.stations.push(Station {
+            device: device.clone(),
+            health: Health::new(polls.len()),
+            polls,
+            all,
+            repeated: 0,
+        });
     }
 
     /// Reads until it is told to stop; a request in hand is finished first.
@@ -166,36 +178,75 @@ impl Bus {
         let Some(&(index, number)) = self.slots.get(slot) else { return Ok(()) };
         let outcome = self.read(index, number).await;
         let now = clock::monotonic();
-        let (Some(station), missed) = (self.stations.get_mut(index), self.schedule.done(slot, now)) else {
+        self.counters.overruns.add(self.schedule.done(slot, now));
+        if matches!(outcome, Outcome::Silent) && self.rests(index, number, now) {
             return Ok(());
-        };
-        self.counters.overruns.add(missed);
-        let Some(poll) = station.polls.get(number) else { return Ok(()) };
-        let parts = poll.block.parts.clone();
+        }
+        if let Some(station) = self.stations.get_mut(index) {
+            station.repeated = 0;
+        }
         match outcome {
-            Outcome::Data(data) => {
-                let action = station.health.handle_answer(number);
-                self.say_scan(parts, Ok(data)).await?;
-                self.act(index, action, now).await
-            }
-            Outcome::Bad(quality) => {
-                let action = station.health.handle_answer(number);
-                self.say_scan(parts, Err(quality)).await?;
-                self.act(index, action, now).await
-            }
+            Outcome::Data(data) => self.answered(index, number, Ok(data), now).await,
+            Outcome::Bad(quality) => self.answered(index, number, Err(quality), now).await,
             Outcome::Refused => self.refused(index, number, now).await,
-            Outcome::Missed(quality) => {
-                let action = station.health.handle_miss(number);
-                let is_isolated = matches!(action, Action::Isolate { .. });
-                let silent = if is_isolated { parts } else { station.all.clone() };
-                if is_isolated {
-                    let wait = poll.every.max(PROBE_MAX);
-                    self.schedule.wake(slot, now + wait);
-                }
-                self.say_scan(silent, Err(quality)).await?;
-                self.act(index, action, now).await
+            Outcome::Silent => self.missed(index, number, Quality::BadCommLastValueKnown, now).await,
+            Outcome::Missed(quality) => self.missed(index, number, quality, now).await,
+        }
+    }
+
+    async fn answered(
+        &mut self,
+        index: usize,
+        number: usize,
+        result: Result<Data, Quality>,
+        now: Instant,
+    ) -> Result<(), Closed> {
+        let Some(station) = self.stations.get_mut(index) else { return Ok(()) };
+        let Some(poll) = station.polls.get(number) else { return Ok(()) };
+        let action = station.health.handle_answer(number);
+        let parts = poll.block.parts.clone();
+        self.say_scan(parts, result).await?;
+        self.act(index, action, now).await
+    }
+
+    /// After a silence the unit is left alone for a while, where a late answer could pass for the next one's, and the
+    /// others go on. True if the request is to be repeated then.
+    fn rests(&mut self, index: usize, number: usize, now: Instant) -> bool {
+        let Some(station) = self.stations.get_mut(index) else { return false };
+        let rest = self.client.rest_after(station.device.timeout);
+        if rest.is_zero() {
+            return false;
+        }
+        for poll in &station.polls {
+            self.schedule.postpone(poll.slot, now + rest);
+        }
+        let is_repeated = station.health.may_retry(number) && station.repeated < station.device.retries;
+        if is_repeated {
+            station.repeated += 1;
+            if let Some(poll) = station.polls.get(number) {
+                self.schedule.wake(poll.slot, now + rest);
             }
         }
+        is_repeated
+    }
+
+    async fn missed(
+        &mut self,
+        index: usize,
+        number: usize,
+        quality: Quality,
+        now: Instant,
+    ) -> Result<(), Closed> {
+        let Some(station) = self.stations.get_mut(index) else { return Ok(()) };
+        let Some(poll) = station.polls.get(number) else { return Ok(()) };
+        let action = station.health.handle_miss(number);
+        let is_isolated = matches!(action, Action::Isolate { .. });
+        let silent = if is_isolated { poll.block.parts.clone() } else { station.all.clone() };
+        if is_isolated {
+            self.schedule.wake(poll.slot, now + poll.every.max(PROBE_MAX));
+        }
+        self.say_scan(silent, Err(quality)).await?;
+        self.act(index, action, now).await
     }
 
     /// Sends the request, again where that may help.
@@ -204,7 +255,9 @@ impl Bus {
             return Outcome::Missed(Quality::BadNotConnected);
         };
         let Some(poll) = station.polls.get(number) else { return Outcome::Missed(Quality::BadNotConnected) };
-        let retries = if station.health.may_retry() { station.device.retries } else { 0 };
+        // where a silent unit must rest, the bus repeats the request later
+        let must_rest = !self.client.rest_after(station.device.timeout).is_zero();
+        let retries = if station.health.may_retry(number) { station.device.retries } else { 0 };
         let mut attempt = 0;
         loop {
             let answer = self
@@ -217,7 +270,8 @@ impl Bus {
                 Ok(Answer::Exception(ExceptionCode::ServerDeviceBusy)) if !is_last => {
                     sleep_until((clock::monotonic() + BUSY_WAIT).into()).await;
                 }
-                Err(error) if !is_last && !matches!(error, Fault::Link(crate::link::LinkError::Waiting)) => {
+                Err(Fault::Silent | Fault::Garbled) if must_rest => return outcome(answer),
+                Err(error) if !is_last && !matches!(error, Fault::Link(LinkError::Waiting)) => {
                     debug!(device = %station.device.name, block = %poll.block.span, %error, "asking again");
                 }
                 _ => return outcome(answer),
@@ -283,9 +337,15 @@ impl Bus {
         for poll in &station.polls {
             self.schedule.park(poll.slot);
         }
-        if let Some(probe) = station.polls.get(station.health.probe()) {
-            self.schedule.wake(probe.slot, now + station.health.probe_wait(probe.every));
+        let Some(probe) = station.polls.get(station.health.probe()) else { return };
+        let rest = self.client.rest_after(station.device.timeout);
+        let mut wait = station.health.probe_wait(probe.every).max(rest);
+        if station.health.is_gone() && self.stations.len() > 1 {
+            let gone = self.stations.iter().filter(|station| station.health.is_gone());
+            let cost: Duration = gone.map(|station| station.device.timeout).sum();
+            wait = wait.max(cost.mul_f64(1.0 / PROBES_SHARE_MAX));
         }
+        self.schedule.wake(probe.slot, now + wait);
     }
 
     async fn say_scan(&self, parts: Arc<[Part]>, result: Result<Data, Quality>) -> Result<(), Closed> {
@@ -318,7 +378,8 @@ fn outcome(answer: Result<Answer, Fault>) -> Outcome {
         },
         Err(Fault::Garbled) => Outcome::Bad(Quality::BadDecode),
         Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
-        Err(Fault::Silent) => Outcome::Missed(Quality::BadCommLastValueKnown),
+        Err(Fault::Silent) => Outcome::Silent,
+        Err(Fault::OutOfStep) => Outcome::Missed(Quality::BadDecode),
         Err(Fault::Link(_)) => Outcome::Missed(Quality::BadNotConnected),
     }
 }

@@ -79,8 +79,10 @@ async fn serve_caller(mut stream: TcpStream, link: Arc<str>, floor: Shared) -> i
 /// A pseudo-terminal: the end of a simulated line, and the path where a gateway opens the other.
 #[derive(Debug)]
 pub struct Line {
-    input: pipe::Receiver,
-    output: pipe::Sender,
+    /// What the gateway sends.
+    pub input: pipe::Receiver,
+    /// What the gateway gets.
+    pub output: pipe::Sender,
     /// Kept open, so that the line outlives a gateway that closes it.
     _far: OwnedFd,
     /// What the gateway opens.

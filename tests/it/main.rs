@@ -11,6 +11,7 @@
 mod cli;
 mod findings;
 mod gateway;
+mod line;
 mod proto;
 mod tidy;
 

@@ -1,5 +1,6 @@
 //! The client of one link: sends a request, waits for its answer, keeps the line's silences.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::tag::UnitId;
 
 /// So many timeouts one after the other and a TCP connection is opened anew: its far end may be gone without a word.
 const TIMEOUTS_MAX: u32 = 3;
+/// Without transaction ids, a unit that did not answer is left alone for so many timeouts more.
+const RESTS: u32 = 2;
 /// A line that is never silent is spoken on all the same after so long: its devices are not lost with the one that babbles.
 const BABBLE_MAX: Duration = Duration::from_secs(1);
 /// More than any frame; what comes in beyond it without being an answer is noise.
@@ -32,8 +35,11 @@ pub struct Client {
     buffer: BytesMut,
     next_id: u16,
     timeouts: u32,
-    /// Serial: no request before this; the end of the last byte and t3.5, or the guard after a timeout.
+    /// Without transaction ids: no request before this; the end of the last byte and t3.5, or the time in which what
+    /// was asked before the link was opened may still be answered.
     quiet_until: Option<Instant>,
+    /// Without transaction ids: units that may still answer what has been given up, and until when.
+    resting: BTreeMap<UnitId, Instant>,
 }
 
 impl Client {
@@ -48,7 +54,15 @@ impl Client {
             next_id: fastrand::u16(..),
             timeouts: 0,
             quiet_until: None,
+            resting: BTreeMap::new(),
         }
+    }
+
+    /// How long a unit is to be left alone after it did not answer within `timeout`: an answer that comes meanwhile is
+    /// dropped, and cannot pass for that to the next request. Nothing where transaction ids tell them apart.
+    #[must_use]
+    pub fn rest_after(&self, timeout: Duration) -> Duration {
+        if self.framing == Framing::Tcp { Duration::ZERO } else { timeout * RESTS }
     }
 
     /// Sends `request` to `unit` and waits at most `timeout` for the answer.
@@ -65,12 +79,18 @@ impl Client {
             self.counters.connects.add(1);
             self.buffer.clear();
             self.timeouts = 0;
+            if self.framing != Framing::Tcp {
+                self.quiet_until = Some(clock::monotonic() + timeout);
+            }
+        }
+        if let Some(rested) = self.resting.remove(&unit) {
+            self.quiet_until = self.quiet_until.max(Some(rested));
         }
         self.next_id = self.next_id.wrapping_add(1);
         let transaction = Transaction::new(self.framing, self.next_id, unit, request);
         self.keep_quiet().await?;
         let result = self.exchange(&transaction, timeout).await;
-        self.note(&result, timeout);
+        self.note(unit, &result, timeout);
         result
     }
 
@@ -120,14 +140,16 @@ impl Client {
             timing::wire_time(&line, request.len() + transaction.answer_size())
         });
         let deadline = clock::monotonic() + timeout + wire;
+        let mut has_misfit = false;
         loop {
             match transaction.receive(&mut self.buffer, &self.counters) {
                 Received::Answer(answer) => return Ok(answer),
                 Received::Garbled => return Err(Fault::Garbled),
                 Received::OutOfStep => {
                     self.link.close();
-                    return Err(Fault::Garbled);
+                    return Err(Fault::OutOfStep);
                 }
+                Received::Misfit => has_misfit = true,
                 Received::More => {}
             }
             if self.buffer.len() >= BUFFER_MAX {
@@ -138,12 +160,13 @@ impl Client {
                     let count = read?;
                     trace!(count, "received");
                 }
+                Err(_elapsed) if has_misfit => return Err(Fault::Garbled),
                 Err(_elapsed) => return Err(Fault::Silent),
             }
         }
     }
 
-    fn note(&mut self, result: &Result<Answer, Fault>, timeout: Duration) {
+    fn note(&mut self, unit: UnitId, result: &Result<Answer, Fault>, timeout: Duration) {
         let is_silent = matches!(result, Err(Fault::Silent));
         self.timeouts = if is_silent { self.timeouts + 1 } else { 0 };
         if is_silent {
@@ -152,14 +175,14 @@ impl Client {
         if let Ok(Answer::Exception(_)) = result {
             self.counters.exceptions.add(1);
         }
-        match self.framing {
-            // a late answer of the same shape could pass for the next one's: leave it time to come and be dropped
-            Framing::Rtu | Framing::Ascii if is_silent => {
-                self.quiet_until = Some(clock::monotonic() + timeout)
+        if self.link.line().is_none() && self.timeouts >= TIMEOUTS_MAX {
+            self.link.close();
+        }
+        if self.framing != Framing::Tcp {
+            self.quiet_until = Some(self.line_free_at(0));
+            if is_silent || matches!(result, Err(Fault::Garbled)) {
+                self.resting.insert(unit, clock::monotonic() + self.rest_after(timeout));
             }
-            Framing::Rtu | Framing::Ascii => self.quiet_until = Some(self.line_free_at(0)),
-            Framing::Tcp if self.timeouts >= TIMEOUTS_MAX => self.link.close(),
-            Framing::Tcp => {}
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Received {
     More,
     /// The answer.
     Answer(Answer),
+    /// Nothing yet but a whole frame of this unit and function that does not fit: a late answer, or a wrong one.
+    Misfit,
     /// The answer to this request, but not to what it asked.
     Garbled,
     /// The stream is out of step: it must be opened again.
@@ -106,11 +108,13 @@ impl Transaction {
         front: impl Fn(&[u8]) -> Front<Bytes>,
     ) -> Received {
         let mut has_skipped = false;
+        let mut has_misfit = false;
         let received = loop {
             match front(buffer) {
-                Front::Incomplete => break Received::More,
+                Front::Incomplete => break if has_misfit { Received::Misfit } else { Received::More },
                 Front::Invalid => {
                     has_skipped = true;
+                    has_misfit |= self.is_misfit(buffer);
                     buffer.advance(1);
                 }
                 Front::Frame(pdu, _) => {
@@ -142,6 +146,16 @@ impl Transaction {
             Some(None) => Front::Invalid,
             Some(Some((_, pdu))) => Front::Frame(Bytes::copy_from_slice(pdu), size),
         }
+    }
+
+    /// Whether an RTU frame of this unit and function, right but for its length, stands at the front of `bytes`.
+    fn is_misfit(&self, bytes: &[u8]) -> bool {
+        let [unit, function, size, ..] = *bytes else { return false };
+        let frame = bytes.get(..usize::from(size) + 5);
+        self.framing == Framing::Rtu
+            && unit == self.unit.0
+            && function == self.request.function_code().value()
+            && frame.and_then(frame::decode_rtu).is_some()
     }
 
     fn front_ascii(&self, bytes: &[u8]) -> Front<Bytes> {
@@ -195,7 +209,7 @@ mod tests {
     fn an_rtu_answer_is_taken_whole_and_only_when_it_fits_the_request() {
         check(rtu(hr(0x2102, 2)), "01 03 04 17 70 00 00 FE 5C", words(&[6000, 0]));
         check(rtu(hr(0x2102, 2)), "01 03 04 17 70 00 00 FE", Received::More);
-        check(rtu(hr(0x2102, 1)), "01 03 04 17 70 00 00 FE 5C", Received::More);
+        check(rtu(hr(0x2102, 1)), "01 03 04 17 70 00 00 FE 5C", Received::Misfit);
         check(rtu(hr(0x2102, 2)), "02 03 04 17 70 00 00 FE 5C", Received::More);
         check(rtu(hr(0x2102, 2)), "01 03 04 17 71 00 00 FE 5C", Received::More);
     }
