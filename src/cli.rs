@@ -120,7 +120,13 @@ fn start_logging(level: LogLevel) {
         .ok(); // a second start in one process keeps the first
 }
 
+/// Runs `future` to its end. Whatever a blocking thread still does then (a look-up of a name, a write to flash) is left
+/// behind: the end does not wait for it.
+///
 /// One thread does it all: there is never more work than one core, and a second would only wake up beside it.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
 }

@@ -136,7 +136,9 @@ impl Tasks {
         let (mut stop, polled, site) = (self.stop.subscribe(), self.polled.clone(), self.site.clone());
         self.spawn(Name::Bus(link), async move {
             if let Some(wait) = after {
-                polled.send(all_bad(&site, link)).await.ok(); // closed: the gateway is ending
+                for bad in all_bad(&site, link) {
+                    polled.send(bad).await.ok(); // closed: the gateway is ending
+                }
                 // both arms may be dropped at any time
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return,
@@ -191,12 +193,15 @@ fn said(name: Option<Name>) -> String {
     }
 }
 
-/// Every tag of a link has no value any more.
-fn all_bad(site: &Site, link: usize) -> Polled {
+/// Every tag of a link has no value any more, and its devices are gone.
+fn all_bad(site: &Site, link: usize) -> Vec<Polled> {
     let of_link = |device: &crate::tag::DeviceId| {
         site.devices.get(device.index()).is_some_and(|device| device.link == link)
     };
     let tags = site.tags.iter().filter(|tag| of_link(&tag.device));
     let parts = tags.map(|tag| Part { tag: tag.id, offset: 0 }).collect();
-    Polled::Scan(Scan { parts, result: Err(Quality::BadNotConnected), at: clock::wall() })
+    let at = clock::wall();
+    let bad = Polled::Scan(Scan { parts, result: Err(Quality::BadNotConnected), at });
+    let devices = site.devices.iter().filter(|device| device.link == link);
+    std::iter::once(bad).chain(devices.map(|device| Polled::DeviceDown(device.id, at))).collect()
 }

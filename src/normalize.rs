@@ -40,7 +40,7 @@ impl Normalizer {
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
     pub fn handle(&mut self, polled: Polled, now: Instant) -> Option<Update> {
         match polled {
-            Polled::DeviceUp(device, at) => Some(Update::DeviceUp(device, at)),
+            Polled::DeviceUp(device) => Some(Update::DeviceUp(device)),
             Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
             Polled::Scan(scan) => {
                 let readings: Arc<[Reading]> = self.readings(&scan, now).into();

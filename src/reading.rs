@@ -137,7 +137,7 @@ pub enum Update {
     /// Readings that are worth reporting.
     Readings(Arc<[Reading]>),
     /// The device answers; its readings came before this.
-    DeviceUp(DeviceId, Timestamp),
+    DeviceUp(DeviceId),
     /// The device has fallen silent.
     DeviceDown(DeviceId, Timestamp),
 }

@@ -11,7 +11,7 @@ pub enum Polled {
     /// A block was read, or could not be.
     Scan(Scan),
     /// The device answers again, or for the first time; the scans of its first round came before this.
-    DeviceUp(DeviceId, Timestamp),
+    DeviceUp(DeviceId),
     /// The device has missed so many cycles that it counts as gone.
     DeviceDown(DeviceId, Timestamp),
 }

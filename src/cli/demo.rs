@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{FAULT, USAGE, check, complain, run, runtime, say, start_logging};
+use super::{FAULT, USAGE, block_on, check, complain, run, say, start_logging};
 use crate::clock;
 use crate::config::site::{Broker as BrokerAddress, Endpoint, Site};
 use crate::config::{self, Checked, finding};
@@ -53,9 +53,7 @@ pub(super) fn demo(seconds: Option<u32>, config: Option<&Path>) -> ExitCode {
         }
     };
     start_logging(site.log_level);
-    let shown =
-        runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(show(site, seconds)));
-    match shown {
+    match block_on(show(site, seconds)) {
         Ok(comparison) => conclude(&comparison, seconds),
         Err(error) => {
             complain(&format!("{error:#}"));

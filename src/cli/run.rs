@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{FAULT, USAGE, check, complain, runtime, start_logging};
+use super::{FAULT, USAGE, block_on, check, complain, start_logging};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 
 pub(super) fn run(path: &Path) -> ExitCode {
     let Checked { sources, site } = config::load(path);
-    let site = match site {
+    let mut site = match site {
         Ok(site) => site,
         Err(findings) => {
             std::io::stderr().write_all(finding::render_text(&findings, &sources).as_bytes()).ok(); // nobody left to tell
@@ -22,11 +22,12 @@ pub(super) fn run(path: &Path) -> ExitCode {
     };
     drop(sources);
     start_logging(site.log_level);
-    let result = runtime().map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
-            let stop = stop_signal()?;
-            gateway::run(site, stop).await.map_err(anyhow::Error::from)
-        })
+    if let Some(state_dir) = std::env::var_os("STATE_DIRECTORY") {
+        site.gateway.state_dir = state_dir.into();
+    }
+    let result = block_on(async {
+        let stop = stop_signal()?;
+        gateway::run(site, stop).await.map_err(anyhow::Error::from)
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -186,7 +186,21 @@ impl Build {
             let finding = Finding::new(self.whole, "there is no uplink to deliver to");
             self.find(finding.with_help("write [uplink.cloud] with broker = \"mqtt://127.0.0.1:1883\""));
         }
-        uplinks.entries.iter().map(|entry| self.uplink(entry, gateway)).collect()
+        let built: Vec<Option<Uplink>> =
+            uplinks.entries.iter().map(|entry| self.uplink(entry, gateway)).collect();
+        for (index, (entry, uplink)) in uplinks.entries.iter().zip(&built).enumerate() {
+            let before = built.iter().take(index).flatten();
+            let Some(uplink) = uplink else { continue };
+            let shares = |other: &Uplink| other.brokers.iter().any(|broker| uplink.brokers.contains(broker));
+            if before.filter(|other| other.client_id == uplink.client_id).any(shares) {
+                let finding = Finding::new(
+                    entry.key_at,
+                    "another uplink has this broker and this client id: they would evict each other",
+                );
+                self.find(finding.with_help("give one of them a `client_id` of its own"));
+            }
+        }
+        built
     }
 
     fn uplink(&mut self, entry: &Entry, gateway: Option<&Gateway>) -> Option<Uplink> {
@@ -254,7 +268,10 @@ impl Build {
     fn login(&mut self, table: &Table) -> Option<Login> {
         let given = value(table, "password", values::secret).map(|text| Password::Given(Secret::new(text)));
         let file = value(table, "password_file", values::text).map(|path| Password::File(path.into()));
-        if let (Some(_), Some(_), Some(entry)) = (&given, &file, table.entry("password_file")) {
+        let is_overridden = table.get("password").is_some_and(|node| node.from_environment);
+        if let (Some(_), Some(_), Some(entry), false) =
+            (&given, &file, table.entry("password_file"), is_overridden)
+        {
             self.find(Finding::new(entry.key_at, "both `password` and `password_file` are set: keep one"));
         }
         let password = given.or(file);

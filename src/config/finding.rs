@@ -99,10 +99,8 @@ fn render_one(finding: &Finding, sources: &Sources, text: &mut String) {
 }
 
 fn holds_password(position: &Position<'_>) -> bool {
-    [position.before, position.marked, position.after]
-        .concat()
-        .replace("password_file", "")
-        .contains("password")
+    let line = [position.before, position.marked, position.after].concat().replace("password_file", "");
+    line.contains("password") || line.contains("://") && line.contains('@')
 }
 
 /// The word among `known` that was probably meant by `word`.

@@ -112,7 +112,13 @@ pub fn read(path: &Path) -> Read {
             read.library(&library);
         }
     }
-    read.environment(std::env::vars().collect());
+    let variables = std::env::vars_os();
+    // a name or value that is no text is none of ours
+    read.environment(
+        variables
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+    );
     read
 }
 
@@ -154,12 +160,22 @@ impl Read {
         }
     }
 
-    /// Types of a library: one that the configuration has itself wins over the library's.
+    /// Types of a library, each whole and only where the configuration has none of that name; a library holds nothing
+    /// else.
     fn library(&mut self, folder: &Path) {
         for file in self.toml_files(folder) {
-            if let Some(table) = self.parse_file(&file) {
-                self.table = table.refined_by(&std::mem::take(&mut self.table));
+            let Some(table) = self.parse_file(&file) else { continue };
+            for entry in table.entries.iter().filter(|entry| entry.key != "type") {
+                let message = format!("a device library holds types only, not `{}`", entry.key);
+                self.findings.push(Finding::new(entry.key_at, message));
             }
+            let known = self.table.table("type");
+            let missing = table.table("type").entries.iter().filter(|entry| known.get(&entry.key).is_none());
+            let missing = Table { entries: missing.cloned().collect() };
+            let at = self.sources.whole();
+            let node = Node { content: Content::Table(missing), at, from_environment: false };
+            let types = Table { entries: vec![Entry { key: "type".to_owned(), key_at: at, node }] };
+            self.merge(types);
         }
     }
 
@@ -284,7 +300,8 @@ fn convert(value: &DeValue<'_>, at: Place) -> Node {
         DeValue::String(text) => Content::Text(text.to_string()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Content::Integer(number),
-            Err(_) => Content::Text(number.to_string()),
+            // beyond 64 bits: no key takes so large a whole number
+            Err(_) => Content::Float(number.to_string().parse().unwrap_or(f64::NAN)),
         },
         DeValue::Float(number) => number.as_str().parse().map_or(Content::Float(f64::NAN), Content::Float),
         DeValue::Boolean(value) => Content::Bool(*value),

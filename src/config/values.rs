@@ -115,11 +115,17 @@ pub(super) fn choice(node: &Node, words: &[&str]) -> Parsed<String> {
     }
 }
 
+/// The longest duration that can be written: ten years, the life of a gateway.
+const DURATION_MAX: Duration = Duration::from_secs(3650 * 86_400);
+
 /// A duration with its unit: `"500ms"`, `"1s"`, `"5m"`, `"1h"`, `"7d"`.
 pub(super) fn duration(node: &Node) -> Parsed<Duration> {
     match node.text().and_then(parse_duration) {
         Some(duration) => Ok(duration),
-        None => wanted("a duration with its unit, as \"500ms\", \"1s\", \"5m\", \"1h\" or \"7d\"", node),
+        None => wanted(
+            "a duration with its unit, as \"500ms\", \"1s\", \"5m\", \"1h\" or \"7d\" (at most \"3650d\")",
+            node,
+        ),
     }
 }
 
@@ -138,7 +144,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let number: f64 = is_decimal.then(|| digits.parse().ok())??;
-    Duration::try_from_secs_f64(number * seconds_each).ok()
+    Duration::try_from_secs_f64(number * seconds_each).ok().filter(|duration| *duration <= DURATION_MAX)
 }
 
 /// A duration that is not 0.
@@ -166,6 +172,11 @@ pub(super) fn every(node: &Node) -> Parsed<Option<Duration>> {
 
 /// `"9600 8N1"`.
 pub(super) fn serial(node: &Node) -> Parsed<SerialLine> {
+    if let Some(letter) =
+        node.text().and_then(|text| text.chars().rev().nth(1)).filter(|letter| "MS".contains(*letter))
+    {
+        return Err(format!("parity {letter} is not in this version: write N, E or O"));
+    }
     match node.text().and_then(parse_serial) {
         Some(line) => Ok(line),
         None => wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"19200 8E1\"", node),
@@ -441,9 +452,20 @@ mod tests {
         check_duration("1.5s", Some(1500));
         check_duration("5m", Some(300_000));
         check_duration("7d", Some(604_800_000));
-        for wrong in
-            ["5", "s", "", "-1s", "1 s", "1e3s", "1.s", ".5s", "1.2.3s", "99999999999999999999d", "5µs"]
-        {
+        for wrong in [
+            "5",
+            "s",
+            "",
+            "-1s",
+            "1 s",
+            "1e3s",
+            "1.s",
+            ".5s",
+            "1.2.3s",
+            "99999999999999999999d",
+            "3651d",
+            "5µs",
+        ] {
             check_duration(wrong, None);
         }
     }

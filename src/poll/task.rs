@@ -311,7 +311,7 @@ impl Bus {
             Action::Carry | Action::Isolate { announce: false } => Ok(()),
             Action::Announce | Action::Isolate { announce: true } => {
                 info!(device = %station.device.name, "device online");
-                self.say(Polled::DeviceUp(device, clock::wall())).await
+                self.say(Polled::DeviceUp(device)).await
             }
             Action::Resume => {
                 for poll in &station.polls {

@@ -34,12 +34,15 @@ impl BdSeq {
     /// Writes it down, so that it is on the disk before the CONNECT is on the wire.
     pub(super) fn save(&self) -> io::Result<()> {
         let Some(last) = self.last else { return Ok(()) };
-        let new = self.path.with_extension("new");
-        fs::create_dir_all(self.path.parent().unwrap_or(Path::new("")))?;
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let mut new = self.path.clone().into_os_string();
+        new.push("~"); // no uplink's name has it
+        fs::create_dir_all(folder)?;
         let mut file = File::create(&new)?;
         writeln!(file, "{last}")?;
         file.sync_data()?;
-        fs::rename(&new, &self.path)
+        fs::rename(&new, &self.path)?;
+        File::open(folder)?.sync_all()
     }
 }
 

@@ -16,9 +16,12 @@ use crate::config::site::{Broker, Site, Uplink};
 use crate::counters::Counters;
 use crate::reading::Update;
 use crate::sparkplug::session::{Publication, Session};
+use crate::tag::TagId;
 
 /// The first wait after a failed attempt to connect; it doubles up to `reconnect_max`.
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
+/// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
+const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Updates that are taken together before anything is sent, so that what belongs together travels together.
@@ -39,8 +42,8 @@ pub struct Task {
 enum End {
     /// There will be no more updates: the gateway stops.
     Stopped,
-    /// It failed; `was_born` if it had got as far as the births.
-    Lost { was_born: bool },
+    /// It failed; `was_steady` if it had lasted.
+    Lost { was_steady: bool },
 }
 
 /// How long to wait before the next attempt to connect: full jitter, so that a thousand gateways do not come at once.
@@ -66,9 +69,10 @@ impl Backoff {
 /// What is under way on a connection.
 #[derive(Default)]
 struct UnderWay {
-    /// The readings of each publication that has been handed over and not been written yet.
-    unsent: VecDeque<usize>,
-    is_born: bool,
+    /// What each publication carries that has been handed over and not been written yet.
+    unsent: VecDeque<Vec<TagId>>,
+    /// When the births were handed over.
+    born: Option<Instant>,
     farewell: Farewell,
 }
 
@@ -115,9 +119,9 @@ impl Task {
             }
             match self.converse(broker).await {
                 End::Stopped => return,
-                End::Lost { was_born } => {
+                End::Lost { was_steady } => {
                     self.backoff.failures =
-                        if was_born { 0 } else { self.backoff.failures.saturating_add(1) };
+                        if was_steady { 0 } else { self.backoff.failures.saturating_add(1) };
                     wait = self.backoff.wait(fastrand::f64());
                 }
             }
@@ -146,7 +150,7 @@ impl Task {
             Ok(parts) => parts,
             Err(error) => {
                 warn!(uplink = %self.uplink.name, %error, "cannot connect");
-                return End::Lost { was_born: false };
+                return End::Lost { was_steady: false };
             }
         };
         let pump = pump.run();
@@ -154,10 +158,14 @@ impl Task {
         let mut under_way = UnderWay::default();
         let end = loop {
             self.send(&connection, &mut under_way);
+            let rebirth_due = self.session.rebirth_due();
             // the pump is never dropped half-way: it lives outside of the loop; both recv are cancel-safe
             tokio::select! {
                 error = &mut pump => break self.lost(&error, &under_way),
                 Some(happening) = happenings.recv() => self.handle(happening, &connection, &mut under_way, bd_seq),
+                () = sleep_until(rebirth_due.unwrap_or(clock::monotonic()).into()), if rebirth_due.is_some() => {
+                    self.session.handle_due(clock::monotonic(), clock::wall());
+                }
                 update = self.updates.recv() => match update {
                     Some(update) => self.take(update),
                     None => {
@@ -172,9 +180,7 @@ impl Task {
                 },
             }
         };
-        let unsent: usize = under_way.unsent.iter().sum();
-        self.counters.readings_lost.add(u64::try_from(unsent).unwrap_or(u64::MAX));
-        self.session.handle_disconnected();
+        self.session.handle_disconnected(under_way.unsent.into());
         end
     }
 
@@ -203,9 +209,8 @@ impl Task {
     /// Hands over what there is to send, as far as the window goes.
     fn send(&mut self, connection: &Connection, under_way: &mut UnderWay) {
         while under_way.unsent.len() < WINDOW {
-            let Some(publication) = self.session.poll_publication(clock::wall()) else { return };
-            let readings = publication.readings;
-            under_way.unsent.push_back(readings);
+            let Some(mut publication) = self.session.poll_publication(clock::wall()) else { return };
+            under_way.unsent.push_back(std::mem::take(&mut publication.carried));
             if connection.publish(publication, QoS::AtMostOnce).is_err() {
                 return; // the connection is closing: what is unsent is counted at its end
             }
@@ -229,14 +234,15 @@ impl Task {
                     warn!(uplink = %self.uplink.name, "the broker refuses the subscription to commands");
                 }
                 info!(uplink = %self.uplink.name, bd_seq, "session born");
-                under_way.is_born = true;
+                under_way.born = Some(clock::monotonic());
                 self.session.handle_connected(bd_seq, clock::wall());
             }
             Happening::Sent => {
                 under_way.unsent.pop_front();
             }
             Happening::Message { topic, payload, is_retained } => {
-                let is_obeyed = !is_retained && self.session.handle_message(&topic, &payload, clock::wall());
+                let is_obeyed =
+                    !is_retained && self.session.handle_message(&topic, &payload, clock::monotonic());
                 debug!(uplink = %self.uplink.name, topic, is_obeyed, "command");
             }
             Happening::Acknowledged if under_way.farewell == Farewell::Said => {
@@ -247,13 +253,13 @@ impl Task {
     }
 
     fn lost(&self, error: &ConnectionError, under_way: &UnderWay) -> End {
-        let was_born = under_way.is_born;
-        if was_born || self.backoff.failures == 0 {
+        let was_steady = under_way.born.is_some_and(|born| clock::monotonic() - born >= STEADY);
+        if under_way.born.is_some() || self.backoff.failures == 0 {
             warn!(uplink = %self.uplink.name, %error, "no connection to the broker; polling goes on");
         } else {
             debug!(uplink = %self.uplink.name, %error, failures = self.backoff.failures, "still no connection");
         }
-        End::Lost { was_born }
+        End::Lost { was_steady }
     }
 
     /// Sends what waits, then the death certificate, then DISCONNECT.
@@ -264,14 +270,16 @@ impl Task {
         happenings: &mut mpsc::Receiver<Happening>,
         bd_seq: u8,
     ) {
-        if !under_way.is_born {
+        if under_way.born.is_none() {
             return;
         }
         loop {
-            self.send(connection, under_way);
+            if under_way.farewell == Farewell::NotYet {
+                self.send(connection, under_way); // after a death there is nothing but a new session
+            }
             if under_way.farewell == Farewell::NotYet && under_way.unsent.is_empty() {
                 let death: Publication = self.session.death(bd_seq, clock::wall());
-                under_way.unsent.push_back(0);
+                under_way.unsent.push_back(Vec::new());
                 under_way.farewell = Farewell::Said;
                 connection.publish(death, QoS::AtLeastOnce).ok(); // closing: the will speaks
             }

@@ -135,3 +135,35 @@ fn the_demo_with_a_wrong_byte_order_finds_the_mismatches() {
     assert!(!text.contains("mismatches  0\n"), "{text}");
     assert!(stderr(&output).contains("values came back that were not served so"));
 }
+
+#[test]
+fn a_type_of_ones_own_wins_whole_over_that_of_a_library_and_a_library_holds_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("types")).unwrap();
+    write("types/meter.toml", "[type.meter]\nbase = 1\ntags = [{ name = 'old', at = 'hr:500' }]\n");
+    write(
+        "gateway.toml",
+        "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n[link.l]\ntcp = '127.0.0.1:502'\n\
+         [device.d]\nlink = 'l'\ntype = 'meter'\n[type.meter]\ntags = [{ name = 'power', at = 'hr:100' }]\n",
+    );
+    let path = folder.path().join("gateway.toml");
+    let output = tidegate(&["check", path.to_str().unwrap()]);
+    assert!(stdout(&output).contains("fine: 1 devices, 1 tags"), "{}", stdout(&output));
+    write("types/more.toml", "[device.d]\nunit = 2\n");
+    let output = tidegate(&["check", path.to_str().unwrap()]);
+    assert!(
+        stdout(&output).contains("a device library holds types only, not `device`"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn an_environment_that_is_no_text_harms_nothing() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["check", "configs/demo.toml"]).current_dir(root());
+    let output = command.env("FOO", std::ffi::OsStr::from_bytes(b"\xFF")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -85,7 +85,7 @@ def commands(bench, gateway, node):
             expect(node.count("NDEATH", since) + node.count("DDEATH", since), 0, "deaths")
             expect(births_only(node.messages(since)), ["NBIRTH", *["DBIRTH"] * len(image.DEVICES)], "births")
             for device in image.DEVICES:
-                births.check_shape(again[device], device)
+                births.check_shape(again[device], device, births.told_last(node.messages()[:since], device))
     with check("garbage as a command: nothing happens, data and a real command go on"):
         since = node.mark()
         for payload in GARBAGE.values():

@@ -215,6 +215,14 @@ impl<'a> Layers<'a> {
             .find_map(|table| table.get(key))
     }
 
+    /// What an override or the tag itself says, for keys that a device's defaults may set where they do not fit.
+    fn own<'b>(&'b self, tag: &'b Table, key: &str) -> Option<&'b Node> {
+        let name = tag.get("name").and_then(Node::text).unwrap_or_default();
+        let overrides =
+            self.overrides.iter().filter(|(pattern, _)| !pattern.contains('*') && *pattern == name);
+        overrides.map(|(_, table)| *table).chain([tag]).find_map(|table| table.get(key))
+    }
+
     fn value<T>(&self, tag: &Table, key: &str, parse: impl Fn(&Node) -> Parsed<T>) -> Option<T> {
         self.get(tag, key).and_then(|node| parse(node).ok())
     }
@@ -344,7 +352,9 @@ fn count(
             build.find(finding.with_help("write how many registers it takes, two characters each"));
             None
         }
-        (_, Some(length)) if table.get("length").is_some() && values::integer(length, 1, 125).is_ok() => {
+        (_, Some(length))
+            if layers.own(table, "length").is_some() && values::integer(length, 1, 125).is_ok() =>
+        {
             build.find(Finding::new(length.at, "only a string has a `length`"));
             None
         }
@@ -380,7 +390,7 @@ fn scaling(build: &mut Build, layers: &Layers<'_>, table: &Table, data_type: Dat
         return None;
     }
     if matches!(data_type, DataType::Bool { .. } | DataType::Text) {
-        for node in ["scale", "offset"].iter().filter_map(|key| table.get(key)) {
+        for node in ["scale", "offset"].iter().filter_map(|key| layers.own(table, key)) {
             build.find(Finding::new(node.at, "only a number can be scaled"));
         }
         return None;

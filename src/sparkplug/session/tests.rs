@@ -41,7 +41,7 @@ fn readings(session: &mut Session, readings: &[Reading]) {
 }
 
 fn up(session: &mut Session, device: u32) {
-    session.handle_update(Update::DeviceUp(DeviceId(device), NOW), NOW);
+    session.handle_update(Update::DeviceUp(DeviceId(device)), NOW);
 }
 
 fn drain(session: &mut Session) -> Vec<(String, Payload)> {
@@ -162,10 +162,22 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
         let metric = node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(value), NOW);
         Payload { metrics: vec![metric], ..Payload::default() }.encode_to_vec()
     };
-    assert!(session.handle_message("spBv1.0/g/NCMD/n", &request(true), NOW));
-    assert!(session.handle_message("spBv1.0/g/NCMD/n", &request(true), NOW));
-    let sent = drain(&mut session);
+    let start = crate::clock::monotonic();
+    let at = |session: &mut Session, ms: u64, asks: bool| {
+        let now = start + std::time::Duration::from_millis(ms);
+        if asks {
+            assert!(session.handle_message("spBv1.0/g/NCMD/n", &request(true), now));
+        }
+        session.handle_due(now, NOW);
+        drain(session)
+    };
+    let sent = at(&mut session, 0, true);
     check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
+    for ms in [1, 2, 500, 999] {
+        assert!(at(&mut session, ms, true).is_empty());
+    }
+    check_sent(&at(&mut session, 1000, false), "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
+    assert!(at(&mut session, 3000, false).is_empty());
     assert_eq!(metric_of(&sent[0].1, "bdSeq").value, Some(metric::Value::LongValue(9)));
     for (topic, payload) in [
         ("spBv1.0/g/NCMD/n", request(false)),
@@ -174,8 +186,9 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
         ("spBv1.0/g/NCMD/n", vec![0xFF; 40]),
         ("spBv1.0/g/NCMD/n", Vec::new()),
     ] {
-        assert!(!session.handle_message(topic, &payload, NOW), "{topic}");
+        assert!(!session.handle_message(topic, &payload, start), "{topic}");
     }
+    session.handle_due(start + std::time::Duration::from_secs(9), NOW);
     assert!(drain(&mut session).is_empty());
 }
 
@@ -184,14 +197,15 @@ fn a_reading_that_no_message_carried_is_counted_as_lost() {
     let mut session = session("");
     readings(&mut session, &[reading(0, Value::Int(1), 1)]);
     readings(&mut session, &[reading(0, Value::Int(2), 2)]);
-    assert_eq!(session.counters.readings_lost.get(), 1);
+    assert_eq!(session.readings_lost, 1);
     up(&mut session, 0);
     session.handle_connected(0, NOW);
     readings(&mut session, &[reading(0, Value::Int(3), 3)]);
     readings(&mut session, &[reading(0, Value::Int(4), 4)]);
-    assert_eq!(session.counters.readings_lost.get(), 1);
-    session.handle_disconnected();
-    assert_eq!(session.counters.readings_lost.get(), 3);
+    assert_eq!(session.readings_lost, 1);
+    // 2 waited in the birth, 3 and 4 as data: the next birth will say 4
+    session.handle_disconnected(Vec::new());
+    assert_eq!((session.readings_lost, session.counters.readings_lost.get()), (3, 3));
     session.handle_connected(1, NOW);
     let sent = drain(&mut session);
     check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
@@ -200,20 +214,37 @@ fn a_reading_that_no_message_carried_is_counted_as_lost() {
 }
 
 #[test]
-fn what_waits_for_a_slow_connection_is_bounded_and_the_oldest_goes_first() {
+fn what_was_handed_over_and_not_sent_is_told_by_the_next_birth_or_counted() {
     let mut session = session("");
     up(&mut session, 0);
     session.handle_connected(0, NOW);
-    let count = u64::try_from(WAITING_READINGS_MAX).unwrap() + 1;
+    drain(&mut session);
+    readings(&mut session, &[reading(0, Value::Int(1), 1)]);
+    let unsent = session.poll_publication(NOW).unwrap().carried;
+    readings(&mut session, &[reading(0, Value::Int(2), 2)]);
+    session.handle_disconnected(vec![unsent]);
+    assert_eq!(session.readings_lost, 1);
+    readings(&mut session, &[reading(0, Value::Int(3), 3)]);
+    assert_eq!(session.readings_lost, 2);
+}
+
+#[test]
+fn what_waits_for_a_slow_connection_is_bounded_and_then_all_is_born_again() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    let bad = Reading { value: None, quality: Quality::BadConfig, ..reading(1, Value::Int(0), 1) };
+    readings(&mut session, &[bad]);
+    let count = u64::try_from(WAITING_READINGS_MAX).unwrap();
     for at in 0..count {
         readings(&mut session, &[reading(0, Value::Int(1), at)]);
     }
-    let batch = u64::try_from(DATA_METRICS_MAX).unwrap();
-    assert_eq!(session.counters.readings_lost.get(), batch);
+    assert_eq!(session.readings_lost, count - 1);
     let sent = drain(&mut session);
-    let times: Vec<u64> =
-        sent[2..].iter().flat_map(|(_, data)| &data.metrics).filter_map(|metric| metric.timestamp).collect();
-    assert_eq!(times, (batch..count).collect::<Vec<_>>());
+    check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
+    assert_eq!(metric_of(&sent[1].1, "a").timestamp, Some(count - 1));
+    assert_eq!(quality_of(metric_of(&sent[1].1, "b")), Some((0, "bad:config".into())));
 }
 
 #[test]
