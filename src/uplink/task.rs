@@ -20,6 +20,8 @@ use crate::tag::TagId;
 
 /// The first wait after a failed attempt to connect; it doubles up to `reconnect_max`.
 const RECONNECT_MIN: Duration = Duration::from_secs(1);
+/// How long a broker may take from the connection to the granted subscription; it then counts as failed.
+const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
 /// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean end may take.
@@ -156,6 +158,7 @@ impl Task {
         let pump = pump.run();
         tokio::pin!(pump);
         let mut under_way = UnderWay::default();
+        let patience = clock::monotonic() + BIRTH_PATIENCE;
         let end = loop {
             self.send(&connection, &mut under_way);
             let rebirth_due = self.session.rebirth_due();
@@ -163,6 +166,10 @@ impl Task {
             tokio::select! {
                 error = &mut pump => break self.lost(&error, &under_way),
                 Some(happening) = happenings.recv() => self.handle(happening, &connection, &mut under_way, bd_seq),
+                () = sleep_until(patience.into()), if under_way.born.is_none() => {
+                    warn!(uplink = %self.uplink.name, "the broker does not answer the subscription: connecting again");
+                    break End::Lost { was_steady: false };
+                }
                 () = sleep_until(rebirth_due.unwrap_or(clock::monotonic()).into()), if rebirth_due.is_some() => {
                     self.session.handle_due(clock::monotonic(), clock::wall());
                 }
@@ -187,7 +194,14 @@ impl Task {
     async fn next_bd_seq(&mut self) -> u8 {
         let next = self.bd_seq.next();
         let bd_seq = self.bd_seq.clone();
-        let saved = tokio::task::spawn_blocking(move || bd_seq.save()).await;
+        let mut saving = tokio::task::spawn_blocking(move || bd_seq.save());
+        // flash may stall for seconds: updates are taken meanwhile; a handle may be polled again, recv is cancel-safe
+        let saved = loop {
+            tokio::select! {
+                saved = &mut saving => break saved,
+                Some(update) = self.updates.recv() => self.take(update),
+            }
+        };
         if let Ok(Err(error)) = saved {
             warn!(uplink = %self.uplink.name, %error, "cannot keep the birth sequence number: is state_dir writable?");
         }
