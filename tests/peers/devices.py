@@ -1,6 +1,7 @@
 """The devices: pymodbus servers for Modbus TCP and, on a pseudo-terminal, Modbus RTU."""
 
 import asyncio
+import logging
 import os
 import select
 import threading
@@ -11,6 +12,9 @@ from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 import image
+
+# it dumps its last frames when a caller goes while it answers, which here is no fault
+logging.getLogger("pymodbus_internal").setLevel(logging.CRITICAL)
 
 UNITS = {"press": 1, "oven": 2, "drive": 1}
 WRITE = {"hr": 16, "coil": 15}  # the function by which pymodbus finds the table; nothing writes to the other two
