@@ -54,14 +54,14 @@ pub enum Action {
     Carry,
     /// Announce the device: all of its blocks have been tried.
     Announce,
-    /// Read all other blocks now.
+    /// Read all blocks now.
     Resume,
     /// Only this block is bad; announce the device if that was the last to be tried.
     Isolate {
         /// Whether to announce it.
         announce: bool,
     },
-    /// Its tags are bad; only the probe goes on, after this wait at most.
+    /// Its tags are bad; only the probe goes on, after [`Health::probe_wait`].
     Suspend,
     /// As [`Action::Suspend`], and the device is to be withdrawn.
     Withdraw,

@@ -12,7 +12,7 @@ use super::health::{Action, Health, PROBE_MAX};
 use super::plan::{self, Block, Cost, Limits};
 use super::schedule::Schedule;
 use crate::clock;
-use crate::config::site::{Device, Site};
+use crate::config::site::{Device, Endpoint, Site};
 use crate::counters::Counters;
 use crate::driver::modbus::client::Client;
 use crate::driver::modbus::pdu::read_request;
@@ -113,8 +113,8 @@ impl Bus {
         let last = usize::try_from(device.tags.end).unwrap_or_default();
         let tags = self.site.tags.get(first..last).unwrap_or_default();
         let line = self.site.links.get(device.link).and_then(|link| match &link.endpoint {
-            crate::config::site::Endpoint::Serial { line, .. } => Some(line),
-            crate::config::site::Endpoint::Tcp { .. } => None,
+            Endpoint::Serial { line, .. } => Some(line),
+            Endpoint::Tcp { .. } => None,
         });
         let cost = line.map_or(Cost::TCP, Cost::serial);
         let limits = Limits { registers: device.max_registers, bits: device.max_bits };

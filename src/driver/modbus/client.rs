@@ -103,7 +103,7 @@ impl Client {
                 Ok(count) => {
                     foreign += count?;
                     self.buffer.clear();
-                    let free_at = self.line_free_at(0);
+                    let free_at = self.line_free_at();
                     self.quiet_until =
                         patience.filter(|patience| free_at < *patience).map(|_| quiet_until.max(free_at));
                 }
@@ -121,13 +121,9 @@ impl Client {
         Ok(())
     }
 
-    /// When the next request may follow `bytes` more bytes on a serial line: after them and t3.5.
-    fn line_free_at(&self, bytes: usize) -> Instant {
-        let gap = self
-            .link
-            .line()
-            .map_or(Duration::ZERO, |line| timing::wire_time(line, bytes) + timing::frame_gap(line));
-        clock::monotonic() + gap
+    /// When the next request may follow on a serial line: after t3.5.
+    fn line_free_at(&self) -> Instant {
+        clock::monotonic() + self.link.line().map_or(Duration::ZERO, timing::frame_gap)
     }
 
     async fn exchange(&mut self, transaction: &Transaction, timeout: Duration) -> Result<Answer, Fault> {
@@ -179,7 +175,7 @@ impl Client {
             self.link.close();
         }
         if self.framing != Framing::Tcp {
-            self.quiet_until = Some(self.line_free_at(0));
+            self.quiet_until = Some(self.line_free_at());
             if is_silent || matches!(result, Err(Fault::Garbled)) {
                 self.resting.insert(unit, clock::monotonic() + self.rest_after(timeout));
             }

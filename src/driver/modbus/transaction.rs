@@ -2,8 +2,8 @@
 //!
 //! Over TCP the transaction id decides; an answer to an earlier request is dropped and counted. Over RTU and ASCII there
 //! is no such id: unit, function, length and checksum must all fit the request, and whatever does not is skipped. That a
-//! late answer of the same shape cannot pass for this one is the client's care (it keeps a guard time after each
-//! timeout).
+//! late answer of the same shape does not pass for this one is the client's care (it leaves a unit alone for a while after
+//! each timeout).
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio_modbus::Request;
