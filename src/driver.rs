@@ -30,6 +30,9 @@ pub enum Fault {
     /// The request is not allowed, and was not sent.
     #[error("not sent: {0}")]
     Refused(#[from] modbus::pdu::RequestError),
+    /// The answer came with a wrong checksum.
+    #[error("the answer is spoilt: wrong checksum")]
+    Checksum,
     /// What comes in is no Modbus: the link is opened again.
     #[error("the stream is out of step")]
     OutOfStep,

@@ -15,10 +15,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::site::Site;
+use crate::config::site::{Channel, Site};
 use crate::counters::Counters;
+use crate::link::Link;
 use crate::normalize;
-use crate::poll::task::Bus;
+use crate::poll::memory::{self, Memory};
+use crate::poll::task::{Bus, Ports};
 use crate::reading::Quality;
 use crate::scan::{Part, Polled, Scan};
 use crate::uplink;
@@ -27,6 +29,8 @@ use crate::uplink;
 const SCANS: usize = 256;
 /// Updates that wait for an uplink; it takes them at once, in session or not.
 const UPDATES: usize = 256;
+/// Writes that wait for a bus; whoever has one more is told that it is busy.
+const WRITES: usize = 4;
 /// How long everything may take to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a bus that has failed is left alone.
@@ -91,6 +95,8 @@ struct Tasks {
     counters: Arc<Counters>,
     set: JoinSet<()>,
     names: HashMap<Id, Name>,
+    channels: Vec<Channel>,
+    memory: Memory,
     polled: mpsc::Sender<Polled>,
     stop: watch::Sender<bool>,
 }
@@ -99,6 +105,7 @@ struct Tasks {
 #[derive(Clone, Debug)]
 enum Name {
     Bus(usize),
+    Keeper,
     Normalize,
     Uplink(Arc<str>),
 }
@@ -107,9 +114,14 @@ impl Tasks {
     fn start(site: Arc<Site>) -> Tasks {
         let (polled, scans) = mpsc::channel(SCANS);
         let (stop, _) = watch::channel(false);
-        let counters = Arc::new(Counters::default());
-        let mut tasks = Tasks { site, counters, set: JoinSet::new(), names: HashMap::new(), polled, stop };
+        let rates = site.devices.iter().map(|device| site.rates(device));
+        let counters = Arc::new(Counters::new(site.links.len(), rates));
+        let (memory, keeper) = memory::open(&site);
+        let channels = (0..site.links.len()).flat_map(|link| site.channels(link)).collect();
+        let (set, names) = (JoinSet::new(), HashMap::new());
+        let mut tasks = Tasks { site, counters, set, names, channels, memory, polled, stop };
         let site = tasks.site.clone();
+        tasks.spawn(Name::Keeper, keeper.run());
         let mut outlets = Vec::new();
         for uplink in &site.uplinks {
             let (outlet, updates) = mpsc::channel(UPDATES);
@@ -118,8 +130,8 @@ impl Tasks {
             tasks.spawn(Name::Uplink(uplink.name.clone()), task.run());
         }
         tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), scans, outlets));
-        for link in 0..site.links.len() {
-            tasks.start_bus(link, None);
+        for channel in 0..tasks.channels.len() {
+            tasks.start_bus(channel, None);
         }
         tasks
     }
@@ -129,14 +141,22 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// Starts the bus of a link; after a failure its tags are bad, and it is left alone for a while.
-    fn start_bus(&mut self, link: usize, after: Option<Duration>) {
-        let bus = Bus::new(self.site.clone(), link, self.polled.clone(), self.counters.clone());
-        let Some(bus) = bus else { return };
+    /// Starts the bus of a channel; after a failure its tags are bad, and it is left alone for a while.
+    fn start_bus(&mut self, index: usize, after: Option<Duration>) {
+        let Some(channel) = self.channels.get(index).cloned() else { return };
+        let Some(link) = self.site.links.get(channel.link).map(Link::new) else { return };
+        let (_, writes) = mpsc::channel(WRITES);
+        let ports = Ports {
+            out: self.polled.clone(),
+            writes,
+            memory: self.memory.clone(),
+            counters: self.counters.clone(),
+        };
+        let Some(bus) = Bus::new(&self.site, &channel, link, ports) else { return };
         let (mut stop, polled, site) = (self.stop.subscribe(), self.polled.clone(), self.site.clone());
-        self.spawn(Name::Bus(link), async move {
+        self.spawn(Name::Bus(index), async move {
             if let Some(wait) = after {
-                for bad in all_bad(&site, link) {
+                for bad in all_bad(&site, &channel) {
                     polled.send(bad).await.ok(); // closed: the gateway is ending
                 }
                 // both arms may be dropped at any time
@@ -158,9 +178,9 @@ impl Tasks {
             None => return Err(GatewayError::Failed("all".to_owned())),
         };
         match self.names.remove(&id) {
-            Some(Name::Bus(link)) => {
-                error!(link, ?ended, "a bus has failed: it is started again");
-                self.start_bus(link, Some(RESTART_WAIT));
+            Some(Name::Bus(index)) => {
+                error!(bus = index, ?ended, "a bus has failed: it is started again");
+                self.start_bus(index, Some(RESTART_WAIT));
                 Ok(())
             }
             other => Err(GatewayError::Failed(said(other))),
@@ -169,7 +189,7 @@ impl Tasks {
 
     async fn end(mut self) -> Result<(), GatewayError> {
         self.stop.send(true).ok(); // no bus left: nothing to stop
-        drop(self.polled);
+        drop((self.polled, self.memory));
         let all_ended = async {
             let mut result = Ok(());
             while let Some(ended) = self.set.join_next_with_id().await {
@@ -186,22 +206,19 @@ impl Tasks {
 
 fn said(name: Option<Name>) -> String {
     match name {
-        Some(Name::Bus(link)) => format!("of link {link}"),
+        Some(Name::Bus(index)) => format!("of bus {index}"),
+        Some(Name::Keeper) => "that keeps learned.toml".to_owned(),
         Some(Name::Normalize) => "that normalises".to_owned(),
         Some(Name::Uplink(name)) => format!("of uplink {name}"),
         None => "without a name".to_owned(),
     }
 }
 
-/// Every tag of a link has no value any more, and its devices are gone.
-fn all_bad(site: &Site, link: usize) -> Vec<Polled> {
-    let of_link = |device: &crate::tag::DeviceId| {
-        site.devices.get(device.index()).is_some_and(|device| device.link == link)
-    };
-    let tags = site.tags.iter().filter(|tag| of_link(&tag.device));
+/// No tag of a channel has a value any more, and its devices are gone.
+fn all_bad(site: &Site, channel: &Channel) -> Vec<Polled> {
+    let tags = site.tags.iter().filter(|tag| channel.devices.contains(&tag.device));
     let parts = tags.map(|tag| Part { tag: tag.id, offset: 0 }).collect();
     let at = clock::wall();
     let bad = Polled::Scan(Scan { parts, result: Err(Quality::BadNotConnected), at });
-    let devices = site.devices.iter().filter(|device| device.link == link);
-    std::iter::once(bad).chain(devices.map(|device| Polled::DeviceDown(device.id, at))).collect()
+    std::iter::once(bad).chain(channel.devices.iter().map(|id| Polled::DeviceDown(*id, at))).collect()
 }

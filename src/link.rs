@@ -6,23 +6,27 @@
 mod serial;
 pub mod timing;
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::sleep_until;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::site::{self, Endpoint, Framing, SerialLine};
+use crate::config::site::{self, Endpoint, SerialLine};
 
 /// The first wait after a refused opening; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts to open a link.
-const RETRY_MAX: Duration = Duration::from_secs(8);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long a stream may refuse to take bytes before it counts as lost.
+const WRITE_MAX: Duration = Duration::from_secs(5);
 
 /// Why a link carries nothing.
 #[derive(Debug, thiserror::Error)]
@@ -35,28 +39,34 @@ pub enum LinkError {
         /// The system's reason.
         source: io::Error,
     },
-    /// It was refused a moment ago and is not tried again yet.
-    #[error("waiting before the next attempt to open it")]
-    Waiting,
     /// It was open and has failed.
     #[error("lost: {0}")]
     Lost(#[source] io::Error),
 }
 
+/// What bytes go through.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// A link: its endpoint, and the stream while it is open.
-#[derive(Debug)]
 pub struct Link {
     name: std::sync::Arc<str>,
     endpoint: Endpoint,
-    framing: Framing,
-    stream: Option<Stream>,
+    state: State,
     retry: Retry,
 }
 
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Serial(serial::Port),
+enum State {
+    Closed,
+    Opening(Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>),
+    Open(Box<dyn Stream>),
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({})", self.name)
+    }
 }
 
 /// When a refused link may be tried again.
@@ -67,10 +77,6 @@ struct Retry {
 }
 
 impl Retry {
-    fn may_try(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|not_before| now >= not_before)
-    }
-
     fn refused(&mut self, now: Instant) {
         self.wait = (self.wait * 2).clamp(RETRY_MIN, RETRY_MAX);
         self.not_before = Some(now + self.wait);
@@ -81,8 +87,8 @@ impl Link {
     /// A link that is not open yet.
     #[must_use]
     pub fn new(link: &site::Link) -> Link {
-        let site::Link { name, endpoint, framing } = link.clone();
-        Link { name, endpoint, framing, stream: None, retry: Retry::default() }
+        let (name, endpoint) = (link.name.clone(), link.endpoint.clone());
+        Link { name, endpoint, state: State::Closed, retry: Retry::default() }
     }
 
     /// Speed and frame, if it is a serial line.
@@ -90,48 +96,61 @@ impl Link {
     pub fn line(&self) -> Option<&SerialLine> {
         match &self.endpoint {
             Endpoint::Serial { line, .. } => Some(line),
-            Endpoint::Tcp { .. } => None,
+            Endpoint::Tcp { .. } | Endpoint::Listen(_) => None,
         }
     }
 
-    /// How Modbus is framed on it.
+    /// Whether bytes can go through.
     #[must_use]
-    pub fn framing(&self) -> Framing {
-        self.framing
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
     }
 
-    /// Opens the link if it is closed; true if it had to be opened.
+    /// Opens the link, after a wait where it was refused a moment ago. May be dropped and called again: the attempt
+    /// goes on.
     ///
     /// # Errors
-    /// Where it cannot be opened, or was refused a moment ago.
-    pub async fn open(&mut self) -> Result<bool, LinkError> {
-        if self.stream.is_some() {
-            return Ok(false);
+    /// [`LinkError::Open`]; the next call waits and tries again.
+    pub async fn open(&mut self) -> Result<(), LinkError> {
+        if let Some(not_before) = self.retry.not_before {
+            sleep_until(not_before.into()).await;
         }
-        if !self.retry.may_try(clock::monotonic()) {
-            return Err(LinkError::Waiting);
-        }
-        match open(&self.endpoint).await {
-            Ok(stream) => {
-                info!(link = %self.name, "link open");
-                self.stream = Some(stream);
-                self.retry = Retry::default();
-                Ok(true)
+        loop {
+            match &mut self.state {
+                State::Open(_) => return Ok(()),
+                State::Closed => self.state = State::Opening(Box::pin(open(self.endpoint.clone()))),
+                State::Opening(attempt) => match attempt.await {
+                    Ok(stream) => {
+                        info!(link = %self.name, "link open");
+                        if let Endpoint::Serial { port, .. } = &mut self.endpoint
+                            && let Some(stable) = serial::stable_name(port)
+                        {
+                            *port = stable;
+                        }
+                        self.state = State::Open(stream);
+                        self.retry = Retry::default();
+                    }
+                    Err(source) => {
+                        self.state = State::Closed;
+                        return Err(self.refused(source));
+                    }
+                },
             }
-            Err(source) => {
-                let error = LinkError::Open { what: describe(&self.endpoint), source };
-                if self.retry.wait.is_zero() {
-                    warn!(link = %self.name, %error, "link down");
-                }
-                self.retry.refused(clock::monotonic());
-                Err(error)
-            }
         }
+    }
+
+    fn refused(&mut self, source: io::Error) -> LinkError {
+        let error = LinkError::Open { what: describe(&self.endpoint), source };
+        if self.retry.wait.is_zero() {
+            warn!(link = %self.name, %error, "link down");
+        }
+        self.retry.refused(clock::monotonic());
+        error
     }
 
     /// Closes it: the next [`Link::open`] begins afresh.
     pub fn close(&mut self) {
-        self.stream = None;
+        self.state = State::Closed;
     }
 
     /// Sends all of `bytes`.
@@ -139,11 +158,12 @@ impl Link {
     /// # Errors
     /// [`LinkError::Lost`], and the link is closed.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        let result = match &mut self.stream {
-            Some(Stream::Tcp(stream)) => stream.write_all(bytes).await,
-            Some(Stream::Serial(port)) => port.stream.write_all(bytes).await,
-            None => Err(io::ErrorKind::NotConnected.into()),
-        };
+        let State::Open(stream) = &mut self.state else { return Err(self.lost(not_connected())) };
+        let written = tokio::time::timeout(WRITE_MAX, async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        });
+        let result = written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         result.map_err(|error| self.lost(error))
     }
 
@@ -152,12 +172,8 @@ impl Link {
     /// # Errors
     /// [`LinkError::Lost`] at a fault or the end of the stream, and the link is closed.
     pub async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, LinkError> {
-        let result = match &mut self.stream {
-            Some(Stream::Tcp(stream)) => stream.read_buf(buffer).await,
-            Some(Stream::Serial(port)) => port.stream.read_buf(buffer).await,
-            None => Err(io::ErrorKind::NotConnected.into()),
-        };
-        match result {
+        let State::Open(stream) = &mut self.state else { return Err(self.lost(not_connected())) };
+        match stream.read_buf(buffer).await {
             Ok(0) => Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => Ok(count),
             Err(error) => Err(self.lost(error)),
@@ -166,16 +182,13 @@ impl Link {
 
     /// Throws away what has come in unasked, without waiting; the number of bytes.
     pub async fn discard_input(&mut self) -> usize {
+        let State::Open(stream) = &mut self.state else { return 0 };
         let mut discarded = 0;
         let mut bytes = [0; 256];
         loop {
             let count = std::future::poll_fn(|context| {
                 let mut buffer = ReadBuf::new(&mut bytes);
-                let polled = match &mut self.stream {
-                    Some(Stream::Tcp(stream)) => Pin::new(stream).poll_read(context, &mut buffer),
-                    Some(Stream::Serial(port)) => Pin::new(&mut port.stream).poll_read(context, &mut buffer),
-                    None => Poll::Pending,
-                };
+                let polled = Pin::new(&mut *stream).poll_read(context, &mut buffer);
                 // a fault is left to the read that follows
                 Poll::Ready(if polled.is_ready() { buffer.filled().len() } else { 0 })
             })
@@ -188,22 +201,31 @@ impl Link {
     }
 
     fn lost(&mut self, error: io::Error) -> LinkError {
-        if self.stream.take().is_some() {
+        if self.is_open() {
             warn!(link = %self.name, %error, "link lost");
+            // the descriptor goes first: a port that comes back shall get its old name
+            self.state = State::Closed;
         }
         LinkError::Lost(error)
     }
 }
 
-async fn open(endpoint: &Endpoint) -> io::Result<Stream> {
+fn not_connected() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+async fn open(endpoint: Endpoint) -> io::Result<Box<dyn Stream>> {
     match endpoint {
-        Endpoint::Tcp { address, connect_timeout } => {
-            let connected = tokio::time::timeout(*connect_timeout, TcpStream::connect(address)).await;
+        Endpoint::Tcp { address, connect_timeout, .. } => {
+            let connected = tokio::time::timeout(connect_timeout, TcpStream::connect(address)).await;
             let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
             stream.set_nodelay(true)?;
-            Ok(Stream::Tcp(stream))
+            Ok(Box::new(stream))
         }
-        Endpoint::Serial { port, line } => serial::open(port, line).map(Stream::Serial),
+        Endpoint::Serial { port, line, rts_on_send } => {
+            Ok(Box::new(serial::open(&port, &line, rts_on_send)?))
+        }
+        Endpoint::Listen(_) => std::future::pending().await,
     }
 }
 
@@ -211,6 +233,7 @@ fn describe(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Tcp { address, .. } => address.clone(),
         Endpoint::Serial { port, .. } => port.display().to_string(),
+        Endpoint::Listen(listen) => listen.address.to_string(),
     }
 }
 
@@ -221,13 +244,10 @@ mod tests {
     #[test]
     fn a_refused_link_waits_longer_each_time_up_to_the_ceiling() {
         let mut retry = Retry::default();
-        let mut now = clock::monotonic();
-        assert!(retry.may_try(now));
-        for wait_ms in [500, 1000, 2000, 4000, 8000, 8000] {
+        let now = clock::monotonic();
+        for wait_ms in [500, 1000, 2000, 4000, 5000, 5000] {
             retry.refused(now);
-            assert!(!retry.may_try(now + Duration::from_millis(wait_ms - 1)));
-            now += Duration::from_millis(wait_ms);
-            assert!(retry.may_try(now));
+            assert_eq!(retry.not_before, Some(now + Duration::from_millis(wait_ms)));
         }
     }
 }

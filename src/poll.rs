@@ -4,6 +4,11 @@
 //! means is not known here.
 
 pub mod health;
+pub mod lane;
+pub mod latency;
+pub mod learned;
+pub mod memory;
 pub mod plan;
 pub mod schedule;
+pub mod station;
 pub mod task;

@@ -2,7 +2,6 @@
 //!
 //! Every table is first held against the schema; building goes on after a finding, so that all are shown at once.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use super::expand;
 use super::finding::Finding;
 use super::schema;
 use super::site::{
-    self, Broker, Endpoint, Framing, Gateway, IntegerTypes, Link, LogLevel, Login, Password, Secret, Site,
-    Uplink,
+    self, Broker, Gateway, IntegerTypes, LogLevel, Login, Password, Secret, Site, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
 mod device;
+mod link;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
 /// configuration points; `findings` are those of reading it.
@@ -62,7 +61,7 @@ impl Build {
 
     fn root(&mut self, root: &Table) -> Option<Site> {
         let gateway = self.gateway(root);
-        let links = self.links(root.table("link"));
+        let links = link::build(self, root.table("link"));
         let uplinks = self.uplinks(root.table("uplink"), gateway.as_ref());
         let (devices, tags) = device::build(self, root);
         if devices.is_empty() && self.findings.is_empty() {
@@ -106,79 +105,6 @@ impl Build {
             state_dir: value(table, "state_dir", values::text)
                 .map_or_else(|| PathBuf::from(site::STATE_DIR), PathBuf::from),
         })
-    }
-
-    fn links(&mut self, links: &Table) -> Vec<Option<Link>> {
-        let mut ends = BTreeSet::new();
-        links
-            .entries
-            .iter()
-            .map(|entry| {
-                self.check_name("link", entry);
-                let table = entry.node.table()?;
-                for node in ["port", "tcp"].iter().filter_map(|key| table.get(key)) {
-                    if !ends.insert(node.text().unwrap_or_default().to_owned()) {
-                        let finding = Finding::new(node.at, "another link has this port or address already");
-                        self.find(finding.with_help("put all devices of one line on one link"));
-                    }
-                }
-                let endpoint = self.endpoint(entry, table)?;
-                let framing = self.framing(table);
-                Some(Link { name: entry.key.as_str().into(), endpoint, framing })
-            })
-            .collect()
-    }
-
-    fn endpoint(&mut self, entry: &Entry, table: &Table) -> Option<Endpoint> {
-        if table.get("listen").is_some() {
-            return None; // refused by the schema already
-        }
-        match (table.get("port"), table.get("tcp")) {
-            (Some(port), None) => {
-                let of = format!("link `{}`", entry.key);
-                self.needed(table, "serial", &of, entry.key_at)?;
-                let line = value(table, "serial", values::serial)?;
-                Some(Endpoint::Serial { port: PathBuf::from(port.text()?), line })
-            }
-            (None, Some(_)) => {
-                if let Some(serial) = table.entry("serial") {
-                    self.find(Finding::new(
-                        serial.key_at,
-                        "`serial` belongs to a link with a port, not to tcp",
-                    ));
-                }
-                let connect_timeout = duration_or(table, "connect_timeout", site::CONNECT_TIMEOUT);
-                Some(Endpoint::Tcp { address: value(table, "tcp", values::address)?, connect_timeout })
-            }
-            _ => {
-                let finding = Finding::new(
-                    entry.key_at,
-                    format!("link `{}` needs exactly one of port, tcp", entry.key),
-                );
-                self.find(
-                    finding.with_help("write `port = \"/dev/ttyUSB0\"` or `tcp = \"192.168.1.20:502\"`"),
-                );
-                None
-            }
-        }
-    }
-
-    fn framing(&mut self, table: &Table) -> Framing {
-        let is_serial = table.get("port").is_some();
-        match table.get("framing").and_then(Node::text) {
-            Some("rtu") => Framing::Rtu,
-            Some("ascii") => Framing::Ascii,
-            Some("tcp") if is_serial => {
-                let at = table.get("framing").map_or(self.whole, |node| node.at);
-                self.find(
-                    Finding::new(at, "a serial port has no TCP framing")
-                        .with_help("write \"rtu\" or \"ascii\""),
-                );
-                Framing::Rtu
-            }
-            _ if is_serial => Framing::Rtu,
-            _ => Framing::Tcp,
-        }
     }
 
     fn uplinks(&mut self, uplinks: &Table, gateway: Option<&Gateway>) -> Vec<Option<Uplink>> {

@@ -65,13 +65,13 @@ pub(super) struct Instance {
 }
 
 /// All devices: ranged entries multiplied out, refining tables merged into the instance that they name.
-pub(super) fn expand_devices(devices: &Table, findings: &mut Vec<Finding>) -> Vec<Instance> {
+pub(super) fn expand_devices(devices: &Table, links: &Table, findings: &mut Vec<Finding>) -> Vec<Instance> {
     let mut instances: Vec<Instance> = Vec::new();
     let mut refining: Vec<&Entry> = Vec::new();
     for entry in &devices.entries {
         let Some(fields) = entry.node.table() else { continue };
         if entry.key.contains('{') {
-            instances.extend(expand(entry, fields, findings));
+            instances.extend(expand(entry, fields, links, findings));
         } else if fields.get("link").is_some() {
             instances.push(Instance { name: entry.key.clone(), fields: fields.clone(), at: entry.key_at });
         } else {
@@ -95,32 +95,66 @@ fn refine(entry: &Entry, instances: &mut [Instance], findings: &mut Vec<Finding>
     }
 }
 
-fn expand(entry: &Entry, fields: &Table, findings: &mut Vec<Finding>) -> Vec<Instance> {
-    let rest = entry.key.replace("{unit}", "");
+/// One instance for each value of each placeholder in the name; of two placeholders, for every combination.
+fn expand(entry: &Entry, fields: &Table, links: &Table, findings: &mut Vec<Finding>) -> Vec<Instance> {
+    let rest = entry.key.replace("{unit}", "").replace("{caller}", "");
     if rest.contains(['{', '}']) {
-        let message = "a device's name may hold {unit}; {address} and {caller} are not in this version";
+        let message = "a device's name may hold {unit} and {caller}; {address} is not in this version";
         findings.push(Finding::new(entry.key_at, message));
         return Vec::new();
     }
-    let Some(node) = fields.get("unit") else {
-        let finding = Finding::new(entry.key_at, "the name holds {unit}, but the entry has no `unit`");
-        findings.push(finding.with_help("write `unit = \"1-4\"`"));
-        return Vec::new();
+    let mut instances = vec![Instance { name: entry.key.clone(), fields: fields.clone(), at: entry.key_at }];
+    for key in ["unit", "caller"].into_iter().filter(|key| entry.key.contains(&format!("{{{key}}}"))) {
+        let contents = match placeholder(key, entry, fields, links) {
+            Ok(contents) => contents,
+            Err(finding) => {
+                findings.push(finding);
+                return Vec::new();
+            }
+        };
+        let fill_one = |instance: &Instance| -> Vec<Instance> {
+            contents.iter().map(|content| instance.filled(key, content)).collect()
+        };
+        instances = instances.iter().flat_map(fill_one).collect();
+    }
+    instances
+}
+
+/// What stands for `{key}`, one after the other.
+fn placeholder(key: &str, entry: &Entry, fields: &Table, links: &Table) -> Result<Vec<Content>, Finding> {
+    let Some(node) = fields.get(key) else {
+        let example = if key == "unit" { "unit = \"1-4\"" } else { "caller = [\"lathe-1\", \"lathe-2\"]" };
+        let finding = Finding::new(entry.key_at, format!("the name holds {{{key}}}, but the entry has no `{key}`"));
+        return Err(finding.with_help(format!("write `{example}`")));
     };
-    match values::units(node) {
-        Ok(units) => units.into_iter().map(|unit| instance(entry, fields, node, unit)).collect(),
-        Err(message) => {
-            findings.push(Finding::new(node.at, format!("`unit`: {message}")));
-            Vec::new()
-        }
+    if key == "unit" {
+        let units = values::units(node).map_err(|message| Finding::new(node.at, format!("`unit`: {message}")))?;
+        return Ok(units.into_iter().map(|unit| Content::Integer(unit.into())).collect());
+    }
+    if node.text() != Some("*") {
+        return Ok(node.one_or_many().iter().map(|node| node.content.clone()).collect());
+    }
+    let link = links.table(fields.get("link").and_then(Node::text).unwrap_or_default());
+    match link.get("callers").map(values::callers) {
+        Some(Ok(callers)) => Ok(callers.values().map(|name| Content::Text(name.to_string())).collect()),
+        _ => Err(Finding::new(node.at, "\"*\" stands for the callers that the link names, and it names none")
+            .with_help("name them there: callers = { ID = \"NAME\" }")),
     }
 }
 
-fn instance(entry: &Entry, fields: &Table, unit_node: &Node, unit: u8) -> Instance {
-    let fill = |text: &str| text.replace("{unit}", &unit.to_string());
-    let mut fields = fields.map_text(&fill);
-    for field in fields.entries.iter_mut().filter(|field| field.key == "unit") {
-        field.node = Node { content: Content::Integer(i64::from(unit)), ..unit_node.clone() };
+impl Instance {
+    /// The instance with this content for `key`, filled in wherever `{key}` stands.
+    fn filled(&self, key: &str, content: &Content) -> Instance {
+        let text = match content {
+            Content::Integer(number) => number.to_string(),
+            Content::Text(text) => text.clone(),
+            Content::Bool(_) | Content::Float(_) | Content::Date | Content::List(_) | Content::Table(_) => String::new(),
+        };
+        let fill = |with: &str| with.replace(&format!("{{{key}}}"), &text);
+        let mut fields = self.fields.map_text(&fill);
+        for field in fields.entries.iter_mut().filter(|field| field.key == key) {
+            field.node.content = content.clone();
+        }
+        Instance { name: fill(&self.name), fields, at: self.at }
     }
-    Instance { name: fill(&entry.key), fields, at: entry.key_at }
 }

@@ -44,6 +44,7 @@ const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
 /// Whether the number fits depends on the type's base: that is looked at when the tag is built.
 const AT: Rule =
     Rule::Value(|node| if node.text().is_some() { Ok(()) } else { values::at(node, 0).map(drop) });
+const PATTERN: Rule = Rule::Value(|node| values::pattern(node).map(drop));
 const NOTES: Rule = Rule::OneOrMany(|node| values::text(node).map(drop));
 const CONFIDENCE: Rule = Rule::Value(|node| values::choice(node, &["A", "B"]).map(drop));
 
@@ -125,22 +126,35 @@ const LINK: Fields = &[
     ("tcp", Rule::Value(|node| values::address(node).map(drop))),
     ("connect_timeout", INTERVAL),
     ("framing", Rule::Value(|node| values::choice(node, &["tcp", "rtu", "ascii"]).map(drop))),
-    ("rs485", Rule::Later),
-    ("gap", Rule::Later),
-    ("echo", Rule::Later),
-    ("connections", Rule::Later),
-    ("in_flight", Rule::Later),
-    ("idle_close", Rule::Later),
-    ("tls", Rule::Later),
-    ("ca_file", Rule::Later),
-    ("cert_file", Rule::Later),
-    ("key_file", Rule::Later),
-    ("listen", Rule::Later),
-    ("registration", Rule::Later),
-    ("heartbeat", Rule::Later),
-    ("prefixed", Rule::Later),
-    ("callers", Rule::Later),
-    ("allow", Rule::Later),
+    ("rs485", Rule::Value(|node| values::choice(node, &["auto", "rts-on-send"]).map(drop))),
+    ("gap", Rule::Value(|node| values::gap(node).map(drop))),
+    ("echo", Rule::Value(|node| values::echo(node).map(drop))),
+    ("connections", whole::<1, 16>()),
+    ("in_flight", whole::<1, 16>()),
+    ("idle_close", INTERVAL),
+    ("tls", BOOL),
+    ("ca_file", TEXT),
+    ("cert_file", TEXT),
+    ("key_file", TEXT),
+    ("listen", Rule::Value(|node| values::listen(node).map(drop))),
+    ("registration", PATTERN),
+    ("heartbeat", PATTERN),
+    ("prefixed", BOOL),
+    ("callers", Rule::Value(|node| values::callers(node).map(drop))),
+    ("allow", Rule::OneOrMany(|node| values::network(node).map(drop))),
+];
+
+const QUIRKS: Fields = &[
+    ("gap", DURATION),
+    ("no_cross", whole::<1, 65535>()),
+    ("whole_blocks", Rule::Value(|node| values::spans(node, 125).map(drop))),
+    ("holes", Rule::Value(|node| values::spans(node, 65535).map(drop))),
+    ("tid", Rule::Value(|node| values::choice(node, &["check", "ignore"]).map(drop))),
+    ("unit_reply", Rule::Value(|node| values::choice(node, &["check", "any"]).map(drop))),
+    ("write", Rule::Value(|node| values::choice(node, &["auto", "single", "multiple"]).map(drop))),
+    ("connect_delay", DURATION),
+    ("wake", Rule::Later),
+    ("blocks", Rule::Later),
 ];
 
 const STATUS: Fields = &[
@@ -187,7 +201,7 @@ const TYPE: Fields = &[
     ("warmup", Rule::Later),
     ("stale_after", Rule::Later),
     ("version", Rule::Later),
-    ("quirks", Rule::Later),
+    ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Later),
     ("bits", Rule::Later),
     ("areas", Rule::Later),
@@ -222,7 +236,7 @@ pub(super) const DEVICE: Fields = &[
     ("enabled", BOOL),
     ("title", TEXT),
     ("address", Rule::Later),
-    ("caller", Rule::Later),
+    ("caller", Rule::OneOrMany(|node| values::text(node).map(drop))),
     ("serial", Rule::Later),
     ("share", Rule::Later),
     ("properties", Rule::Later),
@@ -231,7 +245,7 @@ pub(super) const DEVICE: Fields = &[
     ("warmup", Rule::Later),
     ("stale_after", Rule::Later),
     ("version", Rule::Later),
-    ("quirks", Rule::Later),
+    ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Later),
     ("bits", Rule::Later),
     ("areas", Rule::Later),

@@ -1,8 +1,13 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
@@ -22,6 +27,51 @@ pub struct Site {
     pub uplinks: Vec<Uplink>,
     /// How much is logged.
     pub log_level: LogLevel,
+}
+
+/// One byte stream, and the devices that are read over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Index into [`Site::links`].
+    pub link: usize,
+    /// On a listening link: whose connection it is.
+    pub caller: Option<Arc<str>>,
+    /// At least one.
+    pub devices: Vec<DeviceId>,
+}
+
+impl Site {
+    /// The streams of link `link`: its devices dealt out to as many connections as the far end takes, or to their
+    /// callers.
+    #[must_use]
+    pub fn channels(&self, link: usize) -> Vec<Channel> {
+        let devices = || self.devices.iter().filter(|device| device.link == link);
+        let connections = self.links.get(link).map_or(1, |link| usize::from(link.connections.max(1)));
+        let mut channels: BTreeMap<(Option<Arc<str>>, usize), Vec<DeviceId>> = BTreeMap::new();
+        for (index, device) in devices().enumerate() {
+            let share = if device.caller.is_some() { 0 } else { index % connections };
+            channels.entry((device.caller.clone(), share)).or_default().push(device.id);
+        }
+        let channel = |((caller, _), devices)| Channel { link, caller, devices };
+        channels.into_iter().map(channel).collect()
+    }
+
+    /// The tags of `device`.
+    #[must_use]
+    pub fn tags_of(&self, device: &Device) -> &[Tag] {
+        let first = usize::try_from(device.tags.start).unwrap_or_default();
+        let last = usize::try_from(device.tags.end).unwrap_or_default();
+        self.tags.get(first..last).unwrap_or_default()
+    }
+
+    /// The rates at which tags of `device` are read, the fastest first.
+    #[must_use]
+    pub fn rates(&self, device: &Device) -> Vec<Duration> {
+        let mut rates: Vec<Duration> = self.tags_of(device).iter().filter_map(|tag| tag.every).collect();
+        rates.sort();
+        rates.dedup();
+        rates
+    }
 }
 
 /// The gateway itself.
@@ -63,6 +113,28 @@ pub struct Link {
     pub endpoint: Endpoint,
     /// How Modbus is framed on it.
     pub framing: Framing,
+    /// The silence before each request; `None`: t3.5 on a serial framing, none on TCP.
+    pub gap: Option<Duration>,
+    /// Whether what is sent comes back before the answer.
+    pub echo: Echo,
+    /// How many connections at a time the far end takes, 1 to 16.
+    pub connections: u8,
+    /// Requests outstanding on a connection, 1 to 16; more than 1 only with [`Framing::Tcp`].
+    pub in_flight: u8,
+    /// A stream is closed after so long without a byte.
+    pub idle_close: Option<Duration>,
+}
+
+/// Whether a half-duplex adapter gives back what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Echo {
+    /// It does not.
+    #[default]
+    No,
+    /// It does: what was sent is expected back, byte for byte, before the answer.
+    Yes,
+    /// Found out from the first answer.
+    Auto,
 }
 
 /// How a Modbus PDU is framed on a link.
@@ -85,6 +157,8 @@ pub enum Endpoint {
         address: String,
         /// The longest wait for a connection.
         connect_timeout: Duration,
+        /// Modbus/TCP Security; `None`: plain.
+        tls: Option<TlsFiles>,
     },
     /// A serial port.
     Serial {
@@ -92,7 +166,63 @@ pub enum Endpoint {
         port: PathBuf,
         /// Speed and frame.
         line: SerialLine,
+        /// The driver is to raise RTS while sending.
+        rts_on_send: bool,
     },
+    /// A TCP port where units dial in.
+    Listen(Listen),
+}
+
+/// The files of a TLS client, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Whose signature on the far end's certificate is trusted.
+    pub ca_file: PathBuf,
+    /// Our own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where and how units dial in.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// `host:port`
+    pub address: SocketAddr,
+    /// What a unit says first; its group `id` is the caller's id. `None`: the id is the peer's address.
+    pub registration: Option<Regex>,
+    /// What a unit says to keep the connection alive.
+    pub heartbeat: Option<Regex>,
+    /// The unit puts its registration before every packet.
+    pub prefixed: bool,
+    /// The name of each id; `None`: everyone, by id.
+    pub callers: Option<BTreeMap<String, Arc<str>>>,
+    /// The address ranges that may connect; empty: all.
+    pub allow: Vec<Network>,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its first address.
+    pub address: IpAddr,
+    /// How many leading bits all its addresses share.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `address` lies in it; an IPv4 address that came in over IPv6 counts as itself.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        let shifted = |bits: u128, width: u32| bits.checked_shr(width - u32::from(self.prefix)).unwrap_or(0);
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                shifted(network.to_bits().into(), 32) == shifted(address.to_bits().into(), 32)
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                shifted(network.to_bits(), 128) == shifted(address.to_bits(), 128)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Speed and character frame of a serial line.
@@ -164,6 +294,8 @@ pub struct Device {
     pub name: Arc<str>,
     /// A name for people.
     pub title: Option<String>,
+    /// The type that it is of, if it names one.
+    pub type_name: Option<Arc<str>>,
     /// Index into [`Site::links`].
     pub link: usize,
     /// Its address on the link.
@@ -176,10 +308,47 @@ pub struct Device {
     pub max_registers: u16,
     /// The most bits that one request may ask for, 1 to 2000.
     pub max_bits: u16,
+    /// Where it differs from what the specification asks of it.
+    pub quirks: Quirks,
+    /// On a listening link: the caller that it is behind.
+    pub caller: Option<Arc<str>>,
     /// `false`: no requests, its tags are out of service.
     pub enabled: bool,
     /// Its tags, a range of [`Site::tags`].
     pub tags: std::ops::Range<u32>,
+}
+
+/// Where a device differs from what the specification asks of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// The silence that it needs before each request; `None`: the link's.
+    pub gap: Option<Duration>,
+    /// No request for registers may cross a multiple of this.
+    pub no_cross: Option<NonZeroU16>,
+    /// Registers that are only given exactly so.
+    pub whole_blocks: Vec<Span>,
+    /// Registers that are never asked for.
+    pub holes: Vec<Span>,
+    /// Its answers do not repeat the transaction id.
+    pub any_tid: bool,
+    /// Its answers name another unit.
+    pub any_unit_reply: bool,
+    /// The functions that write to it.
+    pub write: WriteFunctions,
+    /// How long after connecting it takes the first request.
+    pub connect_delay: Duration,
+}
+
+/// Which functions write to a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteFunctions {
+    /// 5 and 6 for a single coil or register, 15 and 16 for more.
+    #[default]
+    Auto,
+    /// 5 and 6 only.
+    Single,
+    /// 15 and 16 only.
+    Multiple,
 }
 
 /// One tag.

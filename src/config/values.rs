@@ -1,12 +1,20 @@
 //! What each kind of value may look like: from a [`Node`] to a typed value, or to the sentence that says what was
 //! wanted. Nothing is coerced; only text from the environment is read as the number or switch that is wanted.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::site::{Report, SerialLine};
-use super::tree::{Content, Node};
-use crate::tag::{Area, ByteOrder, DataType};
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::site::{Echo, Network, Report, SerialLine};
+use super::tree::{Content, Entry, Node};
+use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
+
+/// The most memory that a compiled pattern may take, in bytes: a registration is short.
+const PATTERN_SIZE: usize = 1 << 20;
 
 /// A typed value, or what was wanted instead.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -210,6 +218,80 @@ pub(super) fn address(node: &Node) -> Parsed<String> {
     match node.text() {
         Some(text) if is_address(text) => Ok(text.to_owned()),
         _ => wanted("an address with its port, as \"192.168.1.20:502\"", node),
+    }
+}
+
+/// The silence before each request: `"auto"`, which is `None`, or a duration.
+pub(super) fn gap(node: &Node) -> Parsed<Option<Duration>> {
+    if node.text() == Some("auto") {
+        return Ok(None);
+    }
+    duration(node).map(Some).or_else(|_| wanted("\"auto\" or a duration as \"20ms\"", node))
+}
+
+/// Whether what is sent comes back: `true`, `false` or `"auto"`.
+pub(super) fn echo(node: &Node) -> Parsed<Echo> {
+    match (node.text(), boolean(node)) {
+        (Some("auto"), _) => Ok(Echo::Auto),
+        (_, Ok(true)) => Ok(Echo::Yes),
+        (_, Ok(false)) => Ok(Echo::No),
+        _ => wanted("true, false or \"auto\"", node),
+    }
+}
+
+/// An address of this machine and a port, to listen at.
+pub(super) fn listen(node: &Node) -> Parsed<SocketAddr> {
+    match node.text().and_then(|text| text.parse().ok()) {
+        Some(address) => Ok(address),
+        None => wanted("an address of this machine and a port, as \"0.0.0.0:5020\"", node),
+    }
+}
+
+/// A regular expression over bytes: `\d`, `\w` and the like are ASCII.
+pub(super) fn pattern(node: &Node) -> Parsed<Regex> {
+    let Some(text) = node.text() else { return wanted("a regular expression", node) };
+    let built = RegexBuilder::new(text).unicode(false).size_limit(PATTERN_SIZE).build();
+    let regex = built.map_err(|error| format!("not a regular expression: {error}"))?;
+    if regex.is_match(b"") { Err("it must not match nothing at all".to_owned()) } else { Ok(regex) }
+}
+
+/// The names of callers by their ids.
+pub(super) fn callers(node: &Node) -> Parsed<BTreeMap<String, Arc<str>>> {
+    let Some(table) = node.table() else { return wanted("a table of id = \"name\"", node) };
+    let one = |entry: &Entry| Ok((entry.key.clone(), name(&entry.node)?.into()));
+    table.entries.iter().map(one).collect()
+}
+
+/// A range of addresses, as `"10.64.0.0/16"`; without a `/` a single one.
+pub(super) fn network(node: &Node) -> Parsed<Network> {
+    let parse = |text: &str| {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Some(most), |prefix| prefix.parse().ok())?;
+        (prefix <= most).then_some(Network { address, prefix })
+    };
+    match node.text().and_then(parse) {
+        Some(network) => Ok(network),
+        None => wanted("a range of addresses, as \"10.64.0.0/16\"", node),
+    }
+}
+
+/// Holding registers as `[first, count]` pairs, each of `most` registers at most.
+pub(super) fn spans(node: &Node, most: i64) -> Parsed<Vec<Span>> {
+    let pair = |node: &Node| {
+        let [first, count] = node.one_or_many() else { return None };
+        let address = u16::try_from(integer(first, 0, 65535).ok()?).ok()?;
+        let count = u16::try_from(integer(count, 1, most).ok()?).ok()?;
+        let span = Span { area: Area::HoldingRegisters, address, count };
+        (span.end() <= 65536).then_some(span)
+    };
+    let Content::List(pairs) = &node.content else {
+        return wanted("a list of [first, count]", node);
+    };
+    match pairs.iter().map(pair).collect() {
+        Some(spans) => Ok(spans),
+        None => Err(format!("wanted [first, count] of holding registers, count 1 to {most}, as [[3000, 20]]")),
     }
 }
 

@@ -1,6 +1,7 @@
-//! What is due: earliest deadline first, each poll on its own fixed grid. Pure.
+//! What is due: each poll on its own fixed grid. Pure.
 //!
-//! A poll is never queued twice: one that comes due while the one before is not done is skipped and counted.
+//! A poll is never queued twice: one that comes due while the one before is not done is skipped and counted. Which of
+//! those that are due goes first is decided by their deadlines, in `task`.
 
 use std::time::{Duration, Instant};
 

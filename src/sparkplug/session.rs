@@ -16,7 +16,7 @@ use super::proto::Payload;
 use super::proto::payload::{Metric, metric};
 use super::topic::{Node, Verb};
 use crate::config::site::{Device, Site, Uplink};
-use crate::counters::Counters;
+use crate::counters::{Counters, DeviceCounters};
 use crate::reading::{Quality, Reading, Timestamp, Update};
 use crate::tag::{DeviceId, TagId};
 
@@ -309,11 +309,11 @@ impl Session {
             node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(false), now),
             text("Properties/version", env!("CARGO_PKG_VERSION")),
             count(READINGS_LOST, self.readings_lost),
-            count("Gateway/timeouts", counters.timeouts.get()),
-            count("Gateway/replies_late", counters.replies_late.get()),
-            count("Gateway/frames_foreign", counters.frames_foreign.get()),
-            count("Gateway/exceptions", counters.exceptions.get()),
-            count("Gateway/overruns", counters.overruns.get()),
+            count("Gateway/timeouts", counters.of_devices(|device| device.timeouts.get())),
+            count("Gateway/replies_late", counters.of_devices(|device| device.late.get())),
+            count("Gateway/frames_foreign", counters.of_devices(|device| device.foreign.get())),
+            count("Gateway/exceptions", counters.of_devices(|device| device.exceptions.sum())),
+            count("Gateway/overruns", counters.of_devices(DeviceCounters::overruns)),
             count("Gateway/connects", counters.connects.get()),
         ];
         metrics.extend(self.site.gateway.site.as_deref().map(|site| text("Properties/site", site)));

@@ -1,12 +1,14 @@
 //! Devices and their tags: who wins among override, tag, device, defaults and type, and what must fit what.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::{self, Device, Report, Scaling, Tag};
+use super::super::site::{self, Device, Quirks, Report, Scaling, Tag, WriteFunctions};
 use super::super::tree::{Content, Node, Place, Table, tag_name};
 use super::super::values::{self, Parsed};
 use super::{Build, duration_or, flag_or, shared, value};
@@ -16,7 +18,7 @@ use crate::unit::Unit;
 /// All devices and all tags, as far as they can be built.
 pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) {
     let mut out = Devices { root, devices: Vec::new(), tags: Vec::new(), names: BTreeMap::new() };
-    let instances = expand::expand_devices(root.table("device"), &mut build.findings);
+    let instances = expand::expand_devices(root.table("device"), root.table("link"), &mut build.findings);
     for entry in &root.table("device").entries {
         if entry.node.table().is_none() {
             build.find(
@@ -60,8 +62,9 @@ impl Devices<'_> {
         let first = self.tags.len();
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
+        let quirks = self.quirks(build, &merged, fields);
         for node in layers.tags(build) {
-            let Some(tag) = tag(build, &layers, node, max_registers) else { continue };
+            let Some(tag) = tag(build, &layers, node, max_registers, &quirks) else { continue };
             let id_of_tag = TagId(u32::try_from(self.tags.len()).unwrap_or(u32::MAX));
             self.tags.push(Tag { id: id_of_tag, device: id, ..tag });
         }
@@ -75,8 +78,11 @@ impl Devices<'_> {
             id,
             name: shared(&instance.name),
             title: value(&merged, "title", values::text),
+            type_name: value(fields, "type", values::text).map(Into::into),
             link,
             unit,
+            quirks,
+            caller: self.caller(build, instance),
             timeout: duration_or(&merged, "timeout", site::TIMEOUT),
             retries: value(&merged, "retries", |node| values::integer(node, 0, 10))
                 .and_then(|retries| u8::try_from(retries).ok())
@@ -131,6 +137,63 @@ impl Devices<'_> {
             ));
         }
         Some(UnitId(*unit))
+    }
+
+    /// The caller behind whose connection the device is; every device of a listening link has one.
+    fn caller(&self, build: &mut Build, instance: &Instance) -> Option<Arc<str>> {
+        let link = instance.fields.get("link").and_then(Node::text).unwrap_or_default();
+        let link = self.root.table("link").table(link);
+        let node = instance.fields.get("caller");
+        if link.get("listen").is_none() {
+            if let Some(node) = node {
+                build.find(Finding::new(node.at, "only a device on a listening link has a `caller`"));
+            }
+            return None;
+        }
+        let Some(node) = node else {
+            let finding = Finding::new(instance.at, "a device on a listening link needs `caller`");
+            build.find(finding.with_help("write whose connection it is behind: caller = \"lathe-1\""));
+            return None;
+        };
+        let name = node.text().filter(|name| *name != "*");
+        let Some(name) = name else {
+            let finding = Finding::new(node.at, "several callers, but the device's name does not say which is which");
+            build.find(finding.with_help("write {caller} in its name, as [device.\"lathe-{caller}\"]"));
+            return None;
+        };
+        let callers = link.get("callers").and_then(|node| values::callers(node).ok());
+        if callers.as_ref().is_some_and(|callers| callers.values().all(|known| **known != *name)) {
+            let finding = Finding::new(node.at, format!("the link has no caller `{name}`"));
+            build.find(finding.with_help("name it there: callers = { ID = \"NAME\" }"));
+        }
+        Some(name.into())
+    }
+
+    fn quirks(&self, build: &mut Build, merged: &Table, fields: &Table) -> Quirks {
+        let table = merged.table("quirks");
+        let word = |key: &str| table.get(key).and_then(Node::text);
+        let link = fields.get("link").and_then(Node::text).unwrap_or_default();
+        let in_flight = self.root.table("link").table(link).get("in_flight");
+        let is_pipelined = in_flight.is_some_and(|node| values::integer(node, 2, 16).is_ok());
+        if let Some(node) = table.get("tid").filter(|node| is_pipelined && node.text() == Some("ignore")) {
+            let finding = Finding::new(node.at, "without transaction ids only one request can be outstanding");
+            build.find(finding.with_help("take `in_flight` out of the link"));
+        }
+        Quirks {
+            gap: value(table, "gap", values::duration),
+            no_cross: value(table, "no_cross", |node| values::integer(node, 1, 65535))
+                .and_then(|number| NonZeroU16::new(u16::try_from(number).ok()?)),
+            whole_blocks: value(table, "whole_blocks", |node| values::spans(node, 125)).unwrap_or_default(),
+            holes: value(table, "holes", |node| values::spans(node, 65535)).unwrap_or_default(),
+            any_tid: word("tid") == Some("ignore"),
+            any_unit_reply: word("unit_reply") == Some("any"),
+            write: match word("write") {
+                Some("single") => WriteFunctions::Single,
+                Some("multiple") => WriteFunctions::Multiple,
+                _ => WriteFunctions::Auto,
+            },
+            connect_delay: duration_or(table, "connect_delay", Duration::ZERO),
+        }
     }
 
     fn of_type(&self, build: &mut Build, fields: &Table) -> Table {
@@ -248,10 +311,17 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn tag(build: &mut Build, layers: &Layers<'_>, node: &Node, max_registers: u16) -> Option<Tag> {
+fn tag(
+    build: &mut Build,
+    layers: &Layers<'_>,
+    node: &Node,
+    max_registers: u16,
+    quirks: &Quirks,
+) -> Option<Tag> {
     let table = node.table()?;
     let name = value(table, "name", values::tag_name)?;
-    let (span, data_type) = place(build, layers, node, table, max_registers)?;
+    let (span, data_type) = place(build, layers, node, table)?;
+    check_reach(build, node, span, max_registers, quirks);
     let scaling = scaling(build, layers, table, data_type);
     Some(Tag {
         id: TagId(0),
@@ -276,7 +346,6 @@ fn place(
     layers: &Layers<'_>,
     node: &Node,
     table: &Table,
-    max_registers: u16,
 ) -> Option<(Span, DataType)> {
     let Some(at_node) = layers.get(table, "at") else {
         build.find(
@@ -328,13 +397,36 @@ fn place(
         build.find(Finding::new(at_node.at, format!("{span} ends after the last address, 65535")));
         return None;
     }
-    if !at.area.is_bits() && count > max_registers {
-        let message = format!(
-            "a value of {count} registers cannot be read from a device with max_registers = {max_registers}"
-        );
-        build.find(Finding::new(node.at, message));
-    }
     Some((span, data_type))
+}
+
+/// A value is read in one request: the device must allow one for all of it.
+fn check_reach(build: &mut Build, node: &Node, span: Span, max_registers: u16, quirks: &Quirks) {
+    if span.area.is_bits() {
+        return;
+    }
+    let mut find = |message: String| build.find(Finding::new(node.at, message));
+    let overlaps = |other: &&Span| {
+        other.area == span.area && u32::from(other.address) < span.end() && u32::from(span.address) < other.end()
+    };
+    let whole = quirks.whole_blocks.iter().find(overlaps);
+    match whole {
+        Some(whole) if whole.address > span.address || whole.end() < span.end() => {
+            find(format!("{span} lies only partly in {whole}, which the device gives as a whole (quirks.whole_blocks)"));
+        }
+        None if span.count > max_registers => find(format!(
+            "a value of {} registers cannot be read from a device with max_registers = {max_registers}",
+            span.count
+        )),
+        Some(_) | None => {}
+    }
+    if let Some(hole) = quirks.holes.iter().find(overlaps) {
+        find(format!("{span} lies in {hole}, which is never read (quirks.holes)"));
+    }
+    let page = |address: u32| quirks.no_cross.map(|size| address / u32::from(size.get()));
+    if whole.is_none() && page(span.address.into()) != page(span.end() - 1) {
+        find(format!("{span} crosses a border that no request to this device may cross (quirks.no_cross)"));
+    }
 }
 
 fn count(

@@ -1,184 +1,261 @@
-//! The client of one link: sends a request, waits for its answer, keeps the line's silences.
+//! The client of one stream: opens it, keeps the line's silences, sends requests, hears the ends of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use tokio::time::timeout_at;
 use tokio_modbus::Request;
-use tracing::{debug, trace};
+use tracing::{trace, warn};
 
-use super::transaction::{Received, Transaction};
+use super::conversation::{Conversation, Done, Patience};
+use super::pdu::RequestError;
+use super::transaction::Tolerance;
 use crate::clock;
-use crate::config::site::Framing;
-use crate::counters::Counters;
-use crate::driver::{Answer, Fault};
+use crate::config::site::{self, Framing};
+use crate::counters::{Counters, DeviceCounters, LinkCounters};
+use crate::driver::Fault;
 use crate::link::{Link, LinkError, timing};
 use crate::tag::UnitId;
 
 /// So many timeouts one after the other and a TCP connection is opened anew: its far end may be gone without a word.
 const TIMEOUTS_MAX: u32 = 3;
-/// Without transaction ids, a unit that did not answer is left alone for so many timeouts more.
-const RESTS: u32 = 2;
 /// A line that is never silent is spoken on all the same after so long: its devices are not lost with the one that babbles.
 const BABBLE_MAX: Duration = Duration::from_secs(1);
-/// More than any frame; what comes in beyond it without being an answer is noise.
-const BUFFER_MAX: usize = 1024;
 
-/// Reads the devices of one link, one request at a time.
+/// Talks to the devices on one stream.
 #[derive(Debug)]
 pub struct Client {
     link: Link,
+    name: Arc<str>,
     framing: Framing,
-    counters: Arc<Counters>,
-    buffer: BytesMut,
-    next_id: u16,
+    in_flight: usize,
+    /// The silence before each request.
+    gap: Duration,
+    conversation: Conversation,
+    /// After opening, what was asked before may still be answered until then.
+    settled_at: Option<Instant>,
+    /// When the last byte went or came.
+    last_byte: Option<Instant>,
+    /// Since when a request has waited for the line to be silent.
+    waiting_since: Option<Instant>,
+    /// Since when requests have been under way without a pause.
+    busy_since: Option<Instant>,
     timeouts: u32,
-    /// Without transaction ids: no request before this; the end of the last byte and t3.5, or the time in which what
-    /// was asked before the link was opened may still be answered.
-    quiet_until: Option<Instant>,
-    /// Without transaction ids: units that may still answer what has been given up, and until when.
-    resting: BTreeMap<UnitId, Instant>,
+    counters: Arc<Counters>,
+    link_counters: Arc<LinkCounters>,
+}
+
+/// A request for a unit.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who asks: the end of the request names it.
+    pub ticket: usize,
+    /// Who is asked.
+    pub unit: UnitId,
+    /// What.
+    pub request: Request<'static>,
+    /// What is overlooked in the answer.
+    pub tolerance: Tolerance,
+    /// The longest wait for the answer now.
+    pub timeout: Duration,
+    /// The longest that the device may ever take.
+    pub timeout_max: Duration,
+}
+
+/// What a client hears.
+#[derive(Debug)]
+pub enum Event {
+    /// A request has come to its end.
+    Done(Done),
+    /// The stream is gone, and with it the answers to the requests with these tickets.
+    Lost(Vec<usize>, Fault),
 }
 
 impl Client {
-    /// A client that owns `link`.
+    /// A client of `link` over `stream`, on which `units` live.
     #[must_use]
-    pub fn new(link: Link, counters: Arc<Counters>) -> Client {
+    pub fn new(
+        stream: Link,
+        link: &site::Link,
+        units: BTreeMap<UnitId, Arc<DeviceCounters>>,
+        counters: Arc<Counters>,
+        link_counters: Arc<LinkCounters>,
+    ) -> Client {
+        let conversation =
+            Conversation::new(link.framing, link.echo, fastrand::u16(..), link_counters.clone(), units);
+        let least = stream.line().filter(|_| link.framing != Framing::Tcp).map(timing::frame_gap);
         Client {
-            framing: link.framing(),
-            link,
-            counters,
-            buffer: BytesMut::with_capacity(BUFFER_MAX),
-            next_id: fastrand::u16(..),
+            gap: link.gap.unwrap_or_default().max(least.unwrap_or_default()),
+            link: stream,
+            name: link.name.clone(),
+            framing: link.framing,
+            in_flight: if link.framing == Framing::Tcp { link.in_flight.into() } else { 1 },
+            conversation,
+            settled_at: None,
+            last_byte: None,
+            waiting_since: None,
+            busy_since: None,
             timeouts: 0,
-            quiet_until: None,
-            resting: BTreeMap::new(),
+            counters,
+            link_counters,
         }
     }
 
-    /// How long a unit is to be left alone after it did not answer within `timeout`: an answer that comes meanwhile is
-    /// dropped, and cannot pass for that to the next request. Nothing where transaction ids tell them apart.
+    /// Whether the stream is open.
     #[must_use]
-    pub fn rest_after(&self, timeout: Duration) -> Duration {
-        if self.framing == Framing::Tcp { Duration::ZERO } else { timeout * RESTS }
+    pub fn is_open(&self) -> bool {
+        self.link.is_open()
     }
 
-    /// Sends `request` to `unit` and waits at most `timeout` for the answer.
+    /// Opens the stream. May be dropped and called again. Where there are no transaction ids, `settle` must pass before
+    /// the first request: what was asked before the opening may still be answered.
     ///
     /// # Errors
-    /// Where the link is down, nothing that fits came in time, or the answer is not what was asked for.
-    pub async fn call(
-        &mut self,
-        unit: UnitId,
-        request: Request<'static>,
-        timeout: Duration,
-    ) -> Result<Answer, Fault> {
-        if self.link.open().await? {
-            self.counters.connects.add(1);
-            self.buffer.clear();
-            self.timeouts = 0;
-            if self.framing != Framing::Tcp {
-                self.quiet_until = Some(clock::monotonic() + timeout);
-            }
-        }
-        if let Some(rested) = self.resting.remove(&unit) {
-            self.quiet_until = self.quiet_until.max(Some(rested));
-        }
-        self.next_id = self.next_id.wrapping_add(1);
-        let transaction = Transaction::new(self.framing, self.next_id, unit, request);
-        self.keep_quiet().await?;
-        let result = self.exchange(&transaction, timeout).await;
-        self.note(unit, &result, timeout);
-        result
-    }
-
-    /// Waits until the line has been silent for as long as it must be; what comes in meanwhile is nobody's answer.
-    async fn keep_quiet(&mut self) -> Result<(), LinkError> {
-        let mut foreign = 0;
-        let patience = self.quiet_until.map(|quiet_until| quiet_until + BABBLE_MAX);
-        while let Some(quiet_until) = self.quiet_until {
-            match timeout_at(quiet_until.into(), self.link.read(&mut self.buffer)).await {
-                Ok(count) => {
-                    foreign += count?;
-                    self.buffer.clear();
-                    let free_at = self.line_free_at();
-                    self.quiet_until =
-                        patience.filter(|patience| free_at < *patience).map(|_| quiet_until.max(free_at));
-                }
-                Err(_elapsed) => self.quiet_until = None,
-            }
-        }
-        if self.framing != Framing::Tcp {
-            foreign += self.link.discard_input().await + self.buffer.len();
-            self.buffer.clear();
-        }
-        if foreign > 0 {
-            debug!(bytes = foreign, "dropped bytes that no request had asked for");
-            self.counters.frames_foreign.add(1);
-        }
+    /// Where it cannot be opened now; the next call waits and tries again.
+    pub async fn open(&mut self, settle: Duration) -> Result<(), LinkError> {
+        self.link.open().await?;
+        let now = clock::monotonic();
+        self.counters.connects.add(1);
+        self.timeouts = 0;
+        self.last_byte = Some(now);
+        self.settled_at = (self.framing != Framing::Tcp).then(|| now + settle);
+        self.waiting_since = None;
         Ok(())
     }
 
-    /// When the next request may follow on a serial line: after t3.5.
-    fn line_free_at(&self) -> Instant {
-        clock::monotonic() + self.link.line().map_or(Duration::ZERO, timing::frame_gap)
+    /// Closes the stream.
+    pub fn close(&mut self) {
+        self.conversation.abandon();
+        self.link.close();
     }
 
-    async fn exchange(&mut self, transaction: &Transaction, timeout: Duration) -> Result<Answer, Fault> {
-        let request = transaction.encode()?;
-        trace!(bytes = ?request, "sent");
-        self.link.write(&request).await?;
-        // the time that both frames need on the wire is not the device's
-        let line = self.link.line().copied();
-        let wire = line.map_or(Duration::ZERO, |line| {
-            timing::wire_time(&line, request.len() + transaction.answer_size())
-        });
-        let deadline = clock::monotonic() + timeout + wire;
-        let mut has_misfit = false;
-        loop {
-            match transaction.receive(&mut self.buffer, &self.counters) {
-                Received::Answer(answer) => return Ok(answer),
-                Received::Garbled => return Err(Fault::Garbled),
-                Received::OutOfStep => {
-                    self.link.close();
-                    return Err(Fault::OutOfStep);
-                }
-                Received::Misfit => has_misfit = true,
-                Received::More => {}
-            }
-            if self.buffer.len() >= BUFFER_MAX {
-                self.buffer.clear();
-            }
-            match timeout_at(deadline.into(), self.link.read(&mut self.buffer)).await {
-                Ok(read) => {
-                    let count = read?;
-                    trace!(count, "received");
-                }
-                Err(_elapsed) if has_misfit => return Err(Fault::Garbled),
-                Err(_elapsed) => return Err(Fault::Silent),
-            }
-        }
+    /// Whether [`Client::next`] has anything to wait for.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.link.is_open() || self.conversation.outstanding() > 0
     }
 
-    fn note(&mut self, unit: UnitId, result: &Result<Answer, Fault>, timeout: Duration) {
-        let is_silent = matches!(result, Err(Fault::Silent));
-        self.timeouts = if is_silent { self.timeouts + 1 } else { 0 };
-        if is_silent {
-            self.counters.timeouts.add(1);
+    /// When the last byte came or went, or the stream was opened; `None` while something is outstanding.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.last_byte.filter(|_| self.link.is_open() && self.conversation.outstanding() == 0)
+    }
+
+    /// Whether one more request may be outstanding.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.link.is_open() && self.conversation.outstanding() < self.in_flight
+    }
+
+    /// From when on a request may be sent to a unit that needs a silence of `gap` itself: when the line has been silent
+    /// for so long. Asked by whoever wants to send now.
+    pub fn ready_at(&mut self, gap: Option<Duration>, now: Instant) -> Instant {
+        let gap = gap.map_or(self.gap, |gap| gap.max(self.gap_least()));
+        let silent_at = self.last_byte.map_or(now, |at| at + gap).max(now);
+        if silent_at > now {
+            let patience = *self.waiting_since.get_or_insert(now) + BABBLE_MAX;
+            return silent_at.min(patience).max(self.settled_at.unwrap_or(now));
         }
-        if let Ok(Answer::Exception(_)) = result {
-            self.counters.exceptions.add(1);
-        }
-        if self.link.line().is_none() && self.timeouts >= TIMEOUTS_MAX {
-            self.link.close();
-        }
+        self.settled_at.unwrap_or(now).max(now)
+    }
+
+    /// What the framing itself needs, whatever the configuration says.
+    fn gap_least(&self) -> Duration {
+        let line = self.link.line().filter(|_| self.framing != Framing::Tcp);
+        line.map_or(Duration::ZERO, timing::frame_gap)
+    }
+
+    /// Until when `unit` must be left alone, because it may still answer what has been given up.
+    #[must_use]
+    pub fn rests_until(&self, unit: UnitId) -> Option<Instant> {
+        self.conversation.rests_until(unit, clock::monotonic())
+    }
+
+    /// Sends a request; its end comes out of [`Client::next`].
+    ///
+    /// # Errors
+    /// Where the request is not allowed and was not sent. A stream that fails now is told by [`Client::next`].
+    pub async fn send(&mut self, call: Call) -> Result<(), RequestError> {
         if self.framing != Framing::Tcp {
-            self.quiet_until = Some(self.line_free_at());
-            if is_silent || matches!(result, Err(Fault::Garbled)) {
-                self.resting.insert(unit, clock::monotonic() + self.rest_after(timeout));
+            self.conversation.drop_unasked();
+            if self.link.discard_input().await > 0 {
+                self.link_counters.unasked.add(1);
             }
+        }
+        // the time that both frames need on the wire is not the device's
+        let wire_time = |line| timing::wire_time(line, self.conversation.wire_size(&call.request));
+        let wire = self.link.line().map_or(Duration::ZERO, wire_time);
+        let patience = Patience { timeout: call.timeout, timeout_max: call.timeout_max, wire };
+        let now = clock::monotonic();
+        let bytes =
+            self.conversation.begin(call.ticket, call.unit, call.request, call.tolerance, patience, now)?;
+        self.settled_at = None;
+        self.waiting_since = None;
+        self.busy_since.get_or_insert(now);
+        trace!(link = %self.name, ?bytes, "sent");
+        self.link.write(&bytes).await.ok(); // a fault is told by the read that follows
+        self.last_byte = Some(clock::monotonic());
+        Ok(())
+    }
+
+    /// Waits for the end of a request, or of the stream. May be dropped and called again. What comes in unasked is
+    /// counted and dropped.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            match self.conversation.take(clock::monotonic()) {
+                Ok(Some(done)) => return self.done(done),
+                Ok(None) => {}
+                Err(fault) => {
+                    self.link.close();
+                    return self.lost(fault);
+                }
+            }
+            while let Some((unit, advice)) = self.conversation.take_advice() {
+                warn!(link = %self.name, %unit, "{}", advice.text());
+            }
+            let deadline = self.conversation.deadline();
+            let read = self.link.read(self.conversation.buffer());
+            let read = match deadline {
+                Some(deadline) => timeout_at(deadline.into(), read).await.ok(),
+                None => Some(read.await),
+            };
+            let now = clock::monotonic();
+            match read {
+                Some(Ok(count)) => {
+                    trace!(link = %self.name, count, "received");
+                    self.last_byte = Some(now);
+                }
+                Some(Err(error)) => return self.lost(error.into()),
+                None => {
+                    if let Some(done) = self.conversation.expire(now) {
+                        return self.done(done);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, fault: Fault) -> Event {
+        self.end_busy();
+        Event::Lost(self.conversation.abandon(), fault)
+    }
+
+    fn done(&mut self, done: Done) -> Event {
+        let is_silent = matches!(done.result, Err(Fault::Silent));
+        self.timeouts = if is_silent { self.timeouts + 1 } else { 0 };
+        if self.link.line().is_none() && self.timeouts >= TIMEOUTS_MAX {
+            self.link.close(); // the next read tells
+        }
+        if self.conversation.outstanding() == 0 {
+            self.end_busy();
+        }
+        Event::Done(done)
+    }
+
+    fn end_busy(&mut self) {
+        if let Some(since) = self.busy_since.take() {
+            self.link_counters.busy.add(clock::monotonic().saturating_duration_since(since));
         }
     }
 }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use tokio_modbus::{ExceptionCode, Request, Response};
 
 use super::frame::Front;
+use crate::config::site::WriteFunctions;
 use crate::driver::Answer;
+use crate::scan::Data;
 use crate::tag::{Area, Span};
 
 /// The function code of a read of device identification, and the type of encapsulated interface in it (6.21).
@@ -126,6 +128,46 @@ fn data_size(request: &Request<'_>) -> Option<usize> {
         | Request::ReportServerId
         | Request::Custom(..) => None,
     }
+}
+
+/// Whether `request` changes something in the device.
+#[must_use]
+pub fn is_write(request: &Request<'_>) -> bool {
+    match request {
+        Request::WriteSingleCoil(..)
+        | Request::WriteSingleRegister(..)
+        | Request::WriteMultipleCoils(..)
+        | Request::WriteMultipleRegisters(..)
+        | Request::MaskWriteRegister(..)
+        | Request::ReadWriteMultipleRegisters(..)
+        | Request::Custom(..) => true,
+        Request::ReadCoils(..)
+        | Request::ReadDiscreteInputs(..)
+        | Request::ReadHoldingRegisters(..)
+        | Request::ReadInputRegisters(..)
+        | Request::ReadDeviceIdentification(..)
+        | Request::ReportServerId => false,
+    }
+}
+
+/// The request that writes `data` from `address` on, by one of the functions that the device has; `None` where it has
+/// none for so much. There is no silent change to another function.
+#[must_use]
+pub fn write_request(address: u16, data: &Data, functions: WriteFunctions) -> Option<Request<'static>> {
+    let may_single = functions != WriteFunctions::Multiple;
+    let may_multiple = functions != WriteFunctions::Single;
+    Some(match data {
+        Data::Bits(bits) => match bits.as_slice() {
+            [bit] if may_single => Request::WriteSingleCoil(address, *bit),
+            bits if may_multiple => Request::WriteMultipleCoils(address, bits.to_vec().into()),
+            _ => return None,
+        },
+        Data::Words(words) => match words.as_slice() {
+            [word] if may_single => Request::WriteSingleRegister(address, *word),
+            words if may_multiple => Request::WriteMultipleRegisters(address, words.to_vec().into()),
+            _ => return None,
+        },
+    })
 }
 
 /// How long an answer usually is, to tell how long it takes on a line.
@@ -304,6 +346,25 @@ mod tests {
             true,
         );
         check(Request::ReadCoils(19, 10), "01 00 13 00 0A", "81 02", true);
+    }
+
+    #[test]
+    fn a_write_uses_the_functions_that_the_device_has_and_no_other() {
+        let code = |data: &Data, functions| {
+            write_request(7, data, functions).map(|request| request.function_code().value())
+        };
+        let (word, words) = (Data::Words(vec![1]), Data::Words(vec![1, 2]));
+        let (bit, bits) = (Data::Bits(vec![true]), Data::Bits(vec![true, false]));
+        for (data, auto, single, multiple) in [
+            (&word, Some(6), Some(6), Some(16)),
+            (&words, Some(16), None, Some(16)),
+            (&bit, Some(5), Some(5), Some(15)),
+            (&bits, Some(15), None, Some(15)),
+        ] {
+            assert_eq!(code(data, WriteFunctions::Auto), auto);
+            assert_eq!(code(data, WriteFunctions::Single), single);
+            assert_eq!(code(data, WriteFunctions::Multiple), multiple);
+        }
     }
 
     #[test]

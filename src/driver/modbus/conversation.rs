@@ -1,0 +1,440 @@
+//! The requests outstanding on one stream, and what the bytes that come in mean to them. Pure.
+//!
+//! Over TCP up to `in_flight` requests are outstanding and the transaction id decides; an answer to an earlier request is
+//! dropped and counted. Over RTU and ASCII there is one, and no id: a late answer of the same shape could pass for this
+//! one. So a unit that did not answer *rests*: it is asked nothing until its answer has come after all, or so long after
+//! the request that it will not come any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio_modbus::Request;
+
+use super::frame::{self, Front};
+use super::pdu::RequestError;
+use super::transaction::{Seen, Tolerance, Transaction};
+use crate::config::site::{Echo, Framing};
+use crate::counters::{DeviceCounters, LinkCounters};
+use crate::driver::{Answer, Fault};
+use crate::tag::UnitId;
+
+/// A unit that did not answer rests until so many times its longest timeout have passed since it was asked.
+pub const RESTS: u32 = 3;
+/// What may follow a late answer, such as a second copy of it, has this long to come.
+const AFTERMATH: Duration = Duration::from_millis(20);
+/// A frame with a wrong checksum and then so much silence: the answer has come and is spoilt. Longer than any pause inside
+/// a frame that adapters and networks make.
+const SPOILT_AFTER: Duration = Duration::from_millis(60);
+/// More than any frame; what comes in beyond it without being an answer is noise.
+const BUFFER_MAX: usize = 1024;
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// This time.
+    pub timeout: Duration,
+    /// At most: what the device may take, and longer it will not.
+    pub timeout_max: Duration,
+    /// What both frames need on a serial wire; it comes on top.
+    pub wire: Duration,
+}
+
+/// A request that has come to its end.
+#[derive(Debug)]
+pub struct Done {
+    /// Whose, as given to [`Conversation::begin`].
+    pub ticket: usize,
+    /// How.
+    pub result: Result<Answer, Fault>,
+    /// Since it was sent, the time on the wire not counted.
+    pub took: Duration,
+}
+
+/// So many answers in turn that would have fitted but for one field: the device will not do better.
+const NEAR_MISSES_MAX: u32 = 3;
+
+/// What is odd about a device and has a key of its own in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Advice {
+    /// Its answers do not repeat the transaction id.
+    Tid,
+    /// Its answers name another unit.
+    Unit,
+    /// What is sent comes back.
+    Echo,
+}
+
+impl Advice {
+    /// The sentence for the log.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Advice::Tid => "its answers do not repeat the transaction id: set quirks = { tid = \"ignore\" } if it is made so",
+            Advice::Unit => "its answers name another unit: set quirks = { unit_reply = \"any\" } if it is made so",
+            Advice::Echo => "what is sent comes back: set `echo = true` on this link",
+        }
+    }
+}
+
+/// The requests outstanding on one stream.
+#[derive(Debug)]
+pub struct Conversation {
+    framing: Framing,
+    echo: Echo,
+    /// What was sent comes back, although nobody said so.
+    is_echoing: bool,
+    /// What to tell whoever wrote the configuration, for each unit at most once each.
+    advice: Vec<(UnitId, Advice)>,
+    given: BTreeSet<(UnitId, Advice)>,
+    /// For each unit, answers in turn that would have fitted but for the transaction id or the unit they name.
+    near_misses: BTreeMap<UnitId, u32>,
+    next_id: u16,
+    outstanding: Vec<Outstanding>,
+    resting: Vec<Resting>,
+    buffer: BytesMut,
+    link: Arc<LinkCounters>,
+    units: BTreeMap<UnitId, Arc<DeviceCounters>>,
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    ticket: usize,
+    transaction: Transaction,
+    sent_at: Instant,
+    patience: Patience,
+    /// What must come back before the answer.
+    echo: Vec<u8>,
+    /// The request, to recognise an echo that nobody expects.
+    sent: Vec<u8>,
+    has_misfit: bool,
+    /// When the last byte of a frame with a wrong checksum, or of what followed it, came.
+    spoilt_at: Option<Instant>,
+}
+
+/// A unit that may still answer what has been given up.
+#[derive(Debug)]
+struct Resting {
+    transaction: Transaction,
+    until: Instant,
+}
+
+impl Outstanding {
+    fn deadline(&self) -> Instant {
+        let deadline = self.sent_at + self.patience.timeout + self.patience.wire;
+        self.spoilt_at.map_or(deadline, |at| deadline.min(at + SPOILT_AFTER))
+    }
+
+    fn done(&self, result: Result<Answer, Fault>, now: Instant) -> Done {
+        let took = now.saturating_duration_since(self.sent_at).saturating_sub(self.patience.wire);
+        Done { ticket: self.ticket, result, took }
+    }
+
+    fn fault(&self) -> Fault {
+        if self.has_misfit {
+            Fault::Garbled
+        } else if self.spoilt_at.is_some() {
+            Fault::Checksum
+        } else {
+            Fault::Silent
+        }
+    }
+}
+
+impl Conversation {
+    /// Nothing asked yet. `units` are those that live on the stream; `first_id` is best a random number.
+    #[must_use]
+    pub fn new(
+        framing: Framing,
+        echo: Echo,
+        first_id: u16,
+        link: Arc<LinkCounters>,
+        units: BTreeMap<UnitId, Arc<DeviceCounters>>,
+    ) -> Conversation {
+        Conversation {
+            framing,
+            echo,
+            is_echoing: false,
+            advice: Vec::new(),
+            given: BTreeSet::new(),
+            near_misses: BTreeMap::new(),
+            next_id: first_id,
+            outstanding: Vec::new(),
+            resting: Vec::new(),
+            buffer: BytesMut::with_capacity(BUFFER_MAX),
+            link,
+            units,
+        }
+    }
+
+    /// The bytes of `request` to `unit`, which is outstanding from now on; its end names `ticket`.
+    ///
+    /// # Errors
+    /// Where the specification does not allow it.
+    pub fn begin(
+        &mut self,
+        ticket: usize,
+        unit: UnitId,
+        request: Request<'static>,
+        tolerance: Tolerance,
+        patience: Patience,
+        now: Instant,
+    ) -> Result<Vec<u8>, RequestError> {
+        self.next_id = self.next_id.wrapping_add(1);
+        let transaction = Transaction::new(self.framing, self.next_id, unit, request, tolerance);
+        let bytes = transaction.encode()?;
+        let comes_back = self.echo == Echo::Yes || (self.echo == Echo::Auto && self.is_echoing);
+        self.outstanding.push(Outstanding {
+            ticket,
+            transaction,
+            sent_at: now,
+            patience,
+            echo: if comes_back { bytes.clone() } else { Vec::new() },
+            sent: bytes.clone(),
+            has_misfit: false,
+            spoilt_at: None,
+        });
+        if let Some(counters) = self.units.get(&unit) {
+            counters.requests.add(1);
+        }
+        Ok(bytes)
+    }
+
+    /// The frames that `request` and its answer take, in bytes.
+    #[must_use]
+    pub fn wire_size(&self, request: &Request<'static>) -> usize {
+        let transaction =
+            Transaction::new(self.framing, 0, UnitId(0), request.clone(), Tolerance::default());
+        transaction.encode().map_or(0, |bytes| bytes.len()) + transaction.answer_size()
+    }
+
+    /// How many requests are outstanding.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Where bytes that come in are put.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// What is odd about a unit, once for each.
+    pub fn take_advice(&mut self) -> Option<(UnitId, Advice)> {
+        self.advice.pop()
+    }
+
+    fn advise(&mut self, unit: UnitId, advice: Advice) {
+        if self.given.insert((unit, advice)) {
+            self.advice.push((unit, advice));
+        }
+    }
+
+    /// Until when `unit` must not be asked anything.
+    #[must_use]
+    pub fn rests_until(&self, unit: UnitId, now: Instant) -> Option<Instant> {
+        let of_unit = self.resting.iter().filter(|resting| resting.transaction.unit == unit);
+        of_unit.map(|resting| resting.until).filter(|until| *until > now).max()
+    }
+
+    /// When [`Conversation::expire`] has something to say.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.outstanding.iter().map(Outstanding::deadline).min()
+    }
+
+    /// Ends the requests whose time is over, one a call.
+    pub fn expire(&mut self, now: Instant) -> Option<Done> {
+        let index = self.outstanding.iter().position(|outstanding| outstanding.deadline() <= now)?;
+        let outstanding = self.outstanding.swap_remove(index);
+        let fault = outstanding.fault();
+        if let Some(counters) = self.units.get(&outstanding.transaction.unit) {
+            let count = if matches!(fault, Fault::Checksum) { &counters.checksum_errors } else { &counters.timeouts };
+            count.add(1);
+        }
+        let done = outstanding.done(Err(fault), now);
+        // a spoilt answer has come, another will not; any other may still
+        if self.framing != Framing::Tcp && !matches!(done.result, Err(Fault::Checksum)) {
+            let rest = outstanding.patience.timeout_max * RESTS + outstanding.patience.wire;
+            self.resting.retain(|resting| resting.until > now);
+            self.resting
+                .push(Resting { transaction: outstanding.transaction, until: outstanding.sent_at + rest });
+        }
+        Some(done)
+    }
+
+    /// The stream is gone: the tickets of all that was outstanding.
+    pub fn abandon(&mut self) -> Vec<usize> {
+        self.buffer.clear();
+        self.outstanding.drain(..).map(|outstanding| outstanding.ticket).collect()
+    }
+
+    /// Drops what came in before a request is sent: nobody's answer.
+    pub fn drop_unasked(&mut self) {
+        if !self.buffer.is_empty() {
+            self.link.unasked.add(1);
+            self.buffer.clear();
+        }
+    }
+
+    /// Takes the next end of a request from the bytes that came in. `Err` where the stream is out of step: it must be
+    /// opened again.
+    ///
+    /// # Errors
+    /// [`Fault::OutOfStep`]
+    pub fn take(&mut self, now: Instant) -> Result<Option<Done>, Fault> {
+        if self.framing == Framing::Tcp { self.take_tcp(now) } else { Ok(self.take_serial(now)) }
+    }
+
+    fn take_tcp(&mut self, now: Instant) -> Result<Option<Done>, Fault> {
+        loop {
+            let (frame, size) = match frame::decode_tcp(&self.buffer) {
+                Front::Incomplete => return Ok(None),
+                Front::Invalid => return Err(Fault::OutOfStep),
+                Front::Frame(frame, size) => (frame, size),
+            };
+            self.buffer.advance(size);
+            let is_exception = frame.pdu.first().is_some_and(|function| function & 0x80 != 0);
+            let is_answer = |outstanding: &Outstanding| {
+                outstanding.transaction.tolerance.any_tid || outstanding.transaction.id == frame.transaction
+            };
+            let Some(index) = self.outstanding.iter().position(is_answer) else {
+                self.units.get(&frame.unit).map_or(&self.link.unasked, |unit| &unit.late).add(1);
+                self.miss_nearly(frame.unit, &frame.pdu, Advice::Tid);
+                continue;
+            };
+            let transaction = self.outstanding.get(index).map(|outstanding| &outstanding.transaction);
+            let is_of_unit = transaction
+                .is_some_and(|transaction| transaction.tolerance.any_unit || transaction.unit == frame.unit);
+            if !is_of_unit && !is_exception {
+                // a gateway may sign an exception with a unit of its own; never data
+                let asked = transaction.map_or(frame.unit, |transaction| transaction.unit);
+                self.units.get(&asked).map_or(&self.link.unasked, |unit| &unit.foreign).add(1);
+                self.miss_nearly(asked, &frame.pdu, Advice::Unit);
+                continue;
+            }
+            let outstanding = self.outstanding.swap_remove(index);
+            let answer = outstanding.transaction.decode(&frame.pdu);
+            self.near_misses.remove(&outstanding.transaction.unit);
+            return Ok(Some(self.end(&outstanding, answer.ok_or(Fault::Garbled), now)));
+        }
+    }
+
+    /// An answer in which only one field is not that of a request to `unit`.
+    fn miss_nearly(&mut self, unit: UnitId, pdu: &Bytes, advice: Advice) {
+        let of_unit = self.outstanding.iter().filter(|outstanding| outstanding.transaction.unit == unit);
+        if of_unit.filter_map(|outstanding| outstanding.transaction.decode(pdu)).next().is_none() {
+            return;
+        }
+        let misses = self.near_misses.entry(unit).or_default();
+        *misses += 1;
+        if *misses >= NEAR_MISSES_MAX {
+            self.advise(unit, advice);
+        }
+    }
+
+    /// Skips a byte at a time until a frame begins that somebody has been asked for.
+    fn take_serial(&mut self, now: Instant) -> Option<Done> {
+        if let Some(done) = self.take_echo(now) {
+            return done;
+        }
+        let asked = self.outstanding.first().map(|outstanding| outstanding.transaction.unit);
+        let mut skipped = 0;
+        let done = loop {
+            let seen = self.outstanding.first().map(|outstanding| outstanding.transaction.look(&self.buffer));
+            match seen {
+                Some(Seen::Answer(answer, size)) => {
+                    self.buffer.advance(size);
+                    let outstanding = self.outstanding.swap_remove(0);
+                    break Some(self.end(&outstanding, Ok(answer), now));
+                }
+                Some(Seen::Incomplete) => break None,
+                _ if self.take_late(now) => {}
+                None if self.buffer.is_empty() || self.may_become_late() => break None,
+                Some(Seen::Other | Seen::Misfit | Seen::Broken) | None => {
+                    self.skip(seen.as_ref(), now);
+                    skipped += 1;
+                }
+            }
+        };
+        if skipped > 0 {
+            let counters = asked.and_then(|unit| self.units.get(&unit));
+            counters.map_or(&self.link.unasked, |counters| &counters.foreign).add(1);
+        }
+        if self.buffer.len() >= BUFFER_MAX {
+            self.buffer.clear();
+        }
+        done
+    }
+
+    /// Drops the byte at the front, and remembers what seemed to begin there.
+    fn skip(&mut self, seen: Option<&Seen>, now: Instant) {
+        let Some(outstanding) = self.outstanding.first_mut() else { return self.buffer.advance(1) };
+        match seen {
+            Some(Seen::Misfit) => outstanding.has_misfit = true,
+            Some(Seen::Broken) => outstanding.spoilt_at = Some(now),
+            Some(Seen::Other | Seen::Incomplete | Seen::Answer(..)) | None => {}
+        }
+        if !self.buffer.starts_with(&outstanding.sent) {
+            return self.buffer.advance(1);
+        }
+        let (unit, size) = (outstanding.transaction.unit, outstanding.sent.len());
+        self.buffer.advance(size);
+        self.is_echoing = true;
+        if self.echo == Echo::No {
+            self.advise(unit, Advice::Echo);
+        }
+    }
+
+    /// Holds what comes in against what must come back first. `Some(None)`: not all of it is there.
+    fn take_echo(&mut self, now: Instant) -> Option<Option<Done>> {
+        let outstanding = self.outstanding.first_mut().filter(|outstanding| !outstanding.echo.is_empty())?;
+        if outstanding.echo.starts_with(&self.buffer) && self.buffer.len() < outstanding.echo.len() {
+            return Some(None);
+        }
+        let echo = std::mem::take(&mut outstanding.echo);
+        if self.buffer.starts_with(&echo) {
+            self.buffer.advance(echo.len());
+            return None;
+        }
+        self.link.collisions.add(1);
+        if !outstanding.transaction.is_write() {
+            return None;
+        }
+        // the answer to a write looks like its echo: which of them comes now, nobody knows
+        let outstanding = self.outstanding.swap_remove(0);
+        self.buffer.clear();
+        Some(Some(outstanding.done(Err(Fault::Garbled), now)))
+    }
+
+    /// Takes the late answer of a resting unit; that unit has nothing more to say.
+    fn take_late(&mut self, now: Instant) -> bool {
+        for resting in &mut self.resting {
+            if let Seen::Answer(_, size) = resting.transaction.look(&self.buffer) {
+                self.buffer.advance(size);
+                resting.until = resting.until.min(now + AFTERMATH);
+                if let Some(counters) = self.units.get(&resting.transaction.unit) {
+                    counters.late.add(1);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn may_become_late(&self) -> bool {
+        self.resting.iter().any(|resting| resting.transaction.look(&self.buffer) == Seen::Incomplete)
+    }
+
+    fn end(&self, outstanding: &Outstanding, result: Result<Answer, Fault>, now: Instant) -> Done {
+        let done = outstanding.done(result, now);
+        if let Some(counters) = self.units.get(&outstanding.transaction.unit) {
+            counters.replies.add(done.took);
+            if let Ok(Answer::Exception(code)) = done.result {
+                counters.exceptions.add(code.into());
+            }
+        }
+        done
+    }
+}

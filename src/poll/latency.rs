@@ -1,0 +1,94 @@
+//! How long a device takes to answer, as measured: how long to wait for it, and what a request to it costs. Pure.
+
+use std::time::Duration;
+
+/// No answer is given up sooner than this, or than a quarter of the longest timeout: devices have slow moments.
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+/// The smoothed time of a device's answers and how far they stray from it (as RFC 6298, 2, does it).
+#[derive(Debug, Default)]
+pub struct Latency {
+    measured: Option<Measured>,
+    /// Answers in turn that did not come in time.
+    missed: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    smoothed: Duration,
+    deviation: Duration,
+}
+
+impl Latency {
+    /// An answer took so long.
+    pub fn answered(&mut self, took: Duration) {
+        self.missed = 0;
+        self.measured = Some(match self.measured {
+            None => Measured { smoothed: took, deviation: took / 2 },
+            Some(Measured { smoothed, deviation }) => Measured {
+                deviation: (deviation * 3 + smoothed.abs_diff(took)) / 4,
+                smoothed: (smoothed * 7 + took) / 8,
+            },
+        });
+    }
+
+    /// An answer did not come in time.
+    pub fn missed(&mut self) {
+        self.missed = self.missed.saturating_add(1);
+    }
+
+    /// How long to wait for the next answer, `most` at most: four deviations beyond the usual, and twice as long after
+    /// each miss, so that a device that has become slow is heard again.
+    #[must_use]
+    pub fn timeout(&self, most: Duration) -> Duration {
+        let Some(Measured { smoothed, deviation }) = self.measured else { return most };
+        let least = TIMEOUT_MIN.max(most / 4);
+        (smoothed + deviation * 4).max(least).saturating_mul(1 << self.missed.min(8)).min(most)
+    }
+
+    /// How long an answer usually takes; `None` before the first.
+    #[must_use]
+    pub fn usual(&self) -> Option<Duration> {
+        self.measured.map(|measured| measured.smoothed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(1);
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_timeout_follows_what_is_measured_and_never_exceeds_what_was_configured() {
+        let mut latency = Latency::default();
+        assert_eq!((latency.timeout(MOST), latency.usual()), (MOST, None));
+        for _ in 0..50 {
+            latency.answered(ms(5));
+        }
+        assert_eq!((latency.timeout(MOST), latency.usual()), (ms(250), Some(ms(5))));
+        assert_eq!(latency.timeout(ms(60)), ms(60));
+        for _ in 0..50 {
+            latency.answered(ms(600));
+        }
+        assert!(latency.timeout(MOST) > ms(600) && latency.timeout(MOST) <= MOST);
+    }
+
+    #[test]
+    fn a_device_that_has_become_slow_is_given_more_time_after_each_miss() {
+        let mut latency = Latency::default();
+        latency.answered(ms(5));
+        let timeouts = [(); 4].map(|()| {
+            let timeout = latency.timeout(MOST);
+            latency.missed();
+            timeout
+        });
+        assert_eq!(timeouts, [ms(250), ms(500), MOST, MOST]);
+        latency.answered(ms(700));
+        assert_eq!(latency.missed, 0);
+    }
+}

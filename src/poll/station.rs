@@ -1,0 +1,337 @@
+//! One device on a bus: which of its tags are due, in which requests, and what each end of a request means. Pure.
+//!
+//! Tags with the same rate are a group. Groups that are due at the same moment are read in one *sweep*: the cheapest
+//! requests for all of their tags together, so that groups share blocks and no tag is read oftener than it was asked for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::health::Health;
+use super::latency::Latency;
+use super::learned::{Learned, Refusal, Refused};
+use super::plan::{self, Block, Cost, Limits};
+use crate::config::site::{Device, Endpoint, Link, Tag};
+use crate::reading::Timestamp;
+use crate::scan::Part;
+use crate::tag::{Span, TagId};
+
+/// How often a tag that the device refuses is asked for all the same.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
+/// How long what was learned from refusals is believed.
+const LEARNED_MAX: Duration = Duration::from_secs(86_400);
+/// A probe yields to what is due within this time of it.
+const PROBE_SLACK: Duration = Duration::from_secs(1);
+/// A device that was not asked for so long may miss the first request.
+const IDLE: Duration = Duration::from_secs(30);
+/// Plans that are kept, one for each set of groups that was due at once; beyond it they are made anew.
+const PLANS_MAX: usize = 64;
+
+/// A device on the bus.
+#[derive(Debug)]
+pub struct Station {
+    /// As configured.
+    pub device: Device,
+    /// Whether it answers.
+    pub health: Health,
+    /// How fast it answers.
+    pub latency: Latency,
+    /// What it has refused.
+    pub learned: Learned,
+    /// Tags with the same rate; the last holds what the device refuses.
+    pub groups: Vec<Group>,
+    /// Every tag of it, for when none can be read.
+    pub all: Arc<[Part]>,
+    /// It is asked nothing before this.
+    pub not_before: Option<Instant>,
+    /// When the next probe of a device that does not answer is due.
+    pub probe_at: Option<Instant>,
+    /// It is asked for the first time since the link was opened, or after a long rest: that request may get lost.
+    pub is_fresh: bool,
+    /// Requests under way.
+    pub asked: usize,
+    asked_at: Option<Instant>,
+    tags: Vec<(TagId, Span)>,
+    limits: Limits,
+    link: Link,
+    plans: BTreeMap<Vec<usize>, Arc<[Block]>>,
+    /// The latency that the plans were made for.
+    planned_for: Option<Duration>,
+    sweeps: Vec<Sweep>,
+    next_sweep: u64,
+    next_probe: usize,
+}
+
+/// Tags that are read at the same rate.
+#[derive(Debug)]
+pub struct Group {
+    /// How often.
+    pub every: Duration,
+    /// Its slot in the schedule.
+    pub slot: usize,
+    tags: Vec<(TagId, Span)>,
+}
+
+/// Groups that came due at the same moment.
+#[derive(Debug)]
+struct Sweep {
+    id: u64,
+    groups: Vec<usize>,
+    deadline: Instant,
+    pending: VecDeque<Ask>,
+    under_way: usize,
+}
+
+/// A request to be made, and its history.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// What is asked for.
+    pub block: Block,
+    /// How often it was asked before in vain.
+    pub attempts: u8,
+    /// How often the device said that it is busy.
+    pub busy: u8,
+    sweep: Option<u64>,
+}
+
+impl Ask {
+    fn new(block: Block, sweep: Option<u64>) -> Ask {
+        Ask { block, attempts: 0, busy: 0, sweep }
+    }
+}
+
+/// A sweep whose requests have all come to their end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// The groups in it.
+    pub groups: Vec<usize>,
+    /// Whether that was everything that the device has.
+    pub is_all: bool,
+}
+
+impl Station {
+    /// `device` with its `tags` on `link`, nothing asked yet. `learned` is what it refused in an earlier life.
+    #[must_use]
+    pub fn new(device: &Device, tags: &[Tag], link: &Link, learned: Learned) -> Station {
+        let rates: BTreeSet<Duration> = tags.iter().filter_map(|tag| tag.every).collect();
+        let of_rate = |every: Duration| {
+            let tags = tags.iter().filter(|tag| tag.every == Some(every));
+            Group { every, slot: 0, tags: tags.map(|tag| (tag.id, tag.span)).collect() }
+        };
+        let mut groups: Vec<Group> = rates.into_iter().map(of_rate).collect();
+        if let Some(slowest) = groups.last().map(|group| group.every) {
+            groups.push(Group { every: slowest.max(REFUSED_RETRY), slot: 0, tags: Vec::new() });
+        }
+        let quirks = &device.quirks;
+        Station {
+            limits: Limits {
+                registers: device.max_registers,
+                bits: device.max_bits,
+                no_cross: quirks.no_cross,
+                whole_blocks: quirks.whole_blocks.clone(),
+                holes: quirks.holes.clone(),
+            },
+            device: device.clone(),
+            health: Health::default(),
+            latency: Latency::default(),
+            learned,
+            groups,
+            all: tags.iter().map(|tag| Part { tag: tag.id, offset: 0 }).collect(),
+            tags: tags.iter().filter(|tag| tag.every.is_some()).map(|tag| (tag.id, tag.span)).collect(),
+            not_before: None,
+            probe_at: None,
+            is_fresh: true,
+            asked: 0,
+            asked_at: None,
+            link: link.clone(),
+            plans: BTreeMap::new(),
+            planned_for: None,
+            sweeps: Vec::new(),
+            next_sweep: 0,
+            next_probe: 0,
+        }
+    }
+
+    /// Its rate: that of its fastest group.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        self.groups.first().map_or(Duration::MAX, |group| group.every)
+    }
+
+    /// Whether a request for it must be the only one under way to it.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.device.quirks.any_tid || self.device.quirks.gap.is_some()
+    }
+
+    /// The groups that came due at `due` are to be read.
+    pub fn begin(&mut self, groups: Vec<usize>, due: Instant) {
+        self.check_latency();
+        let blocks = self.plan(&groups);
+        let id = self.next_sweep;
+        self.next_sweep += 1;
+        let every = groups.iter().filter_map(|group| self.groups.get(*group)).map(|group| group.every).min();
+        let pending = blocks.iter().map(|block| Ask::new(block.clone(), Some(id))).collect();
+        let deadline = due + every.unwrap_or_default();
+        self.sweeps.push(Sweep { id, groups, deadline, pending, under_way: 0 });
+    }
+
+    /// What a request to it costs may have changed: then the plans are made anew.
+    fn check_latency(&mut self) {
+        let (Some(usual), planned_for) = (self.latency.usual(), self.planned_for.unwrap_or_default()) else { return };
+        let is_near = usual.abs_diff(planned_for) < Duration::from_millis(2)
+            || (usual < planned_for * 2 && planned_for < usual * 2);
+        if !is_near {
+            self.planned_for = Some(usual);
+            self.plans.clear();
+        }
+    }
+
+    /// The requests for these groups together.
+    fn plan(&mut self, groups: &[usize]) -> Arc<[Block]> {
+        if self.learned.take_changed() || self.plans.len() >= PLANS_MAX {
+            self.plans.clear();
+        }
+        if let Some(plan) = self.plans.get(groups) {
+            return plan.clone();
+        }
+        let last = self.groups.len().saturating_sub(1);
+        let mut tags = Vec::new();
+        for (index, group) in self.groups.iter().enumerate().filter(|(index, _)| groups.contains(index)) {
+            // what the device refuses is asked for seldom, by the last group
+            let of_group = if index == last { &self.tags } else { &group.tags };
+            let is_of_group = |(_, span): &&(TagId, Span)| self.learned.is_refused(*span) == (index == last);
+            tags.extend(of_group.iter().filter(is_of_group).copied());
+        }
+        let limits = self.learned.limits(&self.limits);
+        let plan: Arc<[Block]> = plan::plan(&tags, &limits, self.cost()).into();
+        self.plans.insert(groups.to_vec(), plan.clone());
+        plan
+    }
+
+    fn cost(&self) -> Cost {
+        match &self.link.endpoint {
+            Endpoint::Serial { line, .. } => {
+                Cost::serial(line, self.link.framing, self.planned_for.unwrap_or(plan::SERIAL_LATENCY))
+            }
+            Endpoint::Tcp { .. } | Endpoint::Listen(_) => {
+                Cost::network(self.planned_for.unwrap_or(plan::NETWORK_LATENCY))
+            }
+        }
+    }
+
+    /// When the most urgent of its requests should be done; `None` where there is none to make.
+    #[must_use]
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let sweeps = self.sweeps.iter().filter(|sweep| !sweep.pending.is_empty());
+        let probe = self.probe_at.filter(|at| *at <= now).map(|at| at + PROBE_SLACK);
+        sweeps.map(|sweep| sweep.deadline).chain(probe).min()
+    }
+
+    /// The most urgent of its requests, which is under way from now on.
+    pub fn take(&mut self, now: Instant) -> Option<Ask> {
+        let ask = if self.probe_at.is_some_and(|at| at <= now) {
+            self.probe_at = None;
+            self.probe()?
+        } else {
+            let pending = self.sweeps.iter_mut().filter(|sweep| !sweep.pending.is_empty());
+            let sweep = pending.min_by_key(|sweep| sweep.deadline)?;
+            sweep.under_way += 1;
+            sweep.pending.pop_front()?
+        };
+        self.asked += 1;
+        self.is_fresh |= self.asked_at.is_none_or(|at| at + IDLE <= now);
+        self.asked_at = Some(now);
+        Some(ask)
+    }
+
+    /// One value of it, each time another: the cheapest request that shows whether the device answers.
+    fn probe(&mut self) -> Option<Ask> {
+        let readable: Vec<(TagId, Span)> =
+            self.tags.iter().filter(|(_, span)| !self.learned.is_refused(*span)).copied().collect();
+        let tags = if readable.is_empty() { &self.tags } else { &readable };
+        self.next_probe = self.next_probe.wrapping_add(1);
+        let tag = tags.get(self.next_probe.checked_rem(tags.len())?)?;
+        let limits = self.learned.limits(&self.limits);
+        let block = plan::plan(&[*tag], &limits, self.cost()).into_iter().next()?;
+        Some(Ask::new(block, None))
+    }
+
+    /// The request is to be made again.
+    pub fn give_back(&mut self, ask: Ask) {
+        self.asked = self.asked.saturating_sub(1);
+        let Some(sweep) = self.sweeps.iter_mut().find(|sweep| Some(sweep.id) == ask.sweep) else { return };
+        sweep.under_way = sweep.under_way.saturating_sub(1);
+        sweep.pending.push_front(ask);
+    }
+
+    /// Whether the request is part of a sweep that goes on.
+    #[must_use]
+    pub fn is_sweeping(&self, ask: &Ask) -> bool {
+        self.sweeps.iter().any(|sweep| Some(sweep.id) == ask.sweep)
+    }
+
+    /// Whether a request without a usable answer is worth repeating. `is_first`: it was the first after the link was
+    /// opened or the device was left alone for long, when some devices miss it.
+    #[must_use]
+    pub fn may_repeat(&self, ask: &Ask, is_first: bool) -> bool {
+        let retries = self.device.retries.max(u8::from(is_first));
+        ask.attempts < retries && self.health.may_retry(ask.block.span) && self.is_sweeping(ask)
+    }
+
+    /// Whether the end of the request means anything: it is a probe, or of a sweep that was not given up.
+    #[must_use]
+    pub fn is_wanted(&self, ask: &Ask) -> bool {
+        ask.sweep.is_none() || self.is_sweeping(ask)
+    }
+
+    /// The request has come to its end, and so perhaps has its sweep.
+    pub fn ended(&mut self, ask: &Ask) -> Option<Swept> {
+        self.asked = self.asked.saturating_sub(1);
+        let index = self.sweeps.iter().position(|sweep| Some(sweep.id) == ask.sweep)?;
+        let sweep = self.sweeps.get_mut(index)?;
+        sweep.under_way = sweep.under_way.saturating_sub(1);
+        if sweep.under_way > 0 || !sweep.pending.is_empty() {
+            return None;
+        }
+        let sweep = self.sweeps.swap_remove(index);
+        Some(Swept { is_all: sweep.groups.len() == self.groups.len(), groups: sweep.groups })
+    }
+
+    /// The sweeps for which there is nothing to ask.
+    pub fn take_empty(&mut self) -> Option<Swept> {
+        let is_empty = |sweep: &Sweep| sweep.pending.is_empty() && sweep.under_way == 0;
+        let index = self.sweeps.iter().position(is_empty)?;
+        let sweep = self.sweeps.swap_remove(index);
+        Some(Swept { is_all: sweep.groups.len() == self.groups.len(), groups: sweep.groups })
+    }
+
+    /// Nothing of what was to be asked is to be asked any more.
+    pub fn give_up(&mut self) {
+        self.sweeps.clear();
+    }
+
+    /// The device refused the block of `ask`: its halves are asked for in the same sweep. False where a single value is
+    /// refused: that is bad by itself.
+    pub fn refused(&mut self, ask: &Ask, why: Refusal, now: Timestamp) -> bool {
+        let whole = ask.block.span;
+        let span_of = |tag: TagId| {
+            self.tags.iter().find(|(other, _)| *other == tag).map_or(whole, |(_, span)| *span)
+        };
+        match self.learned.refused(&ask.block, why, span_of, now) {
+            Refused::Alone => false,
+            Refused::Halves(first, second) => {
+                if let Some(sweep) = self.sweeps.iter_mut().find(|sweep| Some(sweep.id) == ask.sweep) {
+                    sweep.pending.push_front(Ask::new(second, ask.sweep));
+                    sweep.pending.push_front(Ask::new(first, ask.sweep));
+                }
+                true
+            }
+        }
+    }
+
+    /// Drops what was learned long ago: it is tried again.
+    pub fn forget(&mut self, now: Timestamp) -> bool {
+        self.learned.forget(now, LEARNED_MAX)
+    }
+}
