@@ -9,10 +9,10 @@ use tokio_modbus::{ExceptionCode, Response};
 use tracing::{debug, info, warn};
 
 use super::health::{Action, Health, PROBE_MAX};
-use super::plan::{self, Block, Cost, Limits};
+use super::plan::{self, Block, Cost, Limits, NETWORK_LATENCY, SERIAL_LATENCY};
 use super::schedule::Schedule;
 use crate::clock;
-use crate::config::site::{Device, Endpoint, Site};
+use crate::config::site::{self, Device, Endpoint, Site};
 use crate::counters::Counters;
 use crate::driver::modbus::client::Client;
 use crate::driver::modbus::pdu::read_request;
@@ -112,12 +112,8 @@ impl Bus {
         let first = usize::try_from(device.tags.start).unwrap_or_default();
         let last = usize::try_from(device.tags.end).unwrap_or_default();
         let tags = self.site.tags.get(first..last).unwrap_or_default();
-        let line = self.site.links.get(device.link).and_then(|link| match &link.endpoint {
-            Endpoint::Serial { line, .. } => Some(line),
-            Endpoint::Tcp { .. } => None,
-        });
-        let cost = line.map_or(Cost::TCP, Cost::serial);
-        let limits = Limits { registers: device.max_registers, bits: device.max_bits };
+        let cost = self.site.links.get(device.link).map_or(Cost::network(NETWORK_LATENCY), cost);
+        let limits = Limits::new(device.max_registers, device.max_bits);
         let mut rates: Vec<Duration> = tags.iter().filter_map(|tag| tag.every).collect();
         rates.sort();
         rates.dedup();
@@ -127,7 +123,7 @@ impl Bus {
         for every in rates.into_iter().filter(|_| device.enabled) {
             let of_rate = tags.iter().filter(|tag| tag.every == Some(every));
             let spans: Vec<(TagId, Span)> = of_rate.map(|tag| (tag.id, tag.span)).collect();
-            for block in plan::plan(&spans, limits, cost) {
+            for block in plan::plan(&spans, &limits, cost) {
                 debug!(device = %device.name, block = %block.span, ?every, tags = block.parts.len(), "planned");
                 self.slots.push((station, polls.len()));
                 polls.push(Poll { block, every, slot: self.schedule.add(every, now) });
@@ -354,6 +350,13 @@ impl Bus {
 
     async fn say(&self, polled: Polled) -> Result<(), Closed> {
         self.out.send(polled).await.map_err(|_| Closed)
+    }
+}
+
+fn cost(link: &site::Link) -> Cost {
+    match &link.endpoint {
+        Endpoint::Serial { line, .. } => Cost::serial(line, link.framing, SERIAL_LATENCY),
+        Endpoint::Tcp { .. } => Cost::network(NETWORK_LATENCY),
     }
 }
 
