@@ -101,11 +101,12 @@ async fn serve_links(site: &mut Site, floor: &Shared, helpers: &mut JoinSet<()>)
                 *address = listener.local_addr()?.to_string();
                 helpers.spawn(serve_tcp(listener, name, floor));
             }
-            Endpoint::Serial { port, line } => {
+            Endpoint::Serial { port, line, .. } => {
                 let simulated = Line::open().context("the demo's serial line")?;
                 port.clone_from(&simulated.path);
                 helpers.spawn(serve_rtu(simulated, *line, name, floor));
             }
+            Endpoint::Listen(_) => anyhow::bail!("link {name}: no unit of the demo dials in"),
         }
     }
     Ok(())

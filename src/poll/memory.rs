@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::learned::{self, Learned};
+use super::learned::{Learned, file};
 use crate::config::site::{Device, Link, Site};
 
 /// Lessons that wait to be written; one that finds no room is written with the next.
@@ -39,7 +39,7 @@ pub struct Keeper {
 pub fn open(site: &Site) -> (Memory, Keeper) {
     let path = site.gateway.state_dir.join("learned.toml");
     let text = fs::read_to_string(&path).unwrap_or_default();
-    let (known, complaints) = learned::read(&text);
+    let (known, complaints) = file::from_toml(&text);
     for complaint in complaints {
         warn!(file = %path.display(), complaint, "passed over");
     }
@@ -79,7 +79,7 @@ impl Keeper {
         let mut lessons = Vec::new();
         while self.news.recv_many(&mut lessons, LESSONS).await > 0 {
             self.known.extend(lessons.drain(..));
-            let (path, text) = (self.path.clone(), learned::write(&self.known));
+            let (path, text) = (self.path.clone(), file::to_toml(self.known.iter().map(|(key, learned)| (key.as_str(), learned))));
             // a flash may stall for seconds
             let saved = tokio::task::spawn_blocking(move || save(&path, &text)).await;
             if let Ok(Err(error)) = saved {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::health::Health;
 use super::latency::Latency;
-use super::learned::{Learned, Refusal, Refused};
+use super::learned::{self, Learned, Refusal, Refused};
 use super::plan::{self, Block, Cost, Limits};
 use crate::config::site::{Device, Endpoint, Link, Tag};
 use crate::reading::Timestamp;
@@ -18,8 +18,6 @@ use crate::tag::{Span, TagId};
 
 /// How often a tag that the device refuses is asked for all the same.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
-/// How long what was learned from refusals is believed.
-const LEARNED_MAX: Duration = Duration::from_secs(86_400);
 /// A probe yields to what is due within this time of it.
 const PROBE_SLACK: Duration = Duration::from_secs(1);
 /// A device that was not asked for so long may miss the first request.
@@ -314,11 +312,11 @@ impl Station {
     /// The device refused the block of `ask`: its halves are asked for in the same sweep. False where a single value is
     /// refused: that is bad by itself.
     pub fn refused(&mut self, ask: &Ask, why: Refusal, now: Timestamp) -> bool {
-        let whole = ask.block.span;
+        let (whole, limits) = (ask.block.span, self.limits.clone());
         let span_of = |tag: TagId| {
             self.tags.iter().find(|(other, _)| *other == tag).map_or(whole, |(_, span)| *span)
         };
-        match self.learned.refused(&ask.block, why, span_of, now) {
+        match self.learned.refused(&ask.block, why, &limits, span_of, now) {
             Refused::Alone => false,
             Refused::Halves(first, second) => {
                 if let Some(sweep) = self.sweeps.iter_mut().find(|sweep| Some(sweep.id) == ask.sweep) {
@@ -332,6 +330,6 @@ impl Station {
 
     /// Drops what was learned long ago: it is tried again.
     pub fn forget(&mut self, now: Timestamp) -> bool {
-        self.learned.forget(now, LEARNED_MAX)
+        self.learned.forget(now, learned::AGE)
     }
 }

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::health::Action;
 use super::lane::{Write, WriteError};
-use super::learned::{Learned, Refusal};
+use super::learned::Refusal;
 use super::memory::Memory;
 use super::schedule::Schedule;
 use super::station::{Ask, Station, Swept};
@@ -657,18 +657,20 @@ impl Bus {
 
     // -- what is said
 
-    async fn say_out_of_service(&self) -> Result<(), Closed> {
-        for station in self.stations.iter().filter(|station| !station.device.enabled) {
-            self.say_scan(station.all.clone(), Err(Quality::BadOutOfService)).await?;
+    async fn say_out_of_service(&mut self) -> Result<(), Closed> {
+        let disabled = self.stations.iter().filter(|station| !station.device.enabled);
+        let parts: Vec<Arc<[Part]>> = disabled.map(|station| station.all.clone()).collect();
+        for all in parts {
+            self.say_scan(all, Err(Quality::BadOutOfService)).await?;
         }
         Ok(())
     }
 
-    async fn say_scan(&self, parts: Arc<[Part]>, result: Result<Data, Quality>) -> Result<(), Closed> {
+    async fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>) -> Result<(), Closed> {
         self.say(Polled::Scan(Scan { parts, result, at: clock::wall() })).await
     }
 
-    async fn say(&self, polled: Polled) -> Result<(), Closed> {
+    async fn say(&mut self, polled: Polled) -> Result<(), Closed> {
         self.out.send(polled).await.map_err(|_| Closed)
     }
 }

@@ -11,7 +11,7 @@
 mod cli;
 mod findings;
 mod gateway;
-mod line;
+// mod line;
 mod proto;
 mod tidy;
 

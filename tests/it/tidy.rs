@@ -23,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sparkplug", &["config", "sparkplug"]),
     ("uplink", &["config", "sparkplug", "uplink"]),
     ("sim", &["config", "link", "sim"]),
-    ("gateway", &["config", "poll", "normalize", "uplink"]),
+    ("gateway", &["config", "link", "poll", "normalize", "uplink"]),
     ("cli", &["cli", "config", "gateway", "sim", "sparkplug"]),
 ];
 
@@ -41,6 +41,8 @@ const ACTING: &[&str] = &[
     "link.rs",
     "link/serial.rs",
     "normalize/task.rs",
+    "poll/lane.rs",
+    "poll/memory.rs",
     "poll/task.rs",
     "sim/broker.rs",
     "sim/serve.rs",
