@@ -10,6 +10,7 @@
 
 mod cli;
 mod findings;
+mod frames;
 mod gateway;
 // mod line;
 mod proto;

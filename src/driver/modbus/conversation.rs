@@ -438,3 +438,6 @@ impl Conversation {
         done
     }
 }
+
+#[cfg(test)]
+mod tests;
