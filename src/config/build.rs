@@ -10,9 +10,7 @@ use std::time::Duration;
 use super::expand;
 use super::finding::Finding;
 use super::schema;
-use super::site::{
-    self, Broker, Gateway, IntegerTypes, LogLevel, Login, Password, Secret, Site, Uplink,
-};
+use super::site::{self, Broker, Gateway, IntegerTypes, LogLevel, Login, Password, Secret, Site, Uplink};
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 

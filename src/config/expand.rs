@@ -124,11 +124,13 @@ fn expand(entry: &Entry, fields: &Table, links: &Table, findings: &mut Vec<Findi
 fn placeholder(key: &str, entry: &Entry, fields: &Table, links: &Table) -> Result<Vec<Content>, Finding> {
     let Some(node) = fields.get(key) else {
         let example = if key == "unit" { "unit = \"1-4\"" } else { "caller = [\"lathe-1\", \"lathe-2\"]" };
-        let finding = Finding::new(entry.key_at, format!("the name holds {{{key}}}, but the entry has no `{key}`"));
+        let finding =
+            Finding::new(entry.key_at, format!("the name holds {{{key}}}, but the entry has no `{key}`"));
         return Err(finding.with_help(format!("write `{example}`")));
     };
     if key == "unit" {
-        let units = values::units(node).map_err(|message| Finding::new(node.at, format!("`unit`: {message}")))?;
+        let units =
+            values::units(node).map_err(|message| Finding::new(node.at, format!("`unit`: {message}")))?;
         return Ok(units.into_iter().map(|unit| Content::Integer(unit.into())).collect());
     }
     if node.text() != Some("*") {
@@ -137,8 +139,10 @@ fn placeholder(key: &str, entry: &Entry, fields: &Table, links: &Table) -> Resul
     let link = links.table(fields.get("link").and_then(Node::text).unwrap_or_default());
     match link.get("callers").map(values::callers) {
         Some(Ok(callers)) => Ok(callers.values().map(|name| Content::Text(name.to_string())).collect()),
-        _ => Err(Finding::new(node.at, "\"*\" stands for the callers that the link names, and it names none")
-            .with_help("name them there: callers = { ID = \"NAME\" }")),
+        _ => {
+            Err(Finding::new(node.at, "\"*\" stands for the callers that the link names, and it names none")
+                .with_help("name them there: callers = { ID = \"NAME\" }"))
+        }
     }
 }
 
@@ -148,7 +152,9 @@ impl Instance {
         let text = match content {
             Content::Integer(number) => number.to_string(),
             Content::Text(text) => text.clone(),
-            Content::Bool(_) | Content::Float(_) | Content::Date | Content::List(_) | Content::Table(_) => String::new(),
+            Content::Bool(_) | Content::Float(_) | Content::Date | Content::List(_) | Content::Table(_) => {
+                String::new()
+            }
         };
         let fill = |with: &str| with.replace(&format!("{{{key}}}"), &text);
         let mut fields = self.fields.map_text(&fill);

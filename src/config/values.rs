@@ -251,7 +251,10 @@ pub(super) fn listen(node: &Node) -> Parsed<SocketAddr> {
 pub(super) fn pattern(node: &Node) -> Parsed<Regex> {
     let Some(text) = node.text() else { return wanted("a regular expression", node) };
     let built = RegexBuilder::new(text).unicode(false).size_limit(PATTERN_SIZE).build();
-    let regex = built.map_err(|error| format!("not a regular expression: {error}"))?;
+    // the last line says what is wrong, those before it draw where
+    let what =
+        |error: regex::Error| error.to_string().lines().last().unwrap_or_default().replace("error: ", "");
+    let regex = built.map_err(|error| format!("not a regular expression: {}", what(error)))?;
     if regex.is_match(b"") { Err("it must not match nothing at all".to_owned()) } else { Ok(regex) }
 }
 
@@ -265,7 +268,8 @@ pub(super) fn callers(node: &Node) -> Parsed<BTreeMap<String, Arc<str>>> {
 /// A range of addresses, as `"10.64.0.0/16"`; without a `/` a single one.
 pub(super) fn network(node: &Node) -> Parsed<Network> {
     let parse = |text: &str| {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let (address, prefix) =
+            text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Some(most), |prefix| prefix.parse().ok())?;
@@ -291,7 +295,9 @@ pub(super) fn spans(node: &Node, most: i64) -> Parsed<Vec<Span>> {
     };
     match pairs.iter().map(pair).collect() {
         Some(spans) => Ok(spans),
-        None => Err(format!("wanted [first, count] of holding registers, count 1 to {most}, as [[3000, 20]]")),
+        None => {
+            Err(format!("wanted [first, count] of holding registers, count 1 to {most}, as [[3000, 20]]"))
+        }
     }
 }
 

@@ -154,7 +154,8 @@ mod tests {
 
     /// The far end is closed: settings can be made all the same.
     fn pseudo_terminal() -> SerialPort {
-        let near = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+        let near =
+            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
         rustix::pty::grantpt(&near).unwrap();
         rustix::pty::unlockpt(&near).unwrap();
         let path = rustix::pty::ptsname(&near, Vec::new()).unwrap().into_string().unwrap();
@@ -173,7 +174,8 @@ mod tests {
         ] {
             let mut settings = port.get_configuration().unwrap();
             let (data_bits, parity_bit, stop_bits) = line;
-            apply(&SerialLine { baud: 19_200, data_bits, parity: parity_bit, stop_bits }, &mut settings).unwrap();
+            apply(&SerialLine { baud: 19_200, data_bits, parity: parity_bit, stop_bits }, &mut settings)
+                .unwrap();
             assert_eq!(settings.get_baud_rate().unwrap(), 19_200);
             assert_eq!(settings.get_char_size().unwrap(), size);
             assert_eq!(settings.get_parity().unwrap(), parity);

@@ -240,7 +240,8 @@ impl Learned {
     /// What was read is no hole. Of a hole that was read in pieces a border is left.
     fn fill(&mut self, span: Span) {
         let touches = |hole: &Hole| {
-            let is_inside = hole.span.end() > span.address.into() && u32::from(hole.span.address) < span.end();
+            let is_inside =
+                hole.span.end() > span.address.into() && u32::from(hole.span.address) < span.end();
             hole.span.area == span.area && is_inside
         };
         if !self.holes.iter().any(touches) {

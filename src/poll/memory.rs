@@ -44,7 +44,8 @@ pub fn open(site: &Site) -> (Memory, Keeper) {
         warn!(file = %path.display(), complaint, "passed over");
     }
     let (sender, news) = mpsc::channel(LESSONS);
-    let key_of = |device: &Device| site.links.get(device.link).map_or_else(String::new, |link| key(device, link));
+    let key_of =
+        |device: &Device| site.links.get(device.link).map_or_else(String::new, |link| key(device, link));
     let keys = Arc::new(site.devices.iter().map(key_of).collect());
     let memory = Memory { known: Arc::new(known.clone()), keys, news: sender };
     (memory, Keeper { path, known, news })
@@ -52,8 +53,13 @@ pub fn open(site: &Site) -> (Memory, Keeper) {
 
 /// A device that is exchanged for one of another type has another key.
 fn key(device: &Device, link: &Link) -> String {
-    let parts = [Some(&*link.name), device.caller.as_deref(), Some(&*device.unit.to_string()), device.type_name.as_deref()]
-        .map(|part| part.map(str::to_owned));
+    let parts = [
+        Some(&*link.name),
+        device.caller.as_deref(),
+        Some(&*device.unit.to_string()),
+        device.type_name.as_deref(),
+    ]
+    .map(|part| part.map(str::to_owned));
     parts.into_iter().flatten().collect::<Vec<_>>().join("/")
 }
 
@@ -79,7 +85,10 @@ impl Keeper {
         let mut lessons = Vec::new();
         while self.news.recv_many(&mut lessons, LESSONS).await > 0 {
             self.known.extend(lessons.drain(..));
-            let (path, text) = (self.path.clone(), file::to_toml(self.known.iter().map(|(key, learned)| (key.as_str(), learned))));
+            let (path, text) = (
+                self.path.clone(),
+                file::to_toml(self.known.iter().map(|(key, learned)| (key.as_str(), learned))),
+            );
             // a flash may stall for seconds
             let saved = tokio::task::spawn_blocking(move || save(&path, &text)).await;
             if let Ok(Err(error)) = saved {

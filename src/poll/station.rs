@@ -176,7 +176,9 @@ impl Station {
 
     /// What a request to it costs may have changed: then the plans are made anew.
     fn check_latency(&mut self) {
-        let (Some(usual), planned_for) = (self.latency.usual(), self.planned_for.unwrap_or_default()) else { return };
+        let (Some(usual), planned_for) = (self.latency.usual(), self.planned_for.unwrap_or_default()) else {
+            return;
+        };
         let is_near = usual.abs_diff(planned_for) < Duration::from_millis(2)
             || (usual < planned_for * 2 && planned_for < usual * 2);
         if !is_near {
@@ -313,9 +315,8 @@ impl Station {
     /// refused: that is bad by itself.
     pub fn refused(&mut self, ask: &Ask, why: Refusal, now: Timestamp) -> bool {
         let (whole, limits) = (ask.block.span, self.limits.clone());
-        let span_of = |tag: TagId| {
-            self.tags.iter().find(|(other, _)| *other == tag).map_or(whole, |(_, span)| *span)
-        };
+        let span_of =
+            |tag: TagId| self.tags.iter().find(|(other, _)| *other == tag).map_or(whole, |(_, span)| *span);
         match self.learned.refused(&ask.block, why, &limits, span_of, now) {
             Refused::Alone => false,
             Refused::Halves(first, second) => {

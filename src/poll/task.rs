@@ -20,8 +20,8 @@ use super::station::{Ask, Station, Swept};
 use crate::clock;
 use crate::config::site::{Channel, Site};
 use crate::counters::{Counters, DeviceCounters};
-use crate::driver::modbus::client::{Call, Client, Event};
-use crate::driver::modbus::conversation::Done;
+use crate::driver::modbus::client::{Client, Event};
+use crate::driver::modbus::conversation::{Call, Done};
 use crate::driver::modbus::pdu::{read_request, write_request};
 use crate::driver::modbus::transaction::Tolerance;
 use crate::driver::{Answer, Fault};
@@ -131,10 +131,10 @@ impl Bus {
     pub fn new(site: &Site, channel: &Channel, link: Link, ports: Ports) -> Option<Bus> {
         let link_of_site = site.links.get(channel.link)?;
         let devices = channel.devices.iter().filter_map(|id| site.devices.get(id.index()));
-        let counters_of = |id: &crate::tag::DeviceId| ports.counters.devices.get(id.index()).cloned().unwrap_or_default();
-        let units = devices.clone().map(|device| (device.unit, counters_of(&device.id))).collect::<BTreeMap<_, _>>();
+        let counters_of =
+            |id: &crate::tag::DeviceId| ports.counters.devices.get(id.index()).cloned().unwrap_or_default();
         let link_counters = ports.counters.links.get(channel.link).cloned().unwrap_or_default();
-        let client = Client::new(link, link_of_site, units, ports.counters.clone(), link_counters);
+        let client = Client::new(link, link_of_site, ports.counters.clone(), link_counters);
         let mut bus = Bus {
             client,
             stations: Vec::new(),
@@ -301,7 +301,9 @@ impl Bus {
     /// The sweep is over: its groups are due again at the next points of their grids.
     fn swept(&mut self, index: usize, swept: &Swept, now: Instant) {
         let Some(station) = self.stations.get(index) else { return };
-        for (number, group) in swept.groups.iter().filter_map(|number| Some((number, station.groups.get(*number)?))) {
+        for (number, group) in
+            swept.groups.iter().filter_map(|number| Some((number, station.groups.get(*number)?)))
+        {
             let missed = self.schedule.done(group.slot, now);
             let counters = self.counters.get(index).and_then(|device| device.overruns.get(*number));
             if let Some((_, overruns)) = counters {
@@ -353,7 +355,8 @@ impl Bus {
             if station.is_exclusive() && station.asked > 0 {
                 continue;
             }
-            let free_at = station.not_before.filter(|at| *at > now).max(self.client.rests_until(station.device.unit));
+            let free_at =
+                station.not_before.filter(|at| *at > now).max(self.client.rests_until(station.device.unit));
             if free_at.is_some() {
                 later = earliest(later, free_at);
                 continue;
@@ -387,7 +390,9 @@ impl Bus {
             counters.retries.add(1);
         }
         match self.send(UnderWay::Read { station: index, ask }, index, request, timeout).await {
-            Some(UnderWay::Read { ask, .. }) => self.answered(index, &ask, Err(Quality::BadConfig), now).await,
+            Some(UnderWay::Read { ask, .. }) => {
+                self.answered(index, &ask, Err(Quality::BadConfig), now).await
+            }
             Some(UnderWay::Write { .. }) | None => Ok(()),
         }
     }
@@ -435,6 +440,7 @@ impl Bus {
             tolerance: Tolerance { any_tid: quirks.any_tid, any_unit: quirks.any_unit_reply },
             timeout,
             timeout_max: station.device.timeout,
+            counters: self.counters.get(index).cloned().unwrap_or_default(),
         };
         if let Err(error) = self.client.send(call).await {
             warn!(device = %station.device.name, %error, "not asked");
@@ -475,7 +481,13 @@ impl Bus {
         write.outcome.send(result.map_err(|_| unclear)).ok(); // whoever asked may be gone
     }
 
-    async fn ended(&mut self, index: usize, mut ask: Ask, outcome: Outcome, now: Instant) -> Result<(), Closed> {
+    async fn ended(
+        &mut self,
+        index: usize,
+        mut ask: Ask,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Result<(), Closed> {
         let Some(station) = self.stations.get_mut(index) else { return Ok(()) };
         let is_first = std::mem::take(&mut station.is_fresh);
         match outcome {
@@ -496,7 +508,9 @@ impl Bus {
                 Ok(())
             }
             Outcome::Garbled => self.answered(index, &ask, Err(Quality::BadDecode), now).await,
-            Outcome::Unheard(quality) | Outcome::Missed(quality) => self.missed(index, ask, quality, now).await,
+            Outcome::Unheard(quality) | Outcome::Missed(quality) => {
+                self.missed(index, ask, quality, now).await
+            }
         }
     }
 
@@ -556,7 +570,9 @@ impl Bus {
 
     /// The request is over, and perhaps its sweep.
     async fn end(&mut self, index: usize, ask: &Ask, now: Instant) -> Result<(), Closed> {
-        let Some(swept) = self.stations.get_mut(index).and_then(|station| station.ended(ask)) else { return Ok(()) };
+        let Some(swept) = self.stations.get_mut(index).and_then(|station| station.ended(ask)) else {
+            return Ok(());
+        };
         self.swept(index, &swept, now);
         let station = self.stations.get_mut(index).filter(|_| swept.is_all);
         let Some(action) = station.map(|station| station.health.handle_swept()) else { return Ok(()) };
@@ -627,7 +643,8 @@ impl Bus {
     /// The stream is gone; it is opened again at once. What was under way is asked again.
     async fn lost(&mut self, tickets: Vec<usize>, fault: &Fault, now: Instant) -> Result<(), Closed> {
         self.down_at = Some(now + DOWN_AFTER);
-        let quality = if matches!(fault, Fault::OutOfStep) { Quality::BadDecode } else { Quality::BadNotConnected };
+        let quality =
+            if matches!(fault, Fault::OutOfStep) { Quality::BadDecode } else { Quality::BadNotConnected };
         for ticket in tickets {
             match self.under_way.get_mut(ticket).and_then(Option::take) {
                 None => {}
@@ -646,9 +663,15 @@ impl Bus {
             return Ok(());
         }
         for index in 0..self.stations.len() {
-            let Some(station) = self.stations.get_mut(index).filter(|station| station.device.enabled) else { continue };
+            let Some(station) = self.stations.get_mut(index).filter(|station| station.device.enabled) else {
+                continue;
+            };
             let all = station.all.clone();
-            let action = if station.health.is_answering() { station.health.handle_unreachable() } else { Action::Suspend };
+            let action = if station.health.is_answering() {
+                station.health.handle_unreachable()
+            } else {
+                Action::Suspend
+            };
             self.say_scan(all, Err(Quality::BadNotConnected)).await?;
             self.act(index, action, now).await?;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate::config::site::{Echo, Framing};
 use tidegate::driver::Answer;
-use tidegate::driver::modbus::conversation::{Conversation, Patience};
+use tidegate::driver::modbus::conversation::{Call, Conversation};
 use tidegate::driver::modbus::transaction::Tolerance;
 use tidegate::tag::UnitId;
 use tokio_modbus::prelude::ReadCode;
@@ -58,14 +58,18 @@ fn request(name: &str) -> (u8, Request<'static>) {
 
 /// A conversation in which `request` is outstanding with transaction id 1, and the bytes that were sent.
 fn ask(framing: Framing, unit: u8, request: Request<'static>) -> (Conversation, Vec<u8>) {
-    let mut conversation = Conversation::new(framing, Echo::No, 0, Default::default(), BTreeMap::new());
-    let patience = Patience {
-        timeout: Duration::from_secs(1),
-        timeout_max: Duration::from_secs(1),
-        wire: Duration::ZERO,
+    let mut conversation = Conversation::new(framing, Echo::No, 0, Default::default());
+    let second = Duration::from_secs(1);
+    let call = Call {
+        ticket: 0,
+        unit: UnitId(unit),
+        request,
+        tolerance: Tolerance::default(),
+        timeout: second,
+        timeout_max: second,
+        counters: Default::default(),
     };
-    let now = tidegate::clock::monotonic();
-    let sent = conversation.begin(0, UnitId(unit), request, Tolerance::default(), patience, now).unwrap();
+    let sent = conversation.begin(call, Duration::ZERO, tidegate::clock::monotonic()).unwrap();
     (conversation, sent)
 }
 
@@ -93,9 +97,13 @@ fn expected(name: &str) -> Answer {
         "fc04_sdm630_v_answer" => ReadInputRegisters(vec![0x4366, 0x8000, 0x4365, 0xC000, 0x4367, 0x4000]),
         "fc03_dtsu666_v_answer" => ReadHoldingRegisters(vec![0x4510, 0x1000, 0x450F, 0x9000, 0x4510, 0x8000]),
         "fc03_iem3000_energy_i64_answer" => ReadHoldingRegisters(vec![0, 0, 0x075B, 0xCD15]),
-        "fc01_answer" => {
-            ReadCoils([0xCD, 0x6B, 0x05].iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1)).take(19).collect())
-        }
+        "fc01_answer" => ReadCoils(
+            [0xCD, 0x6B, 0x05]
+                .iter()
+                .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1))
+                .take(19)
+                .collect(),
+        ),
         other => return exception(u8::from_str_radix(&other[4..6], 16).unwrap()),
     })
 }
@@ -130,7 +138,8 @@ fn a_device_says_who_it_is_on_each_framing() {
         let (mut conversation, _) = ask(framing, 1, Request::ReadDeviceIdentification(ReadCode::Basic, 0));
         conversation.buffer().extend_from_slice(bytes);
         let done = conversation.take(tidegate::clock::monotonic()).unwrap().expect("an end");
-        let Answer::Response(Response::ReadDeviceIdentification(identification)) = done.result.unwrap() else {
+        let Answer::Response(Response::ReadDeviceIdentification(identification)) = done.result.unwrap()
+        else {
             panic!("{framing:?}: no identification")
         };
         let texts: Vec<&[u8]> = identification

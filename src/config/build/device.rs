@@ -157,7 +157,8 @@ impl Devices<'_> {
         };
         let name = node.text().filter(|name| *name != "*");
         let Some(name) = name else {
-            let finding = Finding::new(node.at, "several callers, but the device's name does not say which is which");
+            let finding =
+                Finding::new(node.at, "several callers, but the device's name does not say which is which");
             build.find(finding.with_help("write {caller} in its name, as [device.\"lathe-{caller}\"]"));
             return None;
         };
@@ -176,7 +177,8 @@ impl Devices<'_> {
         let in_flight = self.root.table("link").table(link).get("in_flight");
         let is_pipelined = in_flight.is_some_and(|node| values::integer(node, 2, 16).is_ok());
         if let Some(node) = table.get("tid").filter(|node| is_pipelined && node.text() == Some("ignore")) {
-            let finding = Finding::new(node.at, "without transaction ids only one request can be outstanding");
+            let finding =
+                Finding::new(node.at, "without transaction ids only one request can be outstanding");
             build.find(finding.with_help("take `in_flight` out of the link"));
         }
         Quirks {
@@ -341,12 +343,7 @@ fn tag(
 }
 
 /// Where the value lies and what it means, if the two fit each other and the device.
-fn place(
-    build: &mut Build,
-    layers: &Layers<'_>,
-    node: &Node,
-    table: &Table,
-) -> Option<(Span, DataType)> {
+fn place(build: &mut Build, layers: &Layers<'_>, node: &Node, table: &Table) -> Option<(Span, DataType)> {
     let Some(at_node) = layers.get(table, "at") else {
         build.find(
             Finding::new(node.at, "a tag needs `at`").with_help("write where it is read: at = \"hr:0\""),
@@ -407,12 +404,16 @@ fn check_reach(build: &mut Build, node: &Node, span: Span, max_registers: u16, q
     }
     let mut find = |message: String| build.find(Finding::new(node.at, message));
     let overlaps = |other: &&Span| {
-        other.area == span.area && u32::from(other.address) < span.end() && u32::from(span.address) < other.end()
+        other.area == span.area
+            && u32::from(other.address) < span.end()
+            && u32::from(span.address) < other.end()
     };
     let whole = quirks.whole_blocks.iter().find(overlaps);
     match whole {
         Some(whole) if whole.address > span.address || whole.end() < span.end() => {
-            find(format!("{span} lies only partly in {whole}, which the device gives as a whole (quirks.whole_blocks)"));
+            find(format!(
+                "{span} lies only partly in {whole}, which the device gives as a whole (quirks.whole_blocks)"
+            ));
         }
         None if span.count > max_registers => find(format!(
             "a value of {} registers cannot be read from a device with max_registers = {max_registers}",

@@ -71,7 +71,8 @@ fn link(build: &mut Build, entry: &Entry, table: &Table) -> Option<Link> {
     }
     let echo = value(table, "echo", values::echo).unwrap_or_default();
     if let Some(node) = table.get("echo").filter(|_| echo != Echo::No && framing == Framing::Tcp) {
-        build.find(Finding::new(node.at, "nothing comes back on framing \"tcp\": echo is for two-wire lines"));
+        build
+            .find(Finding::new(node.at, "nothing comes back on framing \"tcp\": echo is for two-wire lines"));
     }
     Some(Link {
         name: entry.key.as_str().into(),
@@ -151,12 +152,19 @@ fn endpoint(build: &mut Build, entry: &Entry, table: &Table, kind: &str) -> Opti
 fn registration(build: &mut Build, table: &Table) -> Option<regex::bytes::Regex> {
     let pattern = value(table, "registration", values::pattern);
     let names_id = |pattern: &regex::bytes::Regex| pattern.capture_names().flatten().any(|name| name == "id");
-    if let Some(node) = table.get("registration").filter(|_| pattern.as_ref().is_some_and(|one| !names_id(one))) {
+    if let Some(node) =
+        table.get("registration").filter(|_| pattern.as_ref().is_some_and(|one| !names_id(one)))
+    {
         let finding = Finding::new(node.at, "`registration` does not say which part is the caller's id");
         build.find(finding.with_help("put it into a group of that name: '^DTU-(?<id>[0-9]{8})$'"));
     }
-    if let Some(entry) = table.entry("prefixed").filter(|_| pattern.is_none() && flag_or(table, "prefixed", false)) {
-        build.find(Finding::new(entry.key_at, "`prefixed` needs `registration`: that is what stands before every packet"));
+    if let Some(entry) =
+        table.entry("prefixed").filter(|_| pattern.is_none() && flag_or(table, "prefixed", false))
+    {
+        build.find(Finding::new(
+            entry.key_at,
+            "`prefixed` needs `registration`: that is what stands before every packet",
+        ));
     }
     pattern
 }
@@ -176,7 +184,8 @@ fn tls(build: &mut Build, table: &Table) -> Option<TlsFiles> {
         build.find(Finding::new(at, "Modbus/TCP Security has framing \"tcp\""));
     }
     if ca_file.is_none() {
-        let finding = Finding::new(at, "`tls` needs `ca_file`: whose signature on the device's certificate is trusted");
+        let finding =
+            Finding::new(at, "`tls` needs `ca_file`: whose signature on the device's certificate is trusted");
         build.find(finding.with_help("write `ca_file = \"/etc/tidegate/plant-ca.pem\"`"));
     }
     let own = match (cert_file, key_file) {

@@ -1,19 +1,16 @@
 //! The client of one stream: opens it, keeps the line's silences, sends requests, hears the ends of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
-use tokio_modbus::Request;
 use tracing::{trace, warn};
 
-use super::conversation::{Conversation, Done, Patience};
+use super::conversation::{Call, Conversation, Done};
 use super::pdu::RequestError;
-use super::transaction::Tolerance;
 use crate::clock;
 use crate::config::site::{self, Framing};
-use crate::counters::{Counters, DeviceCounters, LinkCounters};
+use crate::counters::{Counters, LinkCounters};
 use crate::driver::Fault;
 use crate::link::{Link, LinkError, timing};
 use crate::tag::UnitId;
@@ -46,23 +43,6 @@ pub struct Client {
     link_counters: Arc<LinkCounters>,
 }
 
-/// A request for a unit.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// Who asks: the end of the request names it.
-    pub ticket: usize,
-    /// Who is asked.
-    pub unit: UnitId,
-    /// What.
-    pub request: Request<'static>,
-    /// What is overlooked in the answer.
-    pub tolerance: Tolerance,
-    /// The longest wait for the answer now.
-    pub timeout: Duration,
-    /// The longest that the device may ever take.
-    pub timeout_max: Duration,
-}
-
 /// What a client hears.
 #[derive(Debug)]
 pub enum Event {
@@ -73,17 +53,16 @@ pub enum Event {
 }
 
 impl Client {
-    /// A client of `link` over `stream`, on which `units` live.
+    /// A client of `link` over `stream`.
     #[must_use]
     pub fn new(
         stream: Link,
         link: &site::Link,
-        units: BTreeMap<UnitId, Arc<DeviceCounters>>,
         counters: Arc<Counters>,
         link_counters: Arc<LinkCounters>,
     ) -> Client {
         let conversation =
-            Conversation::new(link.framing, link.echo, fastrand::u16(..), link_counters.clone(), units);
+            Conversation::new(link.framing, link.echo, fastrand::u16(..), link_counters.clone());
         let least = stream.line().filter(|_| link.framing != Framing::Tcp).map(timing::frame_gap);
         Client {
             gap: link.gap.unwrap_or_default().max(least.unwrap_or_default()),
@@ -186,10 +165,8 @@ impl Client {
         // the time that both frames need on the wire is not the device's
         let wire_time = |line| timing::wire_time(line, self.conversation.wire_size(&call.request));
         let wire = self.link.line().map_or(Duration::ZERO, wire_time);
-        let patience = Patience { timeout: call.timeout, timeout_max: call.timeout_max, wire };
         let now = clock::monotonic();
-        let bytes =
-            self.conversation.begin(call.ticket, call.unit, call.request, call.tolerance, patience, now)?;
+        let bytes = self.conversation.begin(call, wire, now)?;
         self.settled_at = None;
         self.waiting_since = None;
         self.busy_since.get_or_insert(now);

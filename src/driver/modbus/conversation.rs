@@ -5,7 +5,7 @@
 //! one. So a unit that did not answer *rests*: it is asked nothing until its answer has come after all, or so long after
 //! the request that it will not come any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,21 +30,32 @@ const SPOILT_AFTER: Duration = Duration::from_millis(60);
 /// More than any frame; what comes in beyond it without being an answer is noise.
 const BUFFER_MAX: usize = 1024;
 
-/// How long an answer is waited for.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// This time.
+/// Given-up requests whose late answers are known as such; older ones count as unasked.
+const GIVEN_UP_MAX: usize = 64;
+
+/// A request for a unit.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who asks: the end of the request names it.
+    pub ticket: usize,
+    /// Who is asked.
+    pub unit: UnitId,
+    /// What.
+    pub request: Request<'static>,
+    /// What is overlooked in the answer.
+    pub tolerance: Tolerance,
+    /// The longest wait for the answer now.
     pub timeout: Duration,
-    /// At most: what the device may take, and longer it will not.
+    /// The longest that the device may ever take.
     pub timeout_max: Duration,
-    /// What both frames need on a serial wire; it comes on top.
-    pub wire: Duration,
+    /// Where it is counted.
+    pub counters: Arc<DeviceCounters>,
 }
 
 /// A request that has come to its end.
 #[derive(Debug)]
 pub struct Done {
-    /// Whose, as given to [`Conversation::begin`].
+    /// Whose, [`Call::ticket`].
     pub ticket: usize,
     /// How.
     pub result: Result<Answer, Fault>,
@@ -71,8 +82,12 @@ impl Advice {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Advice::Tid => "its answers do not repeat the transaction id: set quirks = { tid = \"ignore\" } if it is made so",
-            Advice::Unit => "its answers name another unit: set quirks = { unit_reply = \"any\" } if it is made so",
+            Advice::Tid => {
+                "its answers do not repeat the transaction id: set quirks = { tid = \"ignore\" } if it is made so"
+            }
+            Advice::Unit => {
+                "its answers name another unit: set quirks = { unit_reply = \"any\" } if it is made so"
+            }
             Advice::Echo => "what is sent comes back: set `echo = true` on this link",
         }
     }
@@ -95,7 +110,8 @@ pub struct Conversation {
     resting: Vec<Resting>,
     buffer: BytesMut,
     link: Arc<LinkCounters>,
-    units: BTreeMap<UnitId, Arc<DeviceCounters>>,
+    /// The ids of requests that were given up, the newest last.
+    given_up: VecDeque<(u16, Arc<DeviceCounters>)>,
 }
 
 #[derive(Debug)]
@@ -103,7 +119,11 @@ struct Outstanding {
     ticket: usize,
     transaction: Transaction,
     sent_at: Instant,
-    patience: Patience,
+    timeout: Duration,
+    timeout_max: Duration,
+    /// What both frames need on a serial wire; it comes on top.
+    wire: Duration,
+    counters: Arc<DeviceCounters>,
     /// What must come back before the answer.
     echo: Vec<u8>,
     /// The request, to recognise an echo that nobody expects.
@@ -117,18 +137,29 @@ struct Outstanding {
 #[derive(Debug)]
 struct Resting {
     transaction: Transaction,
+    counters: Arc<DeviceCounters>,
     until: Instant,
 }
 
 impl Outstanding {
     fn deadline(&self) -> Instant {
-        let deadline = self.sent_at + self.patience.timeout + self.patience.wire;
+        let deadline = self.sent_at + self.timeout + self.wire;
         self.spoilt_at.map_or(deadline, |at| deadline.min(at + SPOILT_AFTER))
     }
 
     fn done(&self, result: Result<Answer, Fault>, now: Instant) -> Done {
-        let took = now.saturating_duration_since(self.sent_at).saturating_sub(self.patience.wire);
+        let took = now.saturating_duration_since(self.sent_at).saturating_sub(self.wire);
         Done { ticket: self.ticket, result, took }
+    }
+
+    /// As [`Outstanding::done`], for an answer that came.
+    fn end(&self, result: Result<Answer, Fault>, now: Instant) -> Done {
+        let done = self.done(result, now);
+        self.counters.replies.add(done.took);
+        if let Ok(Answer::Exception(code)) = done.result {
+            self.counters.exceptions.add(code.into());
+        }
+        done
     }
 
     fn fault(&self) -> Fault {
@@ -143,15 +174,9 @@ impl Outstanding {
 }
 
 impl Conversation {
-    /// Nothing asked yet. `units` are those that live on the stream; `first_id` is best a random number.
+    /// Nothing asked yet. `first_id` is best a random number.
     #[must_use]
-    pub fn new(
-        framing: Framing,
-        echo: Echo,
-        first_id: u16,
-        link: Arc<LinkCounters>,
-        units: BTreeMap<UnitId, Arc<DeviceCounters>>,
-    ) -> Conversation {
+    pub fn new(framing: Framing, echo: Echo, first_id: u16, link: Arc<LinkCounters>) -> Conversation {
         Conversation {
             framing,
             echo,
@@ -164,48 +189,42 @@ impl Conversation {
             resting: Vec::new(),
             buffer: BytesMut::with_capacity(BUFFER_MAX),
             link,
-            units,
+            given_up: VecDeque::new(),
         }
     }
 
-    /// The bytes of `request` to `unit`, which is outstanding from now on; its end names `ticket`.
+    /// The bytes of a request, which is outstanding from now on. `wire` is the time that it and its answer need on a
+    /// serial line.
     ///
     /// # Errors
     /// Where the specification does not allow it.
-    pub fn begin(
-        &mut self,
-        ticket: usize,
-        unit: UnitId,
-        request: Request<'static>,
-        tolerance: Tolerance,
-        patience: Patience,
-        now: Instant,
-    ) -> Result<Vec<u8>, RequestError> {
+    pub fn begin(&mut self, call: Call, wire: Duration, now: Instant) -> Result<Vec<u8>, RequestError> {
+        let Call { ticket, unit, request, tolerance, timeout, timeout_max, counters } = call;
         self.next_id = self.next_id.wrapping_add(1);
         let transaction = Transaction::new(self.framing, self.next_id, unit, request, tolerance);
         let bytes = transaction.encode()?;
         let comes_back = self.echo == Echo::Yes || (self.echo == Echo::Auto && self.is_echoing);
+        counters.requests.add(1);
         self.outstanding.push(Outstanding {
             ticket,
             transaction,
             sent_at: now,
-            patience,
+            timeout,
+            timeout_max,
+            wire,
+            counters,
             echo: if comes_back { bytes.clone() } else { Vec::new() },
             sent: bytes.clone(),
             has_misfit: false,
             spoilt_at: None,
         });
-        if let Some(counters) = self.units.get(&unit) {
-            counters.requests.add(1);
-        }
         Ok(bytes)
     }
 
     /// The frames that `request` and its answer take, in bytes.
     #[must_use]
     pub fn wire_size(&self, request: &Request<'static>) -> usize {
-        let transaction =
-            Transaction::new(self.framing, 0, UnitId(0), request.clone(), Tolerance::default());
+        let transaction = Transaction::new(self.framing, 0, UnitId(0), request.clone(), Tolerance::default());
         transaction.encode().map_or(0, |bytes| bytes.len()) + transaction.answer_size()
     }
 
@@ -249,17 +268,19 @@ impl Conversation {
         let index = self.outstanding.iter().position(|outstanding| outstanding.deadline() <= now)?;
         let outstanding = self.outstanding.swap_remove(index);
         let fault = outstanding.fault();
-        if let Some(counters) = self.units.get(&outstanding.transaction.unit) {
-            let count = if matches!(fault, Fault::Checksum) { &counters.checksum_errors } else { &counters.timeouts };
-            count.add(1);
-        }
+        let is_spoilt = matches!(fault, Fault::Checksum);
         let done = outstanding.done(Err(fault), now);
-        // a spoilt answer has come, another will not; any other may still
-        if self.framing != Framing::Tcp && !matches!(done.result, Err(Fault::Checksum)) {
-            let rest = outstanding.patience.timeout_max * RESTS + outstanding.patience.wire;
+        let Outstanding { transaction, counters, sent_at, timeout_max, wire, .. } = outstanding;
+        if is_spoilt { &counters.checksum_errors } else { &counters.timeouts }.add(1);
+        if self.framing == Framing::Tcp {
+            if self.given_up.len() == GIVEN_UP_MAX {
+                self.given_up.pop_front();
+            }
+            self.given_up.push_back((transaction.id, counters));
+        } else if !is_spoilt {
+            // a spoilt answer has come, another will not; any other may still
             self.resting.retain(|resting| resting.until > now);
-            self.resting
-                .push(Resting { transaction: outstanding.transaction, until: outstanding.sent_at + rest });
+            self.resting.push(Resting { transaction, counters, until: sent_at + timeout_max * RESTS + wire });
         }
         Some(done)
     }
@@ -300,24 +321,23 @@ impl Conversation {
                 outstanding.transaction.tolerance.any_tid || outstanding.transaction.id == frame.transaction
             };
             let Some(index) = self.outstanding.iter().position(is_answer) else {
-                self.units.get(&frame.unit).map_or(&self.link.unasked, |unit| &unit.late).add(1);
+                let given_up = self.given_up.iter().find(|(id, _)| *id == frame.transaction);
+                given_up.map_or(&self.link.unasked, |(_, counters)| &counters.late).add(1);
                 self.miss_nearly(frame.unit, &frame.pdu, Advice::Tid);
                 continue;
             };
-            let transaction = self.outstanding.get(index).map(|outstanding| &outstanding.transaction);
-            let is_of_unit = transaction
-                .is_some_and(|transaction| transaction.tolerance.any_unit || transaction.unit == frame.unit);
-            if !is_of_unit && !is_exception {
+            let outstanding = self.outstanding.swap_remove(index);
+            let asked = outstanding.transaction.unit;
+            if frame.unit != asked && !outstanding.transaction.tolerance.any_unit && !is_exception {
                 // a gateway may sign an exception with a unit of its own; never data
-                let asked = transaction.map_or(frame.unit, |transaction| transaction.unit);
-                self.units.get(&asked).map_or(&self.link.unasked, |unit| &unit.foreign).add(1);
+                outstanding.counters.foreign.add(1);
+                self.outstanding.push(outstanding);
                 self.miss_nearly(asked, &frame.pdu, Advice::Unit);
                 continue;
             }
-            let outstanding = self.outstanding.swap_remove(index);
             let answer = outstanding.transaction.decode(&frame.pdu);
-            self.near_misses.remove(&outstanding.transaction.unit);
-            return Ok(Some(self.end(&outstanding, answer.ok_or(Fault::Garbled), now)));
+            self.near_misses.remove(&asked);
+            return Ok(Some(outstanding.end(answer.ok_or(Fault::Garbled), now)));
         }
     }
 
@@ -339,7 +359,7 @@ impl Conversation {
         if let Some(done) = self.take_echo(now) {
             return done;
         }
-        let asked = self.outstanding.first().map(|outstanding| outstanding.transaction.unit);
+        let asked = self.outstanding.first().map(|outstanding| outstanding.counters.clone());
         let mut skipped = 0;
         let done = loop {
             let seen = self.outstanding.first().map(|outstanding| outstanding.transaction.look(&self.buffer));
@@ -347,7 +367,7 @@ impl Conversation {
                 Some(Seen::Answer(answer, size)) => {
                     self.buffer.advance(size);
                     let outstanding = self.outstanding.swap_remove(0);
-                    break Some(self.end(&outstanding, Ok(answer), now));
+                    break Some(outstanding.end(Ok(answer), now));
                 }
                 Some(Seen::Incomplete) => break None,
                 _ if self.take_late(now) => {}
@@ -359,8 +379,7 @@ impl Conversation {
             }
         };
         if skipped > 0 {
-            let counters = asked.and_then(|unit| self.units.get(&unit));
-            counters.map_or(&self.link.unasked, |counters| &counters.foreign).add(1);
+            asked.as_ref().map_or(&self.link.unasked, |counters| &counters.foreign).add(1);
         }
         if self.buffer.len() >= BUFFER_MAX {
             self.buffer.clear();
@@ -414,9 +433,7 @@ impl Conversation {
             if let Seen::Answer(_, size) = resting.transaction.look(&self.buffer) {
                 self.buffer.advance(size);
                 resting.until = resting.until.min(now + AFTERMATH);
-                if let Some(counters) = self.units.get(&resting.transaction.unit) {
-                    counters.late.add(1);
-                }
+                resting.counters.late.add(1);
                 return true;
             }
         }
@@ -425,17 +442,6 @@ impl Conversation {
 
     fn may_become_late(&self) -> bool {
         self.resting.iter().any(|resting| resting.transaction.look(&self.buffer) == Seen::Incomplete)
-    }
-
-    fn end(&self, outstanding: &Outstanding, result: Result<Answer, Fault>, now: Instant) -> Done {
-        let done = outstanding.done(result, now);
-        if let Some(counters) = self.units.get(&outstanding.transaction.unit) {
-            counters.replies.add(done.took);
-            if let Ok(Answer::Exception(code)) = done.result {
-                counters.exceptions.add(code.into());
-            }
-        }
-        done
     }
 }
 

@@ -125,8 +125,8 @@ impl Transaction {
     fn look_misfit(&self, bytes: &[u8]) -> Seen {
         let [_, function, size, ..] = *bytes else { return Seen::Other };
         let frame = bytes.get(..usize::from(size) + 5);
-        let is_whole = function == self.request.function_code().value()
-            && frame.and_then(frame::decode_rtu).is_some();
+        let is_whole =
+            function == self.request.function_code().value() && frame.and_then(frame::decode_rtu).is_some();
         if is_whole { Seen::Misfit } else { Seen::Other }
     }
 

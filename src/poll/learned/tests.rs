@@ -28,8 +28,7 @@ struct Device {
 impl Device {
     fn ask(&self, span: Span) -> Result<(), Refusal> {
         let addresses = || u32::from(span.address)..span.end();
-        let crosses =
-            |border: u16| addresses().skip(1).any(|address| address.is_multiple_of(border.into()));
+        let crosses = |border: u16| addresses().skip(1).any(|address| address.is_multiple_of(border.into()));
         if span.count > self.limit {
             return Err(self.too_large);
         }
@@ -134,7 +133,13 @@ fn some_device() -> impl Strategy<Value = Device> {
     let not_there = prop::sample::select(vec![Refusal::Address, Refusal::Silence]);
     let limit = prop_oneof![1 => Just(125u16), 2 => 4u16..125];
     (absent, limit, border, some_refusal(), not_there).prop_map(
-        |(absent, limit, border, too_large, not_there)| Device { absent, limit, border, too_large, not_there },
+        |(absent, limit, border, too_large, not_there)| Device {
+            absent,
+            limit,
+            border,
+            too_large,
+            not_there,
+        },
     )
 }
 

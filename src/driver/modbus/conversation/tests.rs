@@ -36,14 +36,25 @@ struct Talk {
 impl Talk {
     fn new(framing: Framing, echo: Echo) -> Talk {
         let (unit, other, link) = (Arc::default(), Arc::default(), Arc::default());
-        let units = BTreeMap::from([(UNIT, Arc::clone(&unit)), (UnitId(2), Arc::clone(&other))]);
-        let conversation = Conversation::new(framing, echo, 6, Arc::clone(&link), units);
+        let conversation = Conversation::new(framing, echo, 6, Arc::clone(&link));
         Talk { conversation, unit, other, link, now: crate::clock::monotonic() }
     }
 
     fn ask_unit(&mut self, ticket: usize, unit: UnitId, request: Request<'static>) -> Vec<u8> {
-        let patience = Patience { timeout: TIMEOUT, timeout_max: TIMEOUT, wire: Duration::ZERO };
-        self.conversation.begin(ticket, unit, request, Tolerance::default(), patience, self.now).unwrap()
+        self.ask_tolerantly(ticket, unit, request, Tolerance::default())
+    }
+
+    fn ask_tolerantly(
+        &mut self,
+        ticket: usize,
+        unit: UnitId,
+        request: Request<'static>,
+        tolerance: Tolerance,
+    ) -> Vec<u8> {
+        let counters = if unit == UNIT { &self.unit } else { &self.other }.clone();
+        let call =
+            Call { ticket, unit, request, tolerance, timeout: TIMEOUT, timeout_max: TIMEOUT, counters };
+        self.conversation.begin(call, Duration::ZERO, self.now).unwrap()
     }
 
     fn ask(&mut self, ticket: usize, request: Request<'static>) -> Vec<u8> {
@@ -107,7 +118,11 @@ fn a_tcp_answer_of_another_unit_length_or_function_is_never_taken() {
         let mut talk = Talk::new(Framing::Tcp, Echo::No);
         talk.ask(0, hr(0, 1));
         let done = talk.hear(&bytes(answer));
-        assert_eq!(done.is_some_and(|done| matches!(done.result, Err(Fault::Garbled))), is_garbled, "{answer}");
+        assert_eq!(
+            done.is_some_and(|done| matches!(done.result, Err(Fault::Garbled))),
+            is_garbled,
+            "{answer}"
+        );
         assert_eq!(talk.unit.foreign.get(), u64::from(!is_garbled));
     }
     for stray in ["00 07 00 01 00 05 01 03 02 00 2A", "00 07 00 00 FF FF 01 03 02 00 2A"] {
@@ -130,9 +145,10 @@ fn a_gateway_may_sign_an_exception_with_a_unit_of_its_own() {
 
 #[test]
 fn a_device_that_never_repeats_the_id_or_the_unit_is_named_with_the_key_that_helps() {
-    for (answer, advice) in
-        [("00 63 00 00 00 05 01 03 02 00 2A", Advice::Tid), ("00 07 00 00 00 05 09 03 02 00 2A", Advice::Unit)]
-    {
+    for (answer, advice) in [
+        ("00 63 00 00 00 05 01 03 02 00 2A", Advice::Tid),
+        ("00 07 00 00 00 05 09 03 02 00 2A", Advice::Unit),
+    ] {
         let mut talk = Talk::new(Framing::Tcp, Echo::No);
         talk.ask(0, hr(0, 1));
         let given: Vec<_> = (0..4)
@@ -145,8 +161,7 @@ fn a_device_that_never_repeats_the_id_or_the_unit_is_named_with_the_key_that_hel
     }
     let tolerance = Tolerance { any_tid: true, any_unit: true };
     let mut talk = Talk::new(Framing::Tcp, Echo::No);
-    let patience = Patience { timeout: TIMEOUT, timeout_max: TIMEOUT, wire: Duration::ZERO };
-    talk.conversation.begin(3, UNIT, hr(0, 1), tolerance, patience, talk.now).unwrap();
+    talk.ask_tolerantly(3, UNIT, hr(0, 1), tolerance);
     check_words(talk.hear(&bytes("00 63 00 00 00 05 09 03 02 00 2A")), 3, &[42]);
 }
 
@@ -184,7 +199,11 @@ fn a_late_answer_ends_the_rest_whatever_else_is_going_on() {
 fn noise_and_frames_of_others_before_an_answer_are_skipped_and_counted() {
     let mut talk = Talk::new(Framing::Rtu, Echo::No);
     talk.ask(0, hr(0, 2));
-    check_words(talk.hear(&bytes("FF 01 03 00 02 03 04 00 01 00 02 C9 33 01 03 04 17 70 00 00 FE 5C")), 0, &[6000, 0]);
+    check_words(
+        talk.hear(&bytes("FF 01 03 00 02 03 04 00 01 00 02 C9 33 01 03 04 17 70 00 00 FE 5C")),
+        0,
+        &[6000, 0],
+    );
     assert_eq!(talk.unit.foreign.get(), 1);
     let mut talk = Talk::new(Framing::Ascii, Echo::No);
     assert_eq!(talk.ask(0, hr(0x2102, 2)), b":010321020002D7\r\n");
