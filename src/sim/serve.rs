@@ -32,6 +32,8 @@ const TURNAROUND: Duration = Duration::from_millis(5);
 const CALLERS_MAX: usize = 16;
 /// After so long a silence the rest of a serial request will not come: it was noise.
 const STALE: Duration = Duration::from_millis(100);
+/// How long a port stays after the last byte; with it goes what nobody has read.
+const LINGER: Duration = Duration::from_millis(20);
 /// Requests that are remembered; the oldest go first.
 const REQUESTS_MAX: usize = 10_000;
 /// What waits to leave one connection; what would come on top is not sent.
@@ -308,10 +310,14 @@ impl Conversation {
         let start = now + self.wire_time(request.encode(far.framing).len()) + thinking;
         let mut sent = 0;
         for (after, act) in conduct.emissions {
-            if let Act::Send(bytes) = &act {
-                sent += bytes.len();
-            }
-            self.enqueue(start + after + self.wire_time(sent), act);
+            let linger = match &act {
+                Act::Send(bytes) => {
+                    sent += bytes.len();
+                    Duration::ZERO
+                }
+                Act::HangUp => self.speed.map_or(Duration::ZERO, |_| LINGER),
+            };
+            self.enqueue(start + after + self.wire_time(sent) + linger, act);
         }
     }
 

@@ -13,6 +13,7 @@ mod findings;
 mod gateway;
 mod line;
 mod proto;
+mod simulator;
 mod tidy;
 
 use std::path::{Path, PathBuf};
