@@ -4,6 +4,7 @@
 //! drivers and decoders, so that neither can cover the other's mistake.
 
 pub mod broker;
+pub mod faults;
 pub mod floor;
 pub mod serve;
 pub mod slave;

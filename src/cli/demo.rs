@@ -22,7 +22,7 @@ use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::sim::broker::Broker;
 use crate::sim::floor::{Floor, demo_floor};
-use crate::sim::serve::{Line, Shared, serve_rtu, serve_tcp};
+use crate::sim::serve::{FarEnd, Line, Shared};
 use compare::Comparison;
 use view::View;
 
@@ -93,18 +93,18 @@ async fn show(mut site: Site, seconds: Option<u32>) -> anyhow::Result<Comparison
 /// Puts simulated devices behind every link of the site.
 async fn serve_links(site: &mut Site, floor: &Shared, helpers: &mut JoinSet<()>) -> anyhow::Result<()> {
     for link in &mut site.links {
-        let (name, floor) = (link.name.clone(), floor.clone());
+        let far = FarEnd::new(link.name.clone(), link.framing, floor.clone());
         match &mut link.endpoint {
             Endpoint::Tcp { address, .. } => {
                 let listener =
                     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the demo's controller")?;
                 *address = listener.local_addr()?.to_string();
-                helpers.spawn(serve_tcp(listener, name, floor));
+                helpers.spawn(far.listen(listener));
             }
             Endpoint::Serial { port, line, .. } => {
                 let simulated = Line::open().context("the demo's serial line")?;
                 port.clone_from(&simulated.path);
-                helpers.spawn(serve_rtu(simulated, *line, name, floor));
+                helpers.spawn(far.serve_line(simulated, *line));
             }
             Endpoint::Listen(_) => anyhow::bail!("link {name}: no unit of the demo dials in"),
         }

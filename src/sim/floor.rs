@@ -1,11 +1,19 @@
 //! What stands on the floor: devices, their registers, how their values move, and the log of what was served. Pure.
 
+mod demo;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::reading::Timestamp;
 
+pub use demo::demo_floor;
+
+/// The most registers and bits of one unit that may be written to; a write to a further one fails.
+const WRITTEN_MAX: usize = 4096;
+
 /// A table of the Modbus data model, by the function that reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the four tables")]
 pub enum Table {
     Coils,
@@ -140,11 +148,30 @@ pub struct Served {
 /// The name of a device and of one of its points.
 pub type PointName = (&'static str, &'static str);
 
-/// All devices and the log.
+/// All units and the log.
 #[derive(Debug)]
 pub struct Floor {
-    devices: Vec<Device>,
+    units: Vec<Unit>,
     log: BTreeMap<PointName, Vec<Served>>,
+}
+
+/// What answers at one address of a link.
+#[derive(Debug)]
+struct Unit {
+    link: Arc<str>,
+    unit: u8,
+    content: Content,
+    /// What has been written lies over what the content says.
+    written: BTreeMap<(Table, u16), u16>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Points(Device),
+    /// See [`addressed`]; `reads` counts how often it was read.
+    Addressed {
+        reads: u8,
+    },
 }
 
 /// What one request reads.
@@ -158,39 +185,160 @@ pub struct Request {
     pub count: u16,
 }
 
+/// What a request has read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Read {
+    /// The registers, or bits, each in a word of its own.
+    pub words: Vec<u16>,
+    /// The points that lie in them whole.
+    pub served: Vec<(PointName, Served)>,
+}
+
+/// The unit has been written to in too many places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
 impl Floor {
     /// A floor with `devices`, nothing served yet.
     #[must_use]
     pub fn new(devices: Vec<Device>) -> Floor {
-        Floor { devices, log: BTreeMap::new() }
+        let units = devices.into_iter().map(|device| Unit {
+            link: device.link.into(),
+            unit: device.unit,
+            content: Content::Points(device),
+            written: BTreeMap::new(),
+        });
+        Floor { units: units.collect(), log: BTreeMap::new() }
     }
 
-    /// What has been served of each point since this was asked last, in order.
+    /// The floor with more units on `link`, whose registers say whose they are: see [`addressed`].
+    #[must_use]
+    pub fn with_addressed(mut self, link: &str, units: impl IntoIterator<Item = u8>) -> Floor {
+        self.units.extend(units.into_iter().map(|unit| Unit {
+            link: link.into(),
+            unit,
+            content: Content::Addressed { reads: 0 },
+            written: BTreeMap::new(),
+        }));
+        self
+    }
+
+    /// The addresses of the units on `link`.
+    pub fn units_on(&self, link: &str) -> impl Iterator<Item = u8> {
+        self.units.iter().filter(move |unit| *unit.link == *link).map(|unit| unit.unit)
+    }
+
+    /// Notes what a reply has carried.
+    pub fn note(&mut self, served: Vec<(PointName, Served)>) {
+        for (name, served) in served {
+            self.log.entry(name).or_default().push(served);
+        }
+    }
+
+    /// What has been noted of each point since this was asked last, in order.
     pub fn take_log(&mut self) -> BTreeMap<PointName, Vec<Served>> {
         std::mem::take(&mut self.log)
     }
 
-    /// The registers (or bits, each in a word of its own) that `request` asks of `unit` on `link`, `elapsed_ms` after
-    /// the start; every point that lies in them whole is logged. Registers that no point has read 0. `None` where there
-    /// is no such unit.
-    pub fn serve(
+    /// What `request` reads of `unit` on `link`, `elapsed_ms` after the start. Registers that no point has and nobody
+    /// has written to read 0. `None` where there is no such unit.
+    pub fn read(
         &mut self,
         link: &str,
         unit: u8,
         request: Request,
         elapsed_ms: u64,
         at: Timestamp,
-    ) -> Option<Vec<u16>> {
-        let device = self.devices.iter().find(|device| device.link == link && device.unit == unit)?;
-        let mut words = vec![0; usize::from(request.count)];
-        for point in device.points.iter().filter(|point| point.table == request.table) {
-            let truth = point.truth(elapsed_ms);
-            let lies_in = point.place(&truth, request, &mut words);
-            if lies_in {
-                self.log.entry((device.name, point.name)).or_default().push(Served { at, truth });
+    ) -> Option<Read> {
+        let unit = self.unit(link, unit)?;
+        let mut read = match &mut unit.content {
+            Content::Points(device) => device.read(request, elapsed_ms, at, &unit.written),
+            Content::Addressed { reads } => {
+                *reads = reads.wrapping_add(1);
+                let words =
+                    request.addresses().map(|address| addressed(request.table, address, unit.unit, *reads));
+                Read { words: words.collect(), served: Vec::new() }
+            }
+        };
+        for (address, word) in request.addresses().zip(&mut read.words) {
+            if let Some(written) = unit.written.get(&(request.table, address)) {
+                *word = *written;
             }
         }
-        Some(words)
+        Some(read)
+    }
+
+    /// Writes `words` to the registers or bits of `unit` from `address` on, as far as there are any. A unit that is not
+    /// there takes nothing.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing is written, where the unit can remember no more.
+    pub fn write(
+        &mut self,
+        link: &str,
+        unit: u8,
+        table: Table,
+        address: u16,
+        words: &[u16],
+    ) -> Result<(), Full> {
+        let Some(unit) = self.unit(link, unit) else { return Ok(()) };
+        let places = (address..=u16::MAX).map(|address| (table, address));
+        let new = places.clone().take(words.len()).filter(|place| !unit.written.contains_key(place)).count();
+        if unit.written.len() + new > WRITTEN_MAX {
+            return Err(Full);
+        }
+        unit.written.extend(places.zip(words.iter().copied()));
+        Ok(())
+    }
+
+    fn unit(&mut self, link: &str, number: u8) -> Option<&mut Unit> {
+        self.units.iter_mut().find(|unit| *unit.link == *link && unit.unit == number)
+    }
+}
+
+impl Request {
+    fn addresses(self) -> impl Iterator<Item = u16> {
+        (self.address..=u16::MAX).take(usize::from(self.count))
+    }
+}
+
+impl Device {
+    /// The points that `request` reads; one whose registers were written to is no longer what it says.
+    fn read(
+        &self,
+        request: Request,
+        elapsed_ms: u64,
+        at: Timestamp,
+        written: &BTreeMap<(Table, u16), u16>,
+    ) -> Read {
+        let mut words = vec![0; usize::from(request.count)];
+        let mut served = Vec::new();
+        for point in self.points.iter().filter(|point| point.table == request.table) {
+            let truth = point.truth(elapsed_ms);
+            let registers = point.encode(&truth);
+            let mut places =
+                (point.address..=u16::MAX).take(registers.len()).map(|address| (point.table, address));
+            if point.place(&registers, request, &mut words)
+                && !places.any(|place| written.contains_key(&place))
+            {
+                served.push(((self.name, point.name), Served { at, truth }));
+            }
+        }
+        Read { words, served }
+    }
+}
+
+/// What a unit that was added by [`Floor::with_addressed`] holds, when it is read for the `reads`th time (modulo 256).
+///
+/// Registers come in pairs: one at an even address holds that address, the next one the unit in its high byte and
+/// `reads` in the low one. So a value tells of which register it is, of which unit, and how old. Bits are on where the
+/// address is a multiple of 3.
+#[must_use]
+pub fn addressed(table: Table, address: u16, unit: u8, reads: u8) -> u16 {
+    match table {
+        Table::Coils | Table::DiscreteInputs => u16::from(address.is_multiple_of(3)),
+        Table::HoldingRegisters | Table::InputRegisters if address.is_multiple_of(2) => address,
+        Table::HoldingRegisters | Table::InputRegisters => u16::from_be_bytes([unit, reads]),
     }
 }
 
@@ -212,11 +360,10 @@ impl Point {
         }
     }
 
-    /// Writes the point's registers into the words of `request`; true if all of them lie in it.
-    fn place(&self, truth: &Truth, request: Request, words: &mut [u16]) -> bool {
-        let encoded = self.encode(truth);
+    /// Writes the point's `registers` into the words of `request`; true if all of them lie in it.
+    fn place(&self, registers: &[u16], request: Request, words: &mut [u16]) -> bool {
         let mut all_lie_in = true;
-        for (index, word) in encoded.iter().enumerate() {
+        for (index, word) in registers.iter().enumerate() {
             let place = (usize::from(self.address) + index).checked_sub(usize::from(request.address));
             match place.and_then(|place| words.get_mut(place)) {
                 Some(slot) => *slot |= *word, // several points may be bits of one register
@@ -305,118 +452,13 @@ fn reorder(mut words: Vec<u16>, order: Order) -> Vec<u16> {
     words
 }
 
-const fn point(name: &'static str, table: Table, address: u16, layout: Layout, motion: Motion) -> Point {
-    Point { name, table, address, layout, motion }
-}
-
-const fn wave_of(middle: f64, swing: f64, seconds: f64) -> Motion {
-    Motion::Wave { middle, swing, seconds }
-}
-
-const PRESS: &[Point] = {
-    use Table::{Coils, DiscreteInputs, HoldingRegisters};
-    &[
-        point("temperature", HoldingRegisters, 0, Layout::Float32(Order::Abcd), wave_of(181.0, 6.5, 20.0)),
-        point(
-            "position",
-            HoldingRegisters,
-            2,
-            Layout::Integer32(Order::Cdab),
-            wave_of(-150.0, 90_000.0, 9.0),
-        ),
-        point(
-            "energy/import",
-            HoldingRegisters,
-            4,
-            Layout::Integer64(Order::Abcd),
-            Motion::Ramp { start: 9_007_199_254_740_993, step: 7 },
-        ),
-        point(
-            "pieces",
-            HoldingRegisters,
-            8,
-            Layout::Integer32(Order::Badc),
-            Motion::Ramp { start: 3_000_000_000, step: 3 },
-        ),
-        point("alarm/overheat", HoldingRegisters, 10, Layout::BitOf(3), Motion::Blink { seconds: 4 }),
-        point("alarm/door", HoldingRegisters, 10, Layout::BitOf(12), Motion::Blink { seconds: 3 }),
-        point(
-            "balance",
-            HoldingRegisters,
-            12,
-            Layout::Integer64(Order::Dcba),
-            Motion::Ramp { start: -8_000_000_000, step: -11 },
-        ),
-        point("model", HoldingRegisters, 40, Layout::Text(8), Motion::Words("Press TG-200")),
-        point("job", HoldingRegisters, 50, Layout::Text(5), Motion::Job("JOB-")),
-        point("running", Coils, 0, Layout::Bit, Motion::Blink { seconds: 5 }),
-        point("guard/closed", DiscreteInputs, 3, Layout::Bit, Motion::Blink { seconds: 2 }),
-    ]
-};
-
-const OVEN: &[Point] = {
-    use Table::{HoldingRegisters, InputRegisters};
-    &[
-        point("zone1/temperature", InputRegisters, 70, Layout::Scaled16(10.0), wave_of(-2.0, 25.0, 15.0)),
-        point("zone2/temperature", InputRegisters, 71, Layout::Scaled16(10.0), wave_of(40.0, 3.0, 11.0)),
-        point("speed", InputRegisters, 72, Layout::Unsigned16, Motion::Ramp { start: 100, step: 2 }),
-        point("flow", HoldingRegisters, 100, Layout::Float64(Order::Abcd), wave_of(12.5, 2.25, 8.0)),
-        point("pressure", HoldingRegisters, 110, Layout::Float64(Order::Badc), wave_of(-0.5, 0.75, 13.0)),
-    ]
-};
-
-const METER: &[Point] = {
-    use Table::{HoldingRegisters, InputRegisters};
-    &[
-        point("voltage/l1", InputRegisters, 0, Layout::Float32(Order::Cdab), wave_of(230.0, 4.0, 17.0)),
-        point("voltage/l2", InputRegisters, 2, Layout::Float32(Order::Cdab), wave_of(229.0, 4.0, 19.0)),
-        point("current/l1", InputRegisters, 6, Layout::Float32(Order::Cdab), wave_of(12.0, 9.0, 7.0)),
-        point("power/active", InputRegisters, 52, Layout::Float32(Order::Cdab), wave_of(0.0, 2.7, 10.0)),
-        point("frequency", InputRegisters, 70, Layout::Float32(Order::Cdab), wave_of(50.0, 0.05, 23.0)),
-        point(
-            "energy/import",
-            InputRegisters,
-            72,
-            Layout::Integer32(Order::Cdab),
-            Motion::Ramp { start: 70_000, step: 5 },
-        ),
-        point("serial_number", HoldingRegisters, 10, Layout::Text(4), Motion::Words("TG-4711")),
-    ]
-};
-
-const DRIVE: &[Point] = {
-    use Table::HoldingRegisters;
-    &[
-        point("torque", HoldingRegisters, 0x210, Layout::Scaled16(10.0), wave_of(0.0, 80.0, 6.0)),
-        point("speed", HoldingRegisters, 0x211, Layout::Unsigned16, wave_of(1450.0, 30.0, 12.0)),
-        point("state/run", HoldingRegisters, 0x212, Layout::BitOf(0), Motion::Blink { seconds: 6 }),
-        point(
-            "distance",
-            HoldingRegisters,
-            0x214,
-            Layout::Integer32(Order::Dcba),
-            Motion::Ramp { start: -1000, step: 13 },
-        ),
-    ]
-};
-
-/// The floor of `configs/demo.toml`: a press and an oven behind a TCP controller, a meter and a drive on a serial line.
-#[must_use]
-pub fn demo_floor() -> Vec<Device> {
-    vec![
-        Device { name: "press", link: "plc", unit: 1, points: PRESS },
-        Device { name: "oven", link: "plc", unit: 2, points: OVEN },
-        Device { name: "meter", link: "line1", unit: 1, points: METER },
-        Device { name: "drive", link: "line1", unit: 2, points: DRIVE },
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn encoded(layout: Layout, truth: &Truth) -> Vec<u16> {
-        point("p", Table::HoldingRegisters, 0, layout, Motion::Words("")).encode(truth)
+        let motion = Motion::Words("");
+        Point { name: "p", table: Table::HoldingRegisters, address: 0, layout, motion }.encode(truth)
     }
 
     #[test]
@@ -435,16 +477,54 @@ mod tests {
         assert_eq!(encoded(Layout::Text(3), &Truth::Text("SDM6".into())), [0x5344, 0x4D36, 0]);
     }
 
+    const AT: Timestamp = Timestamp::from_millis(1);
+
+    fn read(floor: &mut Floor, link: &str, unit: u8, address: u16, count: u16) -> Option<Read> {
+        floor.read(link, unit, Request { table: Table::HoldingRegisters, address, count }, 0, AT)
+    }
+
     #[test]
-    fn only_points_that_are_read_whole_are_logged() {
+    fn only_points_that_are_read_whole_are_served() {
         let mut floor = Floor::new(demo_floor());
-        let request = |address, count| Request { table: Table::HoldingRegisters, address, count };
-        let at = Timestamp::from_millis(1);
-        assert_eq!(floor.serve("plc", 9, request(0, 1), 0, at), None);
-        assert_eq!(floor.serve("line1", 9, request(0, 1), 0, at), None);
-        floor.serve("plc", 1, request(0, 3), 0, at);
+        assert_eq!(read(&mut floor, "plc", 9, 0, 1), None);
+        assert_eq!(read(&mut floor, "line1", 9, 0, 1), None);
+        let served = read(&mut floor, "plc", 1, 0, 3).unwrap().served;
+        assert!(floor.take_log().is_empty());
+        floor.note(served);
         let names: Vec<_> = floor.take_log().into_keys().collect();
         assert_eq!(names, [("press", "temperature")]);
         assert!(floor.take_log().is_empty());
+    }
+
+    #[test]
+    fn what_was_written_lies_over_the_points_which_are_served_no_more() {
+        let mut floor = Floor::new(demo_floor());
+        floor.write("plc", 1, Table::HoldingRegisters, 1, &[7, 8]).unwrap();
+        let Read { words, served } = read(&mut floor, "plc", 1, 0, 8).unwrap();
+        assert_eq!(words[1..3], [7, 8]);
+        let names: Vec<_> = served.into_iter().map(|((_, point), _)| point).collect();
+        assert_eq!(names, ["energy/import"]);
+        assert_eq!(read(&mut floor, "plc", 2, 0, 2).unwrap().words, [0, 0], "another unit");
+    }
+
+    #[test]
+    fn a_unit_remembers_so_many_writes_and_no_more() {
+        let mut floor = Floor::new(demo_floor());
+        let all = vec![1; WRITTEN_MAX];
+        assert_eq!(floor.write("plc", 1, Table::HoldingRegisters, 0, &all), Ok(()));
+        assert_eq!(floor.write("plc", 1, Table::HoldingRegisters, 0, &all), Ok(()), "the same ones");
+        assert_eq!(floor.write("plc", 1, Table::HoldingRegisters, 4096, &[1]), Err(Full));
+        assert_eq!(floor.write("plc", 1, Table::Coils, 65_535, &[1]), Err(Full));
+        assert_eq!(floor.write("plc", 2, Table::Coils, 65_535, &[1, 1]), Ok(()), "one of two is there");
+    }
+
+    #[test]
+    fn an_addressed_register_tells_whose_it_is_and_how_old() {
+        let mut floor = Floor::new(Vec::new()).with_addressed("a", 1..=3).with_addressed("b", [3]);
+        assert_eq!(read(&mut floor, "a", 3, 4, 3).unwrap().words, [4, 0x0301, 6]);
+        assert_eq!(read(&mut floor, "a", 3, 5, 1).unwrap().words, [0x0302]);
+        assert_eq!(read(&mut floor, "b", 3, 65_535, 1).unwrap().words, [0x0301]);
+        assert_eq!(read(&mut floor, "a", 4, 0, 1), None);
+        assert_eq!(floor.units_on("a").collect::<Vec<_>>(), [1, 2, 3]);
     }
 }

@@ -8,11 +8,10 @@ use tidegate::counters::Counters;
 use tidegate::driver::Answer;
 use tidegate::driver::modbus::client::Client;
 use tidegate::link::Link;
+use tidegate::sim::faults::{Fault, Faults, Spoil, When};
 use tidegate::sim::floor::{Device, Floor, Layout, Motion, Order, Point, Table};
-use tidegate::sim::serve::Line;
-use tidegate::sim::slave::Slave;
+use tidegate::sim::serve::{FarEnd, Line, Shared};
 use tidegate::tag::UnitId;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio_modbus::{Request, Response};
 
@@ -32,33 +31,18 @@ const fn at(address: u16) -> Point {
     }
 }
 
-/// Answers every request in order, each so long after it came.
-async fn serve_late(mut line: Line, delay: Duration) {
-    let mut floor = Floor::new(vec![Device { name: "late", link: "l", unit: 1, points: POINTS }]);
-    let (sender, mut replies) = tokio::sync::mpsc::channel::<(tokio::time::Instant, Vec<u8>)>(64);
-    let read = async {
-        let mut input = bytes::BytesMut::new();
-        while line.input.read_buf(&mut input).await.is_ok() {
-            let mut slave =
-                Slave { floor: &mut floor, link: "l", elapsed_ms: 0, at: tidegate::clock::wall() };
-            if let Some(reply) = slave.answer_rtu(&mut input) {
-                let due = tokio::time::Instant::from_std(tidegate::clock::monotonic()) + delay;
-                sender.send((due, reply)).await.unwrap();
-            }
-        }
-    };
-    let write = async {
-        while let Some((due, reply)) = replies.recv().await {
-            tokio::time::sleep_until(due).await;
-            line.output.write_all(&reply).await.unwrap();
-        }
-    };
-    tokio::join!(read, write);
+const LINE: SerialLine = SerialLine { baud: 115_200, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+
+/// Answers every request in order, each so much later than a sound device.
+fn serve_late(line: Line, delay: Duration) -> impl Future<Output = ()> {
+    let floor = Floor::new(vec![Device { name: "late", link: "l", unit: 1, points: POINTS }]);
+    let far = FarEnd::new("l", Framing::Rtu, Shared::new(floor));
+    far.set_faults(Faults::new(0, vec![Fault::new(When::Always, Spoil::Late(delay, delay))]));
+    far.serve_line(line, LINE)
 }
 
 fn client(path: &std::path::Path) -> Client {
-    let line = SerialLine { baud: 115_200, data_bits: 8, parity: Parity::None, stop_bits: 1 };
-    let endpoint = Endpoint::Serial { port: path.to_owned(), line };
+    let endpoint = Endpoint::Serial { port: path.to_owned(), line: LINE };
     let link = site::Link { name: "l".into(), endpoint, framing: Framing::Rtu };
     Client::new(Link::new(&link), Arc::new(Counters::default()))
 }

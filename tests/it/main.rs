@@ -14,6 +14,7 @@ mod frames;
 mod gateway;
 // mod line;
 mod proto;
+mod simulator;
 mod tidy;
 
 use std::path::{Path, PathBuf};
