@@ -3,6 +3,8 @@
 //! Bytes go out and come in; nothing here knows what they mean. A refused opening is tried again after a growing
 //! wait, a lost connection at once. End of file from a serial port means that it is gone.
 
+pub mod filter;
+pub mod registration;
 mod serial;
 pub mod timing;
 
