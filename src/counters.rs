@@ -36,4 +36,9 @@ pub struct Counters {
     pub overruns: Counter,
     /// Connections to brokers and devices that were opened.
     pub connects: Counter,
+    /// Connections to a listening link that were refused: from an address that is not allowed, without a registration,
+    /// too many at a time, or of a bus that does not take them.
+    pub callers_refused: Counter,
+    /// Connections to a listening link whose caller is none of ours.
+    pub callers_unknown: Counter,
 }

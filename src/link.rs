@@ -4,6 +4,8 @@
 //! wait, a lost connection at once. End of file from a serial port means that it is gone.
 
 pub mod filter;
+pub mod listen;
+pub mod network;
 pub mod registration;
 mod serial;
 pub mod timing;

@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod dial_in;
 mod findings;
 mod gateway;
 mod line;

@@ -39,6 +39,7 @@ const ACTING: &[&str] = &[
     "driver/modbus/client.rs",
     "gateway.rs",
     "link.rs",
+    "link/listen.rs",
     "link/serial.rs",
     "normalize/task.rs",
     "poll/task.rs",
@@ -49,7 +50,7 @@ const ACTING: &[&str] = &[
 ];
 
 /// Files that may start tasks.
-const SPAWNING: &[&str] = &["cli/demo.rs", "gateway.rs", "sim/broker.rs", "sim/serve.rs"];
+const SPAWNING: &[&str] = &["cli/demo.rs", "gateway.rs", "link/listen.rs", "sim/broker.rs", "sim/serve.rs"];
 
 /// Every source file: its path below `src`, its stage, and its lines but for tests and comments.
 fn sources() -> Vec<(String, String, Vec<String>)> {
