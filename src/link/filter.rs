@@ -8,7 +8,7 @@
 //!   end of a chunk is held back until the next chunk, or silence, tells.
 //! - **whole packets only** (`^(PING|\x00)$`): a chunk that is one or more heartbeats and nothing else, and that does
 //!   not come in the middle of a frame. This holds for every pattern that begins with `^` and ends with `$`, and for
-//!   each that could match less than [`ANYWHERE_MIN`] bytes: so short a text stands in any frame. A heartbeat that is
+//!   each that could match less than 3 bytes: so short a text stands in any frame. A heartbeat that is
 //!   glued to a frame is not found this way, and the driver drops it as bytes that nobody asked for. So a reader must
 //!   take what waits before it sends a request: the system glues what nobody reads.
 //!
@@ -26,7 +26,7 @@ use super::registration::Rules;
 
 /// So long a held-back byte may wait for what follows it; then [`Filter::handle_quiet`] is to be called.
 pub const HOLD: Duration = Duration::from_millis(50);
-/// At most so many bytes are held back; those before them go on.
+/// At most so many bytes are held back: what is longer is no heartbeat.
 const HELD_MAX: usize = 256;
 /// A heartbeat that may be shorter counts only as a whole packet.
 const ANYWHERE_MIN: usize = 3;
@@ -41,6 +41,8 @@ pub(super) struct Heartbeat {
     beginning: Option<Regex>,
     /// Only whole packets count.
     is_whole: bool,
+    /// So many bytes at most may be the beginning of one.
+    begun_max: usize,
 }
 
 impl Heartbeat {
@@ -48,7 +50,7 @@ impl Heartbeat {
         let mut parser = regex_syntax::ParserBuilder::new().utf8(false).unicode(false).build();
         let Ok(hir) = parser.parse(pattern.as_str()) else {
             // it has been compiled before: only limits of the parser could differ
-            return Heartbeat { pattern, beginning: None, is_whole: true };
+            return Heartbeat { pattern, beginning: None, is_whole: true, begun_max: 0 };
         };
         let properties = hir.properties();
         let is_anchored = properties.look_set_prefix().contains(Look::Start)
@@ -56,19 +58,24 @@ impl Heartbeat {
         let is_whole = is_anchored || properties.minimum_len().is_none_or(|size| size < ANYWHERE_MIN);
         if !is_whole {
             let beginning = Hir::concat(vec![beginnings(&hir), Hir::look(Look::End)]);
-            return Heartbeat { pattern, beginning: compiled(&beginning), is_whole };
+            let begun_max = properties.maximum_len().unwrap_or(HELD_MAX).min(HELD_MAX);
+            return Heartbeat { pattern, beginning: compiled(&beginning), is_whole, begun_max };
         }
         let many = repeated(without_ends(&hir), 1);
         let from_end_to_end =
             |hir: Hir| compiled(&Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]));
         let beginning = from_end_to_end(beginnings(&many));
-        Heartbeat { pattern: from_end_to_end(many).unwrap_or(pattern), beginning, is_whole }
+        let pattern = from_end_to_end(many).unwrap_or(pattern);
+        Heartbeat { pattern, beginning, is_whole, begun_max: HELD_MAX }
     }
 
     /// How many bytes at the end of `bytes` may begin a heartbeat.
     fn begun(&self, bytes: &[u8]) -> usize {
         let Some(beginning) = &self.beginning else { return 0 };
-        let tail = bytes.get(bytes.len().saturating_sub(HELD_MAX)..).unwrap_or(bytes);
+        if self.is_whole && bytes.len() > self.begun_max {
+            return 0;
+        }
+        let tail = bytes.get(bytes.len().saturating_sub(self.begun_max)..).unwrap_or(bytes);
         beginning.find(tail).map_or(0, |found| found.len())
     }
 }
@@ -256,6 +263,7 @@ mod tests {
             &[b"\x01pI", b"NG\x01HB1", b"2"],
             &[b"\x01", b"\x01", b"", b""],
         );
+        check(&mut filter("PING|HELLO", b""), &[b"\x01PING\x02HELL", b"O\x03"], &[b"\x01\x02", b"\x03", b""]);
         check(&mut filter(r"HB[0-9]+\r\n", b""), &[b"HB1234", b"5\r", b"\n\x07"], &[b"", b"", b"\x07", b""]);
     }
 
