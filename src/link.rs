@@ -9,6 +9,7 @@ pub mod network;
 pub mod registration;
 mod serial;
 pub mod timing;
+pub mod tls;
 
 use std::io;
 use std::pin::Pin;

@@ -15,6 +15,7 @@ mod gateway;
 mod line;
 mod proto;
 mod tidy;
+mod tls;
 
 use std::path::{Path, PathBuf};
 

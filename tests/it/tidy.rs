@@ -41,6 +41,7 @@ const ACTING: &[&str] = &[
     "link.rs",
     "link/listen.rs",
     "link/serial.rs",
+    "link/tls.rs",
     "normalize/task.rs",
     "poll/task.rs",
     "sim/broker.rs",
