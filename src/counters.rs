@@ -44,8 +44,11 @@ pub struct LinkCounters {
     pub unasked: Counter,
     /// Echoes that were not what had been sent: somebody else was talking.
     pub collisions: Counter,
-    /// Callers that a listening link turned away.
+    /// Connections to a listening link that were refused: from an address that is not allowed, without a registration,
+    /// too many at a time, or of a bus that does not take them.
     pub callers_refused: Counter,
+    /// Connections to a listening link whose caller is none of ours.
+    pub callers_unknown: Counter,
 }
 
 /// How well one device answers.

@@ -2,7 +2,7 @@
 //!
 //! The buses are stopped; each stage behind them ends because its input has closed; the uplinks say farewell.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::site::{Channel, Site};
+use crate::config::site::{Channel, Endpoint, Site};
 use crate::counters::Counters;
 use crate::link::Link;
+use crate::link::listen::{self, Arrivals, Terms, WAITING_MAX};
 use crate::normalize;
 use crate::poll::memory::{self, Memory};
 use crate::poll::task::{Bus, Ports};
@@ -96,6 +97,8 @@ struct Tasks {
     set: JoinSet<()>,
     names: HashMap<Id, Name>,
     channels: Vec<Channel>,
+    /// For each channel whose unit dials in: its connections.
+    arrivals: HashMap<usize, Arrivals>,
     memory: Memory,
     polled: mpsc::Sender<Polled>,
     stop: watch::Sender<bool>,
@@ -105,6 +108,7 @@ struct Tasks {
 #[derive(Clone, Debug)]
 enum Name {
     Bus(usize),
+    Listener(usize),
     Keeper,
     Normalize,
     Uplink(Arc<str>),
@@ -119,7 +123,8 @@ impl Tasks {
         let (memory, keeper) = memory::open(&site);
         let channels = (0..site.links.len()).flat_map(|link| site.channels(link)).collect();
         let (set, names) = (JoinSet::new(), HashMap::new());
-        let mut tasks = Tasks { site, counters, set, names, channels, memory, polled, stop };
+        let arrivals = HashMap::new();
+        let mut tasks = Tasks { site, counters, set, names, channels, arrivals, memory, polled, stop };
         let site = tasks.site.clone();
         tasks.spawn(Name::Keeper, keeper.run());
         let mut outlets = Vec::new();
@@ -130,6 +135,9 @@ impl Tasks {
             tasks.spawn(Name::Uplink(uplink.name.clone()), task.run());
         }
         tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), scans, outlets));
+        for link in 0..site.links.len() {
+            tasks.start_listener(link);
+        }
         for channel in 0..tasks.channels.len() {
             tasks.start_bus(channel, None);
         }
@@ -141,10 +149,30 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
+    /// Starts what lets units dial in on a listening link.
+    fn start_listener(&mut self, index: usize) {
+        let Some(link) = self.site.links.get(index) else { return };
+        let Endpoint::Listen(listen) = &link.endpoint else { return };
+        let (address, terms) = (listen.address, Terms::new(link.name.clone(), listen));
+        let mut buses = BTreeMap::new();
+        for (channel, of_channel) in self.channels.iter().enumerate().filter(|(_, channel)| channel.link == index) {
+            let (sender, receiver) = mpsc::channel(WAITING_MAX);
+            buses.extend(of_channel.caller.clone().map(|caller| (caller, sender)));
+            self.arrivals.insert(channel, Arrivals::new(receiver));
+        }
+        let counters = self.counters.links.get(index).cloned().unwrap_or_default();
+        let task = listen::run(address, terms, buses, counters, self.stop.subscribe());
+        self.spawn(Name::Listener(index), task);
+    }
+
     /// Starts the bus of a channel; after a failure its tags are bad, and it is left alone for a while.
     fn start_bus(&mut self, index: usize, after: Option<Duration>) {
         let Some(channel) = self.channels.get(index).cloned() else { return };
-        let Some(link) = self.site.links.get(channel.link).map(Link::new) else { return };
+        let Some(link) = self.site.links.get(channel.link) else { return };
+        let link = match self.arrivals.get(&index) {
+            Some(arrivals) => Link::dialled(link, arrivals.clone()),
+            None => Link::new(link),
+        };
         let (_, writes) = mpsc::channel(WRITES);
         let ports = Ports {
             out: self.polled.clone(),
@@ -207,6 +235,7 @@ impl Tasks {
 fn said(name: Option<Name>) -> String {
     match name {
         Some(Name::Bus(index)) => format!("of bus {index}"),
+        Some(Name::Listener(link)) => format!("that listens for link {link}"),
         Some(Name::Keeper) => "that keeps learned.toml".to_owned(),
         Some(Name::Normalize) => "that normalises".to_owned(),
         Some(Name::Uplink(name)) => format!("of uplink {name}"),

@@ -3,28 +3,39 @@
 //! Bytes go out and come in; nothing here knows what they mean. A refused opening is tried again after a growing
 //! wait, a lost connection at once. End of file from a serial port means that it is gone.
 
+pub mod filter;
+pub mod listen;
+pub mod registration;
 mod serial;
 pub mod timing;
+pub mod tls;
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::site::{self, Endpoint, SerialLine};
+use crate::config::site::{self, Endpoint, SerialLine, TlsFiles};
+use filter::{Filter, HOLD};
+use listen::{Arrivals, Caller};
+use tls::Tls;
 
 /// The first wait after a refused opening; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts to open a link.
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Read at once from a unit that has dialled in.
+const CHUNK: usize = 1024;
 /// How long a stream may refuse to take bytes before it counts as lost.
 const WRITE_MAX: Duration = Duration::from_secs(5);
 
@@ -51,16 +62,61 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A link: its endpoint, and the stream while it is open.
 pub struct Link {
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
     endpoint: Endpoint,
+    /// Where units dial in: those that have.
+    arrivals: Option<Arrivals>,
     state: State,
     retry: Retry,
 }
 
 enum State {
     Closed,
-    Opening(Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>),
-    Open(Box<dyn Stream>),
+    Opening(Pin<Box<dyn Future<Output = io::Result<Open>> + Send>>),
+    Open(Open),
+}
+
+/// What bytes go through, and what goes with it.
+struct Open {
+    stream: Box<dyn Stream>,
+    /// What a unit that has dialled in says beside the protocol is taken out.
+    filter: Option<Filter>,
+    /// What came with its registration.
+    early: BytesMut,
+    /// A far end that takes the connection and never says a word is no better than one that refuses it.
+    has_spoken: bool,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Open {
+    fn new(stream: impl Stream + 'static) -> Open {
+        Open { stream: Box::new(stream), filter: None, early: BytesMut::new(), has_spoken: false, _place: None }
+    }
+
+    fn caller(caller: Caller) -> Open {
+        let Caller { stream, filter, early, place, .. } = caller;
+        Open { filter: Some(filter), early, _place: Some(place), ..Open::new(stream) }
+    }
+
+    /// Waits for bytes of the protocol, or for others that were taken out: then none is appended.
+    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let Some(filter) = &mut self.filter else { return self.stream.read_buf(buffer).await };
+        buffer.extend_from_slice(&self.early.split());
+        let mut chunk = [0; CHUNK];
+        let read = self.stream.read(&mut chunk);
+        let read = if filter.is_holding() { timeout(HOLD, read).await } else { Ok(read.await) };
+        match read {
+            Err(_quiet) => {
+                filter.handle_quiet(buffer);
+                Ok(1)
+            }
+            Ok(count) => {
+                let count = count?;
+                filter.handle_bytes(chunk.get(..count).unwrap_or_default(), buffer);
+                Ok(count)
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Link {
@@ -88,7 +144,13 @@ impl Link {
     #[must_use]
     pub fn new(link: &site::Link) -> Link {
         let (name, endpoint) = (link.name.clone(), link.endpoint.clone());
-        Link { name, endpoint, state: State::Closed, retry: Retry::default() }
+        Link { name, endpoint, arrivals: None, state: State::Closed, retry: Retry::default() }
+    }
+
+    /// A link that is open while a unit has dialled in: the last of `arrivals`.
+    #[must_use]
+    pub fn dialled(link: &site::Link, arrivals: Arrivals) -> Link {
+        Link { arrivals: Some(arrivals), ..Link::new(link) }
     }
 
     /// Speed and frame, if it is a serial line.
@@ -118,17 +180,19 @@ impl Link {
         loop {
             match &mut self.state {
                 State::Open(_) => return Ok(()),
-                State::Closed => self.state = State::Opening(Box::pin(open(self.endpoint.clone()))),
+                State::Closed => {
+                    let attempt = open(self.endpoint.clone(), self.arrivals.clone());
+                    self.state = State::Opening(Box::pin(attempt));
+                }
                 State::Opening(attempt) => match attempt.await {
-                    Ok(stream) => {
+                    Ok(open) => {
                         info!(link = %self.name, "link open");
                         if let Endpoint::Serial { port, .. } = &mut self.endpoint
                             && let Some(stable) = serial::stable_name(port)
                         {
                             *port = stable;
                         }
-                        self.state = State::Open(stream);
-                        self.retry = Retry::default();
+                        self.state = State::Open(open);
                     }
                     Err(source) => {
                         self.state = State::Closed;
@@ -158,32 +222,52 @@ impl Link {
     /// # Errors
     /// [`LinkError::Lost`], and the link is closed.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        let State::Open(stream) = &mut self.state else { return Err(self.lost(not_connected())) };
-        let written = tokio::time::timeout(WRITE_MAX, async {
-            stream.write_all(bytes).await?;
-            stream.flush().await
+        let State::Open(open) = &mut self.state else { return Err(self.lost(not_connected())) };
+        let written = timeout(WRITE_MAX, async {
+            open.stream.write_all(bytes).await?;
+            open.stream.flush().await
         });
         let result = written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         result.map_err(|error| self.lost(error))
     }
 
-    /// Waits for bytes and appends them to `buffer`. Nothing is lost where the wait is given up.
+    /// Waits for bytes and appends them to `buffer`; how many came, those included that are not of the protocol. Nothing
+    /// is lost where the wait is given up.
     ///
     /// # Errors
-    /// [`LinkError::Lost`] at a fault or the end of the stream, and the link is closed.
+    /// [`LinkError::Lost`] at a fault or the end of the stream, or where the unit has dialled in again, and the link is
+    /// closed.
     pub async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, LinkError> {
-        let State::Open(stream) = &mut self.state else { return Err(self.lost(not_connected())) };
-        match stream.read_buf(buffer).await {
+        let State::Open(open) = &mut self.state else { return Err(self.lost(not_connected())) };
+        let again = async {
+            match &self.arrivals {
+                Some(arrivals) => arrivals.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        // both may be dropped at any time
+        let result = tokio::select! {
+            biased;
+            result = open.read(buffer) => result,
+            () = again => Err(io::Error::other("the unit has dialled in again")),
+        };
+        match result {
             Ok(0) => Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                if let State::Open(open) = &mut self.state {
+                    open.has_spoken = true;
+                }
+                self.retry = Retry::default();
+                Ok(count)
+            }
             Err(error) => Err(self.lost(error)),
         }
     }
 
     /// Throws away what has come in unasked, without waiting; the number of bytes.
     pub async fn discard_input(&mut self) -> usize {
-        let State::Open(stream) = &mut self.state else { return 0 };
-        let mut discarded = 0;
+        let State::Open(Open { stream, filter, early, .. }) = &mut self.state else { return 0 };
+        let mut protocol = early.split();
         let mut bytes = [0; 256];
         loop {
             let count = std::future::poll_fn(|context| {
@@ -193,16 +277,22 @@ impl Link {
                 Poll::Ready(if polled.is_ready() { buffer.filled().len() } else { 0 })
             })
             .await;
-            if count == 0 {
-                return discarded;
+            let chunk = bytes.get(..count).filter(|chunk| !chunk.is_empty());
+            match (chunk, &mut *filter) {
+                (None, _) => return protocol.len(),
+                (Some(chunk), None) => protocol.extend_from_slice(chunk),
+                (Some(chunk), Some(filter)) => filter.handle_bytes(chunk, &mut protocol),
             }
-            discarded += count;
         }
     }
 
     fn lost(&mut self, error: io::Error) -> LinkError {
-        if self.is_open() {
+        let error = tls::in_words(error);
+        if let State::Open(open) = &self.state {
             warn!(link = %self.name, %error, "link lost");
+            if !open.has_spoken && self.arrivals.is_none() {
+                self.retry.refused(clock::monotonic());
+            }
             // the descriptor goes first: a port that comes back shall get its old name
             self.state = State::Closed;
         }
@@ -214,19 +304,29 @@ fn not_connected() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
-async fn open(endpoint: Endpoint) -> io::Result<Box<dyn Stream>> {
-    match endpoint {
-        Endpoint::Tcp { address, connect_timeout, .. } => {
-            let connected = tokio::time::timeout(connect_timeout, TcpStream::connect(address)).await;
-            let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+async fn open(endpoint: Endpoint, arrivals: Option<Arrivals>) -> io::Result<Open> {
+    match (endpoint, arrivals) {
+        (Endpoint::Tcp { address, connect_timeout, tls }, _) => {
+            let connected = timeout(connect_timeout, connect(&address, tls.as_ref())).await;
+            connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
-        Endpoint::Serial { port, line, rts_on_send } => {
-            Ok(Box::new(serial::open(&port, &line, rts_on_send)?))
+        (Endpoint::Serial { port, line, rts_on_send }, _) => {
+            Ok(Open::new(serial::open(&port, &line, rts_on_send)?))
         }
-        Endpoint::Listen(_) => std::future::pending().await,
+        (Endpoint::Listen(_), Some(arrivals)) => Ok(Open::caller(arrivals.newest().await)),
+        (Endpoint::Listen(_), None) => std::future::pending().await,
     }
+}
+
+async fn connect(address: &str, tls: Option<&TlsFiles>) -> io::Result<Open> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let Some(TlsFiles { ca_file, own }) = tls else { return Ok(Open::new(stream)) };
+    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let own = own.as_ref().map(|(cert_file, key_file)| (cert_file.as_path(), key_file.as_path()));
+    let tls = Tls::new(ca_file, own, host).map_err(io::Error::other)?;
+    Ok(Open::new(tls.connect(stream).await?))
 }
 
 fn describe(endpoint: &Endpoint) -> String {

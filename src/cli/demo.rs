@@ -106,7 +106,7 @@ async fn serve_links(site: &mut Site, floor: &Shared, helpers: &mut JoinSet<()>)
                 port.clone_from(&simulated.path);
                 helpers.spawn(far.serve_line(simulated, *line));
             }
-            Endpoint::Listen(_) => anyhow::bail!("link {name}: no unit of the demo dials in"),
+            Endpoint::Listen(_) => anyhow::bail!("link {}: no unit of the demo dials in", link.name),
         }
     }
     Ok(())

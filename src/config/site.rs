@@ -1,7 +1,9 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod network;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
+pub use network::{Network, NetworkError};
 
 /// Everything that is wanted of one gateway.
 #[derive(Clone, Debug)]
@@ -197,32 +200,6 @@ pub struct Listen {
     pub callers: Option<BTreeMap<String, Arc<str>>>,
     /// The address ranges that may connect; empty: all.
     pub allow: Vec<Network>,
-}
-
-/// A range of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Its first address.
-    pub address: IpAddr,
-    /// How many leading bits all its addresses share.
-    pub prefix: u8,
-}
-
-impl Network {
-    /// Whether `address` lies in it; an IPv4 address that came in over IPv6 counts as itself.
-    #[must_use]
-    pub fn contains(self, address: IpAddr) -> bool {
-        let shifted = |bits: u128, width: u32| bits.checked_shr(width - u32::from(self.prefix)).unwrap_or(0);
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                shifted(network.to_bits().into(), 32) == shifted(address.to_bits().into(), 32)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                shifted(network.to_bits(), 128) == shifted(address.to_bits(), 128)
-            }
-            _ => false,
-        }
-    }
 }
 
 /// Speed and character frame of a serial line.

@@ -2,13 +2,13 @@
 //! wanted. Nothing is coerced; only text from the environment is read as the number or switch that is wanted.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Echo, Network, Report, SerialLine};
+use super::site::{Echo, Network, NetworkError, Report, SerialLine};
 use super::tree::{Content, Entry, Node};
 use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
@@ -267,16 +267,8 @@ pub(super) fn callers(node: &Node) -> Parsed<BTreeMap<String, Arc<str>>> {
 
 /// A range of addresses, as `"10.64.0.0/16"`; without a `/` a single one.
 pub(super) fn network(node: &Node) -> Parsed<Network> {
-    let parse = |text: &str| {
-        let (address, prefix) =
-            text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Some(most), |prefix| prefix.parse().ok())?;
-        (prefix <= most).then_some(Network { address, prefix })
-    };
-    match node.text().and_then(parse) {
-        Some(network) => Ok(network),
+    match node.text() {
+        Some(text) => text.parse().map_err(|error: NetworkError| error.to_string()),
         None => wanted("a range of addresses, as \"10.64.0.0/16\"", node),
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod dial_in;
 mod findings;
 mod frames;
 mod gateway;
@@ -16,6 +17,7 @@ mod gateway;
 mod proto;
 mod simulator;
 mod tidy;
+mod tls;
 
 use std::path::{Path, PathBuf};
 

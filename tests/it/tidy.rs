@@ -39,7 +39,9 @@ const ACTING: &[&str] = &[
     "driver/modbus/client.rs",
     "gateway.rs",
     "link.rs",
+    "link/listen.rs",
     "link/serial.rs",
+    "link/tls.rs",
     "normalize/task.rs",
     "poll/lane.rs",
     "poll/memory.rs",
@@ -51,7 +53,7 @@ const ACTING: &[&str] = &[
 ];
 
 /// Files that may start tasks.
-const SPAWNING: &[&str] = &["cli/demo.rs", "gateway.rs", "sim/broker.rs", "sim/serve.rs"];
+const SPAWNING: &[&str] = &["cli/demo.rs", "gateway.rs", "link/listen.rs", "sim/broker.rs", "sim/serve.rs"];
 
 /// Every source file: its path below `src`, its stage, and its lines but for tests and comments.
 fn sources() -> Vec<(String, String, Vec<String>)> {
