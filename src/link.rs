@@ -3,6 +3,7 @@
 //! Bytes go out and come in; nothing here knows what they mean. A refused opening is tried again after a growing
 //! wait, a lost connection at once. End of file from a serial port means that it is gone.
 
+pub mod caller;
 pub mod filter;
 pub mod listen;
 pub mod network;

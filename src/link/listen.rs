@@ -15,12 +15,12 @@ use rustix::net::sockopt;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::filter::Filter;
+use super::caller::Caller;
 use super::network::Network;
 use super::registration::{QUIET, Registered, Registering, Rules, Step};
 use crate::clock;
@@ -43,23 +43,6 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// An idle mobile connection ends without a word: after 60 s of silence and 3 probes without an answer, 10 s apart, it
 /// counts as lost.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
-
-/// A caller, as its bus gets it.
-#[derive(Debug)]
-pub struct Caller {
-    /// Who it says it is.
-    pub id: String,
-    /// Where it calls from.
-    pub peer: SocketAddr,
-    /// The connection.
-    pub stream: TcpStream,
-    /// What all that is read from the stream goes through.
-    pub filter: Filter,
-    /// The protocol's bytes that came with the registration, filtered.
-    pub early: BytesMut,
-    /// It counts as connected until it is dropped.
-    _place: OwnedSemaphorePermit,
-}
 
 /// Who may call, and what it is called here.
 #[derive(Clone, Debug)]
@@ -249,7 +232,7 @@ impl Desk {
             return;
         };
         let link = &self.terms.link;
-        match bus.try_send(Caller { id, peer, stream, filter, early, _place: place }) {
+        match bus.try_send(Caller::new(id, (stream, peer), (filter, early), place)) {
             Ok(()) => info!(%link, %peer, caller = %name, "dialled in"),
             Err(TrySendError::Full(caller) | TrySendError::Closed(caller)) => {
                 self.counters.callers_refused.add(1);
@@ -302,6 +285,19 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_prepared_for_small_frames_and_for_an_end_without_a_word() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&stream).unwrap();
+        assert!(stream.nodelay().unwrap() && sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(
+            sockopt::tcp_keepidle(&stream).unwrap() + 3 * sockopt::tcp_keepintvl(&stream).unwrap(),
+            Duration::from_secs(90)
+        );
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), 3);
+    }
 
     #[test]
     fn nobody_is_named_twice_and_only_so_many_are() {
