@@ -18,7 +18,8 @@ use crate::clock;
 use crate::config::site::{Channel, Endpoint, Site};
 use crate::counters::Counters;
 use crate::link::Link;
-use crate::link::listen::{self, Arrivals, Terms, WAITING_MAX};
+use crate::link::caller::Arrivals;
+use crate::link::listen::{self, Terms, WAITING_MAX};
 use crate::normalize;
 use crate::poll::memory::{self, Memory};
 use crate::poll::task::{Bus, Ports};
@@ -155,7 +156,9 @@ impl Tasks {
         let Endpoint::Listen(listen) = &link.endpoint else { return };
         let (address, terms) = (listen.address, Terms::new(link.name.clone(), listen));
         let mut buses = BTreeMap::new();
-        for (channel, of_channel) in self.channels.iter().enumerate().filter(|(_, channel)| channel.link == index) {
+        for (channel, of_channel) in
+            self.channels.iter().enumerate().filter(|(_, channel)| channel.link == index)
+        {
             let (sender, receiver) = mpsc::channel(WAITING_MAX);
             buses.extend(of_channel.caller.clone().map(|caller| (caller, sender)));
             self.arrivals.insert(channel, Arrivals::new(receiver));

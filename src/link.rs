@@ -3,6 +3,7 @@
 //! Bytes go out and come in; nothing here knows what they mean. A refused opening is tried again after a growing
 //! wait, a lost connection at once. End of file from a serial port means that it is gone.
 
+pub mod caller;
 pub mod filter;
 pub mod listen;
 pub mod registration;
@@ -20,22 +21,18 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::site::{self, Endpoint, SerialLine, TlsFiles};
-use filter::{Filter, HOLD};
-use listen::{Arrivals, Caller};
+use caller::{Arrivals, Caller};
 use tls::Tls;
 
 /// The first wait after a refused opening; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts to open a link.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Read at once from a unit that has dialled in.
-const CHUNK: usize = 1024;
 /// How long a stream may refuse to take bytes before it counts as lost.
 const WRITE_MAX: Duration = Duration::from_secs(5);
 
@@ -76,45 +73,64 @@ enum State {
     Open(Open),
 }
 
-/// What bytes go through, and what goes with it.
-struct Open {
-    stream: Box<dyn Stream>,
-    /// What a unit that has dialled in says beside the protocol is taken out.
-    filter: Option<Filter>,
-    /// What came with its registration.
-    early: BytesMut,
-    /// A far end that takes the connection and never says a word is no better than one that refuses it.
-    has_spoken: bool,
-    _place: Option<OwnedSemaphorePermit>,
+/// What bytes go through.
+enum Open {
+    /// What was opened from here.
+    Ours {
+        stream: Box<dyn Stream>,
+        /// A far end that takes the connection and never says a word is no better than one that refuses it.
+        has_spoken: bool,
+    },
+    /// A unit that has dialled in.
+    Caller(Box<Caller>),
 }
 
 impl Open {
-    fn new(stream: impl Stream + 'static) -> Open {
-        Open { stream: Box::new(stream), filter: None, early: BytesMut::new(), has_spoken: false, _place: None }
+    fn ours(stream: impl Stream + 'static) -> Open {
+        Open::Ours { stream: Box::new(stream), has_spoken: false }
     }
 
-    fn caller(caller: Caller) -> Open {
-        let Caller { stream, filter, early, place, .. } = caller;
-        Open { filter: Some(filter), early, _place: Some(place), ..Open::new(stream) }
-    }
-
-    /// Waits for bytes of the protocol, or for others that were taken out: then none is appended.
-    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        let Some(filter) = &mut self.filter else { return self.stream.read_buf(buffer).await };
-        buffer.extend_from_slice(&self.early.split());
-        let mut chunk = [0; CHUNK];
-        let read = self.stream.read(&mut chunk);
-        let read = if filter.is_holding() { timeout(HOLD, read).await } else { Ok(read.await) };
-        match read {
-            Err(_quiet) => {
-                filter.handle_quiet(buffer);
-                Ok(1)
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Open::Caller(caller) => caller.write(bytes).await,
+            Open::Ours { stream, .. } => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
             }
-            Ok(count) => {
-                let count = count?;
-                filter.handle_bytes(chunk.get(..count).unwrap_or_default(), buffer);
+        }
+    }
+
+    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Open::Caller(caller) => caller.read(buffer).await,
+            Open::Ours { stream, has_spoken } => {
+                let count = stream.read_buf(buffer).await?;
+                *has_spoken |= count > 0;
                 Ok(count)
             }
+        }
+    }
+
+    /// Throws away what has come in unasked, without waiting; the number of bytes.
+    async fn discard_input(&mut self) -> usize {
+        let stream = match self {
+            Open::Caller(caller) => return caller.discard_input(),
+            Open::Ours { stream, .. } => stream,
+        };
+        let mut discarded = 0;
+        let mut bytes = [0; 256];
+        loop {
+            let count = std::future::poll_fn(|context| {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let polled = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+                // a fault is left to the read that follows
+                Poll::Ready(if polled.is_ready() { buffer.filled().len() } else { 0 })
+            })
+            .await;
+            if count == 0 {
+                return discarded;
+            }
+            discarded += count;
         }
     }
 }
@@ -223,16 +239,13 @@ impl Link {
     /// [`LinkError::Lost`], and the link is closed.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         let State::Open(open) = &mut self.state else { return Err(self.lost(not_connected())) };
-        let written = timeout(WRITE_MAX, async {
-            open.stream.write_all(bytes).await?;
-            open.stream.flush().await
-        });
-        let result = written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let result = timeout(WRITE_MAX, open.write(bytes))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         result.map_err(|error| self.lost(error))
     }
 
-    /// Waits for bytes and appends them to `buffer`; how many came, those included that are not of the protocol. Nothing
-    /// is lost where the wait is given up.
+    /// Waits for bytes and appends them to `buffer`. Nothing is lost where the wait is given up.
     ///
     /// # Errors
     /// [`LinkError::Lost`] at a fault or the end of the stream, or where the unit has dialled in again, and the link is
@@ -254,9 +267,6 @@ impl Link {
         match result {
             Ok(0) => Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
-                if let State::Open(open) = &mut self.state {
-                    open.has_spoken = true;
-                }
                 self.retry = Retry::default();
                 Ok(count)
             }
@@ -266,23 +276,9 @@ impl Link {
 
     /// Throws away what has come in unasked, without waiting; the number of bytes.
     pub async fn discard_input(&mut self) -> usize {
-        let State::Open(Open { stream, filter, early, .. }) = &mut self.state else { return 0 };
-        let mut protocol = early.split();
-        let mut bytes = [0; 256];
-        loop {
-            let count = std::future::poll_fn(|context| {
-                let mut buffer = ReadBuf::new(&mut bytes);
-                let polled = Pin::new(&mut *stream).poll_read(context, &mut buffer);
-                // a fault is left to the read that follows
-                Poll::Ready(if polled.is_ready() { buffer.filled().len() } else { 0 })
-            })
-            .await;
-            let chunk = bytes.get(..count).filter(|chunk| !chunk.is_empty());
-            match (chunk, &mut *filter) {
-                (None, _) => return protocol.len(),
-                (Some(chunk), None) => protocol.extend_from_slice(chunk),
-                (Some(chunk), Some(filter)) => filter.handle_bytes(chunk, &mut protocol),
-            }
+        match &mut self.state {
+            State::Open(open) => open.discard_input().await,
+            State::Closed | State::Opening(_) => 0,
         }
     }
 
@@ -290,7 +286,7 @@ impl Link {
         let error = tls::in_words(error);
         if let State::Open(open) = &self.state {
             warn!(link = %self.name, %error, "link lost");
-            if !open.has_spoken && self.arrivals.is_none() {
+            if matches!(open, Open::Ours { has_spoken: false, .. }) {
                 self.retry.refused(clock::monotonic());
             }
             // the descriptor goes first: a port that comes back shall get its old name
@@ -311,9 +307,9 @@ async fn open(endpoint: Endpoint, arrivals: Option<Arrivals>) -> io::Result<Open
             connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
         (Endpoint::Serial { port, line, rts_on_send }, _) => {
-            Ok(Open::new(serial::open(&port, &line, rts_on_send)?))
+            Ok(Open::ours(serial::open(&port, &line, rts_on_send)?))
         }
-        (Endpoint::Listen(_), Some(arrivals)) => Ok(Open::caller(arrivals.newest().await)),
+        (Endpoint::Listen(_), Some(arrivals)) => Ok(Open::Caller(Box::new(arrivals.newest().await))),
         (Endpoint::Listen(_), None) => std::future::pending().await,
     }
 }
@@ -321,12 +317,12 @@ async fn open(endpoint: Endpoint, arrivals: Option<Arrivals>) -> io::Result<Open
 async fn connect(address: &str, tls: Option<&TlsFiles>) -> io::Result<Open> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let Some(TlsFiles { ca_file, own }) = tls else { return Ok(Open::new(stream)) };
+    let Some(TlsFiles { ca_file, own }) = tls else { return Ok(Open::ours(stream)) };
     let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let own = own.as_ref().map(|(cert_file, key_file)| (cert_file.as_path(), key_file.as_path()));
     let tls = Tls::new(ca_file, own, host).map_err(io::Error::other)?;
-    Ok(Open::new(tls.connect(stream).await?))
+    Ok(Open::ours(tls.connect(stream).await?))
 }
 
 fn describe(endpoint: &Endpoint) -> String {

@@ -15,15 +15,15 @@ use rustix::net::sockopt;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::filter::Filter;
-use crate::config::site::{self, Network};
+use super::caller::Caller;
 use super::registration::{QUIET, Registered, Registering, Rules, Step};
 use crate::clock;
+use crate::config::site::{self, Network};
 use crate::counters::LinkCounters;
 
 /// Callers of one link that are connected at a time; further ones are refused.
@@ -45,66 +45,6 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// An idle mobile connection ends without a word: after 60 s of silence and 3 probes without an answer, 10 s apart, it
 /// counts as lost.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
-
-/// A caller, as its bus gets it.
-#[derive(Debug)]
-pub struct Caller {
-    /// Who it says it is.
-    pub id: String,
-    /// Where it calls from.
-    pub peer: SocketAddr,
-    /// The connection.
-    pub stream: TcpStream,
-    /// What all that is read from the stream goes through.
-    pub filter: Filter,
-    /// The protocol's bytes that came with the registration, filtered.
-    pub early: BytesMut,
-    /// It counts as connected until this is dropped.
-    pub place: OwnedSemaphorePermit,
-}
-
-/// The connections of one caller, which a bus takes: the newest counts. Outlives a bus that has failed.
-#[derive(Clone, Debug)]
-pub struct Arrivals(Arc<Mutex<Waiting>>);
-
-#[derive(Debug)]
-struct Waiting {
-    callers: mpsc::Receiver<Caller>,
-    next: Option<Caller>,
-}
-
-impl Arrivals {
-    /// The far end of what a listener is given for a caller.
-    #[must_use]
-    pub fn new(callers: mpsc::Receiver<Caller>) -> Arrivals {
-        Arrivals(Arc::new(Mutex::new(Waiting { callers, next: None })))
-    }
-
-    /// Waits until there is one. May be dropped at any time.
-    pub async fn wait(&self) {
-        let mut waiting = self.0.lock().await;
-        while waiting.next.is_none() {
-            match waiting.callers.recv().await {
-                Some(caller) => waiting.next = Some(caller),
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Waits for a connection, and takes the newest of all that wait.
-    pub async fn newest(&self) -> Caller {
-        loop {
-            self.wait().await;
-            let mut waiting = self.0.lock().await;
-            while let Ok(caller) = waiting.callers.try_recv() {
-                waiting.next = Some(caller);
-            }
-            if let Some(caller) = waiting.next.take() {
-                return caller;
-            }
-        }
-    }
-}
 
 /// Who may call, and what it is called here.
 #[derive(Clone, Debug)]
@@ -330,7 +270,7 @@ impl Desk {
             return;
         };
         let link = &self.terms.link;
-        match bus.try_send(Caller { id, peer, stream, filter, early, place }) {
+        match bus.try_send(Caller::new(id, (stream, peer), (filter, early), place)) {
             Ok(()) => info!(%link, %peer, caller = %name, "dialled in"),
             Err(TrySendError::Full(caller) | TrySendError::Closed(caller)) => {
                 self.counters.callers_refused.add(1);
@@ -383,6 +323,19 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_prepared_for_small_frames_and_for_an_end_without_a_word() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&stream).unwrap();
+        assert!(stream.nodelay().unwrap() && sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(
+            sockopt::tcp_keepidle(&stream).unwrap() + 3 * sockopt::tcp_keepintvl(&stream).unwrap(),
+            Duration::from_secs(90)
+        );
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), 3);
+    }
 
     #[test]
     fn nobody_is_named_twice_and_only_so_many_are() {

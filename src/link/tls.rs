@@ -184,7 +184,8 @@ fn certificate_in_words(fault: &CertificateError) -> String {
         }
         // rustls hands this reason of its verifier on without a type
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "it is marked as an authority (CA:TRUE), which a device's own must not be".to_owned()
+            "it is marked as an authority: a device's own is to be made with basicConstraints CA:FALSE"
+                .to_owned()
         }
         other => other.to_string(),
     }
@@ -196,7 +197,7 @@ fn alert_in_words(alert: AlertDescription) -> String {
     let advice = match alert {
         AlertDescription::CertificateRequired => "it wants a certificate: set `cert_file` and `key_file`",
         AlertDescription::HandshakeFailure => {
-            "no common ground; most likely it wants a certificate (`cert_file`, `key_file`) or knows older TLS only"
+            "it wants a certificate (`cert_file`, `key_file`), or has only ciphers without forward secrecy or with CBC"
         }
         AlertDescription::UnknownCA => "it does not know the issuer of our `cert_file`",
         AlertDescription::CertificateExpired => "our `cert_file` has expired, or its clock is wrong",

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tidegate::counters::LinkCounters;
-use tidegate::link::listen::{Caller, Callers, Listener, REGISTERING_MAX, Terms, WAITING_MAX};
+use tidegate::link::caller::Caller;
+use tidegate::link::listen::{Callers, Listener, REGISTERING_MAX, Terms, WAITING_MAX};
 use tidegate::link::registration::{Rules, pattern};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -70,15 +71,11 @@ async fn assert_closed(mut unit: TcpStream) {
 
 /// All protocol bytes until the unit hangs up.
 async fn read_all(caller: &mut Caller) -> Vec<u8> {
-    let mut protocol = caller.early.split();
+    let mut protocol = BytesMut::new();
     let mut taken = Vec::new();
-    let mut chunk = BytesMut::new();
-    while caller.stream.read_buf(&mut chunk).await.unwrap() > 0 {
-        caller.filter.handle_bytes(&chunk.split(), &mut protocol);
+    while caller.read(&mut protocol).await.unwrap() > 0 {
         taken.extend_from_slice(&protocol.split());
     }
-    caller.filter.handle_quiet(&mut protocol);
-    taken.extend_from_slice(&protocol);
     taken
 }
 
@@ -88,10 +85,8 @@ async fn a_caller_is_handed_to_its_bus_and_its_heartbeats_never_reach_the_protoc
     let mut unit = link.dial(b"DTU-10000002").await;
     let mut caller = link.lathe_2.recv().await.unwrap();
     assert_eq!((caller.id.as_str(), caller.peer), ("10000002", unit.local_addr().unwrap()));
-    assert!(caller.stream.nodelay().unwrap());
-    assert!(rustix::net::sockopt::socket_keepalive(&caller.stream).unwrap());
 
-    caller.stream.write_all(b"\x01\x03\x00\x00\x00\x01\x84\x0a").await.unwrap();
+    caller.write(b"\x01\x03\x00\x00\x00\x01\x84\x0a").await.unwrap();
     let mut request = [0; 8];
     unit.read_exact(&mut request).await.unwrap();
     let answer = b"\x01\x03\x02\x00\x00\xb8\x44";
@@ -113,8 +108,49 @@ async fn a_registration_in_pieces_or_glued_to_what_follows_is_understood() {
     let mut unit = link.dial(b"DTU-1").await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     unit.write_all(b"0000001\x01\x83\x02\xc0\xf1").await.unwrap();
-    let caller = link.lathe_1.recv().await.unwrap();
-    assert_eq!(&caller.early[..], b"\x01\x83\x02\xc0\xf1");
+    let mut caller = link.lathe_1.recv().await.unwrap();
+    let mut protocol = BytesMut::new();
+    assert_eq!(caller.read(&mut protocol).await.unwrap(), 5);
+    assert_eq!(&protocol[..], b"\x01\x83\x02\xc0\xf1");
+}
+
+#[tokio::test]
+async fn heartbeats_that_nobody_has_read_are_not_glued_to_the_answer() {
+    let mut link = Link::open(terms()).await;
+    let mut unit = link.dial(b"DTU-10000001").await;
+    let mut caller = link.lathe_1.recv().await.unwrap();
+    unit.write_all(b"PINGPING\x00PING").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(caller.discard_input(), 0);
+    unit.write_all(b"late").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(caller.discard_input(), 4);
+    unit.write_all(b"\x01\x83\x02\xc0\xf1").await.unwrap();
+    let mut protocol = BytesMut::new();
+    caller.read(&mut protocol).await.unwrap();
+    assert_eq!(&protocol[..], b"\x01\x83\x02\xc0\xf1");
+}
+
+#[tokio::test]
+async fn what_is_held_back_is_handed_out_when_nothing_follows_and_no_wait_loses_it() {
+    let rules =
+        Rules::new(Some(pattern("^DTU-(?<id>[0-9]{8})").unwrap()), Some(pattern("PING").unwrap()), false);
+    let mut link = Link::open(Terms { rules: Arc::new(rules), ..terms() }).await;
+    let mut unit = link.dial(b"DTU-10000001\x01P").await;
+    let mut caller = link.lathe_1.recv().await.unwrap();
+    let mut protocol = BytesMut::new();
+    assert_eq!(caller.read(&mut protocol).await.unwrap(), 1);
+    for _ in 0..3 {
+        let given_up = tokio::time::timeout(Duration::from_millis(5), caller.read(&mut protocol)).await;
+        assert!(given_up.is_err());
+    }
+    assert_eq!(caller.read(&mut protocol).await.unwrap(), 1);
+    assert_eq!(&protocol.split()[..], b"\x01P");
+    unit.write_all(b"\x02PI").await.unwrap();
+    assert_eq!(caller.read(&mut protocol).await.unwrap(), 1);
+    unit.write_all(b"NG\x03").await.unwrap();
+    assert_eq!(caller.read(&mut protocol).await.unwrap(), 1);
+    assert_eq!(&protocol[..], b"\x02\x03");
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ const ACTING: &[&str] = &[
     "driver/modbus/client.rs",
     "gateway.rs",
     "link.rs",
+    "link/caller.rs",
     "link/listen.rs",
     "link/serial.rs",
     "link/tls.rs",
