@@ -5,12 +5,17 @@ use std::time::Duration;
 /// No answer is given up sooner than this, or than a quarter of the longest timeout: devices have slow moments.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
+/// One in so many probes waits as long as may be.
+const WHOLE_PROBES: u32 = 4;
+
 /// The smoothed time of a device's answers and how far they stray from it (as RFC 6298, 2, does it).
 #[derive(Debug, Default)]
 pub struct Latency {
     measured: Option<Measured>,
     /// Answers in turn that did not come in time.
     missed: u32,
+    /// An answer came after its time.
+    is_slow: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +28,7 @@ impl Latency {
     /// An answer took so long.
     pub fn answered(&mut self, took: Duration) {
         self.missed = 0;
+        self.is_slow = false;
         self.measured = Some(match self.measured {
             None => Measured { smoothed: took, deviation: took / 2 },
             Some(Measured { smoothed, deviation }) => Measured {
@@ -37,11 +43,26 @@ impl Latency {
         self.missed = self.missed.saturating_add(1);
     }
 
+    /// An answer came when it was not waited for any more: the next is waited for as long as may be.
+    pub fn came_late(&mut self) {
+        self.is_slow = true;
+    }
+
+    /// How long to wait for the answer to a probe: mostly a short time, for everybody else on the line waits too. A late
+    /// answer is heard all the same; and each fourth probe waits the whole time.
+    #[must_use]
+    pub fn probe_timeout(&self, most: Duration) -> Duration {
+        let is_whole = self.is_slow || self.missed.is_multiple_of(WHOLE_PROBES);
+        if is_whole { most } else { TIMEOUT_MIN.max(most / 4).min(most) }
+    }
+
     /// How long to wait for the next answer, `most` at most: four deviations beyond the usual, and twice as long after
     /// each miss, so that a device that has become slow is heard again.
     #[must_use]
     pub fn timeout(&self, most: Duration) -> Duration {
-        let Some(Measured { smoothed, deviation }) = self.measured else { return most };
+        let Some(Measured { smoothed, deviation }) = self.measured.filter(|_| !self.is_slow) else {
+            return most;
+        };
         let least = TIMEOUT_MIN.max(most / 4);
         (smoothed + deviation * 4).max(least).saturating_mul(1 << self.missed.min(8)).min(most)
     }
@@ -90,5 +111,20 @@ mod tests {
         assert_eq!(timeouts, [ms(250), ms(500), MOST, MOST]);
         latency.answered(ms(700));
         assert_eq!(latency.missed, 0);
+        latency.came_late();
+        assert_eq!(latency.timeout(MOST), MOST);
+    }
+
+    #[test]
+    fn a_probe_is_short_but_for_each_fourth_and_after_a_late_answer() {
+        let mut latency = Latency::default();
+        let timeouts = [(); 6].map(|()| {
+            latency.missed();
+            latency.probe_timeout(MOST)
+        });
+        assert_eq!(timeouts, [ms(250), ms(250), ms(250), MOST, ms(250), ms(250)]);
+        assert_eq!(latency.probe_timeout(ms(60)), ms(60));
+        latency.came_late();
+        assert_eq!(latency.probe_timeout(MOST), MOST);
     }
 }

@@ -28,7 +28,7 @@ use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError};
 use crate::reading::Quality;
 use crate::scan::{Data, Part, Polled, Scan};
-use crate::tag::Area;
+use crate::tag::{Area, UnitId};
 
 /// How long a busy device is left alone before the same request is sent again (exception 6).
 const BUSY_WAIT: Duration = Duration::from_millis(200);
@@ -238,6 +238,10 @@ impl Bus {
         let now = clock::monotonic();
         match woken {
             Woken::Heard(Event::Done(done)) => self.done(done, now).await,
+            Woken::Heard(Event::Late(unit)) => {
+                self.came_late(unit, now);
+                Ok(())
+            }
             Woken::Heard(Event::Lost(tickets, fault)) => self.lost(tickets, &fault, now).await,
             Woken::Opened(Ok(())) => {
                 self.opened(now);
@@ -383,7 +387,11 @@ impl Bus {
         let Some(station) = self.stations.get_mut(index) else { return Ok(()) };
         let Some(ask) = station.take(now) else { return Ok(()) };
         let request = read_request(ask.block.span);
-        let timeout = station.latency.timeout(station.device.timeout);
+        let timeout = if station.health.is_answering() {
+            station.latency.timeout(station.device.timeout)
+        } else {
+            station.latency.probe_timeout(station.device.timeout)
+        };
         if ask.attempts > 0
             && let Some(counters) = self.counters.get(index)
         {
@@ -470,6 +478,16 @@ impl Bus {
                     }
                 }
                 self.ended(station, ask, outcome(done.result), now).await
+            }
+        }
+    }
+
+    /// A unit that has not answered in time is there all the same: it is given more time, and asked soon.
+    fn came_late(&mut self, unit: UnitId, now: Instant) {
+        for station in self.stations.iter_mut().filter(|station| station.device.unit == unit) {
+            station.latency.came_late();
+            if !station.health.is_answering() {
+                station.probe_at = Some(now);
             }
         }
     }

@@ -1,97 +1,97 @@
-//! A serial line whose device answers late: no register's value may ever be taken for another's.
+//! Devices that answer late, and lines that they share: no value is ever another's, and no device costs another its own.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::config::site::{self, Endpoint, Framing, Parity, SerialLine};
-use tidegate::counters::Counters;
-use tidegate::driver::Answer;
-use tidegate::driver::modbus::client::Client;
-use tidegate::link::Link;
-use tidegate::sim::faults::{Fault, Faults, Spoil, When};
-use tidegate::sim::floor::{Device, Floor, Layout, Motion, Order, Point, Table};
-use tidegate::sim::serve::{FarEnd, Line, Shared};
-use tidegate::tag::UnitId;
+use tidegate::config::site::Framing;
+use tidegate::sim::faults::{Fault, Refusal, Spoil, When};
 use tokio::task::JoinSet;
-use tokio_modbus::{Request, Response};
 
-const TIMEOUT: Duration = Duration::from_millis(60);
+use crate::rig::{LINE, Rig, far_end, serve_line, serve_tcp, tags};
 
-/// Two registers each, which hold their own place: 10, 20, 30, 40.
-const POINTS: &[Point] = &[at(10), at(20), at(30), at(40)];
+/// The longest that a simulated device may take to be asked again.
+const TIMEOUT: Duration = Duration::from_millis(100);
 
-const fn at(address: u16) -> Point {
-    let motion = Motion::Ramp { start: address as i64, step: 0 };
-    Point {
-        name: "place",
-        table: Table::HoldingRegisters,
-        address,
-        layout: Layout::Integer32(Order::Abcd),
-        motion,
-    }
+/// A short form of what `tests/long` runs for ten minutes each.
+const SHORT: Duration = Duration::from_secs(30);
+
+/// Every seventh answer comes between one timeout and 1.9 of them after its request.
+fn every_seventh_is_late() -> Fault {
+    Fault::new(When::Every(7), Spoil::Late(TIMEOUT, TIMEOUT * 19 / 10))
 }
 
-const LINE: SerialLine = SerialLine { baud: 115_200, data_bits: 8, parity: Parity::None, stop_bits: 1 };
-
-/// Answers every request in order, each so much later than a sound device.
-fn serve_late(line: Line, delay: Duration) -> impl Future<Output = ()> {
-    let floor = Floor::new(vec![Device { name: "late", link: "l", unit: 1, points: POINTS }]);
-    let far = FarEnd::new("l", Framing::Rtu, Shared::new(floor));
-    far.set_faults(Faults::new(0, vec![Fault::new(When::Always, Spoil::Late(delay, delay))]));
-    far.serve_line(line, LINE)
+/// How long: the short form, or `TIDEGATE_LONG` seconds.
+fn time() -> Duration {
+    let long = std::env::var("TIDEGATE_LONG").ok().and_then(|seconds| seconds.parse().ok());
+    long.map_or(SHORT, Duration::from_secs)
 }
 
-fn client(path: &std::path::Path) -> Client {
-    let endpoint = Endpoint::Serial { port: path.to_owned(), line: LINE };
-    let link = site::Link { name: "l".into(), endpoint, framing: Framing::Rtu };
-    Client::new(Link::new(&link), Arc::new(Counters::default()))
+/// Polls four blocks at 50 ms on a link with this configuration; not one value may be another's, and so many must come.
+async fn check_late_answers(link: &str, a_second_min: u64) {
+    let text = format!(
+        "[link.l]\n{link}\n[device.d]\nlink = \"l\"\nevery = \"50ms\"\ntimeout = \"100ms\"\nmax_registers = 4\n{}",
+        tags(8, 2)
+    );
+    let mut rig = Rig::start(&text);
+    let heard = rig.hear(time()).await;
+    heard.assert_true();
+    let device = rig.device("d");
+    eprintln!(
+        "{} values, {} requests, {} timeouts, {} late answers",
+        heard.count(),
+        device.requests.get(),
+        device.timeouts.get(),
+        device.late.get()
+    );
+    assert!(device.late.get() > time().as_secs() / 4, "answers were late");
+    assert!(heard.count() >= a_second_min * time().as_secs(), "{} values", heard.count());
 }
 
-/// Asks for the places in turn; each value that is taken must be the one that was asked for. How many were.
-async fn read_places(client: &mut Client, rounds: usize) -> usize {
-    let mut taken = 0;
-    for place in [10, 20, 30, 40].into_iter().cycle().take(rounds) {
-        let answer = client.call(UnitId(1), Request::ReadHoldingRegisters(place, 2), TIMEOUT).await;
-        if let Ok(Answer::Response(Response::ReadHoldingRegisters(words))) = answer {
-            assert_eq!(words, [0, place], "hr:{place} got the value of another");
-            taken += 1;
-        }
-    }
-    taken
-}
-
-async fn check_late(delay: Duration, taken_min: usize) {
-    let line = Line::open().unwrap();
-    let path = line.path.clone();
+#[tokio::test]
+async fn late_answers_over_tcp_are_never_taken_for_others() {
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve_late(line, delay));
-    let mut client = client(&path);
-    let taken = read_places(&mut client, 12).await;
-    assert!(taken >= taken_min, "{taken} taken at a delay of {delay:?}");
+    let far = far_end(Framing::Tcp, [1], [every_seventh_is_late()]);
+    let address = serve_tcp(&far, &mut tasks).await;
+    check_late_answers(&format!("tcp = \"{address}\""), 40).await;
 }
 
 #[tokio::test]
-async fn an_answer_in_time_is_taken() {
-    check_late(TIMEOUT / 4, 12).await;
-}
-
-#[tokio::test]
-async fn an_answer_after_one_timeout_or_two_is_never_taken_for_the_next_ones() {
-    check_late(TIMEOUT * 3 / 2, 0).await;
-    check_late(TIMEOUT * 5 / 2, 0).await;
-}
-
-#[tokio::test]
-async fn an_answer_to_what_was_asked_before_the_port_was_opened_is_never_taken() {
-    let line = Line::open().unwrap();
-    let path = line.path.clone();
+async fn late_answers_on_a_serial_line_are_never_taken_for_others() {
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve_late(line, TIMEOUT / 2));
-    let mut first = client(&path);
-    let asked = first.call(UnitId(1), Request::ReadHoldingRegisters(10, 2), TIMEOUT);
-    // the first request may wait for the line to be quiet before it goes out
-    assert!(tokio::time::timeout(TIMEOUT + TIMEOUT / 4, asked).await.is_err());
-    drop(first);
-    let mut second = client(&path);
-    assert_eq!(read_places(&mut second, 8).await, 8);
+    let far = far_end(Framing::Rtu, [1], [every_seventh_is_late()]);
+    let port = serve_line(&far, LINE, &mut tasks);
+    check_late_answers(&format!("port = \"{}\"\nserial = \"115200 8N1\"", port.display()), 20).await;
+}
+
+#[tokio::test]
+async fn late_answers_of_a_serial_line_behind_tcp_are_never_taken_for_others() {
+    let mut tasks = JoinSet::new();
+    let far = far_end(Framing::Rtu, [1], [every_seventh_is_late()]);
+    let address = serve_tcp(&far, &mut tasks).await;
+    check_late_answers(&format!("tcp = \"{address}\"\nframing = \"rtu\""), 20).await;
+}
+
+/// Eight units ask for three quarters of a line; one of them is dead.
+#[tokio::test]
+async fn one_dead_unit_costs_the_seven_others_next_to_nothing() {
+    let mut tasks = JoinSet::new();
+    let far = far_end(Framing::Rtu, 1..=8, [Fault::new(When::Always, Refusal::Dead).of(5)]);
+    let line = tidegate::config::site::SerialLine { baud: 19_200, ..LINE };
+    let port = serve_line(&far, line, &mut tasks);
+    // 20 registers take 8 + 45 bytes, two silences and a turnaround: about 40 ms
+    let text = format!(
+        "[link.l]\nport = \"{}\"\nserial = \"19200 8N1\"\n[device.\"d{{unit}}\"]\nlink = \"l\"\nunit = \"1-8\"\nevery = \"400ms\"\n{}",
+        port.display(),
+        tags(10, 2)
+    );
+    let mut rig = Rig::start(&text);
+    rig.hear(SHORT).await.assert_true();
+    let seconds = 20;
+    let heard = rig.hear(Duration::from_secs(seconds)).await;
+    heard.assert_true();
+    assert_eq!(heard.of("d5"), 0);
+    let asked = seconds * 1000 / 400 * 10;
+    for unit in [1, 2, 3, 4, 6, 7, 8] {
+        let got = heard.of(&format!("d{unit}"));
+        assert!(got * 100 >= asked * 95, "unit {unit}: {got} of {asked}");
+    }
 }

@@ -48,6 +48,8 @@ pub struct Client {
 pub enum Event {
     /// A request has come to its end.
     Done(Done),
+    /// The answer of this unit came after it had been given up.
+    Late(UnitId),
     /// The stream is gone, and with it the answers to the requests with these tickets.
     Lost(Vec<usize>, Fault),
 }
@@ -180,7 +182,11 @@ impl Client {
     /// counted and dropped.
     pub async fn next(&mut self) -> Event {
         loop {
-            match self.conversation.take(clock::monotonic()) {
+            let taken = self.conversation.take(clock::monotonic());
+            if let (Ok(None), Some(unit)) = (&taken, self.conversation.take_late()) {
+                return Event::Late(unit);
+            }
+            match taken {
                 Ok(Some(done)) => return self.done(done),
                 Ok(None) => {}
                 Err(fault) => {

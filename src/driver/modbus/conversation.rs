@@ -111,7 +111,9 @@ pub struct Conversation {
     buffer: BytesMut,
     link: Arc<LinkCounters>,
     /// The ids of requests that were given up, the newest last.
-    given_up: VecDeque<(u16, Arc<DeviceCounters>)>,
+    given_up: VecDeque<(u16, UnitId, Arc<DeviceCounters>)>,
+    /// Units whose late answers have come.
+    late: Vec<UnitId>,
 }
 
 #[derive(Debug)]
@@ -190,6 +192,7 @@ impl Conversation {
             buffer: BytesMut::with_capacity(BUFFER_MAX),
             link,
             given_up: VecDeque::new(),
+            late: Vec::new(),
         }
     }
 
@@ -244,6 +247,11 @@ impl Conversation {
         self.advice.pop()
     }
 
+    /// A unit whose answer has come after it was given up: it is there, and slow.
+    pub fn take_late(&mut self) -> Option<UnitId> {
+        self.late.pop()
+    }
+
     fn advise(&mut self, unit: UnitId, advice: Advice) {
         if self.given.insert((unit, advice)) {
             self.advice.push((unit, advice));
@@ -276,7 +284,7 @@ impl Conversation {
             if self.given_up.len() == GIVEN_UP_MAX {
                 self.given_up.pop_front();
             }
-            self.given_up.push_back((transaction.id, counters));
+            self.given_up.push_back((transaction.id, transaction.unit, counters));
         } else if !is_spoilt {
             // a spoilt answer has come, another will not; any other may still
             self.resting.retain(|resting| resting.until > now);
@@ -321,8 +329,9 @@ impl Conversation {
                 outstanding.transaction.tolerance.any_tid || outstanding.transaction.id == frame.transaction
             };
             let Some(index) = self.outstanding.iter().position(is_answer) else {
-                let given_up = self.given_up.iter().find(|(id, _)| *id == frame.transaction);
-                given_up.map_or(&self.link.unasked, |(_, counters)| &counters.late).add(1);
+                let given_up = self.given_up.iter().find(|(id, ..)| *id == frame.transaction);
+                given_up.map_or(&self.link.unasked, |(_, _, counters)| &counters.late).add(1);
+                self.late.extend(given_up.map(|(_, unit, _)| *unit));
                 self.miss_nearly(frame.unit, &frame.pdu, Advice::Tid);
                 continue;
             };
@@ -370,7 +379,7 @@ impl Conversation {
                     break Some(outstanding.end(Ok(answer), now));
                 }
                 Some(Seen::Incomplete) => break None,
-                _ if self.take_late(now) => {}
+                _ if self.skip_late(now) => {}
                 None if self.buffer.is_empty() || self.may_become_late() => break None,
                 Some(Seen::Other | Seen::Misfit | Seen::Broken) | None => {
                     self.skip(seen.as_ref(), now);
@@ -428,12 +437,13 @@ impl Conversation {
     }
 
     /// Takes the late answer of a resting unit; that unit has nothing more to say.
-    fn take_late(&mut self, now: Instant) -> bool {
+    fn skip_late(&mut self, now: Instant) -> bool {
         for resting in &mut self.resting {
             if let Seen::Answer(_, size) = resting.transaction.look(&self.buffer) {
                 self.buffer.advance(size);
                 resting.until = resting.until.min(now + AFTERMATH);
                 resting.counters.late.add(1);
+                self.late.push(resting.transaction.unit);
                 return true;
             }
         }

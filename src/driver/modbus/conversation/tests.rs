@@ -104,6 +104,7 @@ fn a_late_tcp_answer_is_dropped_and_counted_and_the_right_one_taken() {
     let both = bytes("00 07 00 00 00 05 01 03 02 00 63 00 08 00 00 00 05 01 03 02 00 2A");
     check_words(talk.hear(&both), 1, &[42]);
     assert_eq!((talk.unit.late.get(), talk.unit.timeouts.get(), talk.unit.requests.get()), (1, 1, 2));
+    assert_eq!(talk.conversation.take_late(), Some(UNIT));
     assert_eq!(talk.conversation.rests_until(UNIT, talk.now), None, "ids tell them apart");
 }
 
@@ -187,6 +188,7 @@ fn a_late_answer_ends_the_rest_whatever_else_is_going_on() {
         }
         assert!(talk.hear(&rtu_answer(UNIT, &[99])).is_none(), "nobody waits for it");
         assert_eq!(talk.unit.late.get(), 1);
+        assert_eq!((talk.conversation.take_late(), talk.conversation.take_late()), (Some(UNIT), None));
         assert_eq!(talk.conversation.rests_until(UNIT, talk.now), Some(talk.now + AFTERMATH));
         if is_asking {
             check_words(talk.hear(&rtu_answer(UnitId(2), &[7])), 1, &[7]);
