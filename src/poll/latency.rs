@@ -48,23 +48,30 @@ impl Latency {
         self.is_slow = true;
     }
 
-    /// How long to wait for the answer to a probe: mostly a short time, for everybody else on the line waits too. A late
-    /// answer is heard all the same; and each fourth probe waits the whole time.
+    /// How long to wait for the answer to a probe: what the device was known to need, or a short time, for everybody else
+    /// on the line waits too. A late answer is heard all the same; and each fourth probe waits the whole time.
     #[must_use]
     pub fn probe_timeout(&self, most: Duration) -> Duration {
-        let is_whole = self.is_slow || self.missed.is_multiple_of(WHOLE_PROBES);
-        if is_whole { most } else { TIMEOUT_MIN.max(most / 4).min(most) }
+        if self.is_slow || self.missed.is_multiple_of(WHOLE_PROBES) {
+            return most;
+        }
+        self.needed().max(TIMEOUT_MIN).min(most)
+    }
+
+    /// Four deviations beyond the usual; nothing before the first answer.
+    fn needed(&self) -> Duration {
+        self.measured.map_or(Duration::ZERO, |measured| measured.smoothed + measured.deviation * 4)
     }
 
     /// How long to wait for the next answer, `most` at most: four deviations beyond the usual, and twice as long after
     /// each miss, so that a device that has become slow is heard again.
     #[must_use]
     pub fn timeout(&self, most: Duration) -> Duration {
-        let Some(Measured { smoothed, deviation }) = self.measured.filter(|_| !self.is_slow) else {
+        if self.measured.is_none() || self.is_slow {
             return most;
-        };
+        }
         let least = TIMEOUT_MIN.max(most / 4);
-        (smoothed + deviation * 4).max(least).saturating_mul(1 << self.missed.min(8)).min(most)
+        self.needed().max(least).saturating_mul(1 << self.missed.min(8)).min(most)
     }
 
     /// How long an answer usually takes; `None` before the first.
@@ -122,8 +129,11 @@ mod tests {
             latency.missed();
             latency.probe_timeout(MOST)
         });
-        assert_eq!(timeouts, [ms(250), ms(250), ms(250), MOST, ms(250), ms(250)]);
+        assert_eq!(timeouts, [ms(100), ms(100), ms(100), MOST, ms(100), ms(100)]);
         assert_eq!(latency.probe_timeout(ms(60)), ms(60));
+        latency.answered(ms(300));
+        latency.missed();
+        assert!(latency.probe_timeout(MOST) >= ms(300), "it is known to need so long");
         latency.came_late();
         assert_eq!(latency.probe_timeout(MOST), MOST);
     }

@@ -34,11 +34,11 @@ impl Schedule {
         due.min_by_key(|(index, due)| (*due, *index))
     }
 
-    /// The poll has been done: it is due again at the next point of its grid after `now`. The number of points that
-    /// were missed meanwhile.
-    pub fn done(&mut self, index: usize, now: Instant) -> u64 {
+    /// The poll has been done: it is due again at the next point of its grid after `started_at`, when it was begun; that
+    /// may be over already. The number of points that were missed because it began so late.
+    pub fn done(&mut self, index: usize, started_at: Instant) -> u64 {
         let Some(slot) = self.slots.get_mut(index) else { return 0 };
-        let late = now.saturating_duration_since(slot.grid);
+        let late = started_at.saturating_duration_since(slot.grid);
         let passed = late.as_nanos() / slot.every.as_nanos().max(1);
         let steps = u32::try_from(passed + 1).unwrap_or(u32::MAX);
         slot.grid += slot.every * steps;

@@ -78,6 +78,15 @@ struct Sweep {
     deadline: Instant,
     pending: VecDeque<Ask>,
     under_way: usize,
+    /// When its first request was sent.
+    started_at: Option<Instant>,
+}
+
+impl Sweep {
+    fn swept(self, groups: usize, now: Instant) -> Swept {
+        let started_at = self.started_at.unwrap_or(now);
+        Swept { is_all: self.groups.len() == groups, groups: self.groups, started_at }
+    }
 }
 
 /// A request to be made, and its history.
@@ -105,6 +114,8 @@ pub struct Swept {
     pub groups: Vec<usize>,
     /// Whether that was everything that the device has.
     pub is_all: bool,
+    /// When its first request was sent.
+    pub started_at: Instant,
 }
 
 impl Station {
@@ -171,7 +182,7 @@ impl Station {
         let every = groups.iter().filter_map(|group| self.groups.get(*group)).map(|group| group.every).min();
         let pending = blocks.iter().map(|block| Ask::new(block.clone(), Some(id))).collect();
         let deadline = due + every.unwrap_or_default();
-        self.sweeps.push(Sweep { id, groups, deadline, pending, under_way: 0 });
+        self.sweeps.push(Sweep { id, groups, deadline, pending, under_way: 0, started_at: None });
     }
 
     /// What a request to it costs may have changed: then the plans are made anew.
@@ -237,6 +248,7 @@ impl Station {
             let pending = self.sweeps.iter_mut().filter(|sweep| !sweep.pending.is_empty());
             let sweep = pending.min_by_key(|sweep| sweep.deadline)?;
             sweep.under_way += 1;
+            sweep.started_at.get_or_insert(now);
             sweep.pending.pop_front()?
         };
         self.asked += 1;
@@ -286,7 +298,7 @@ impl Station {
     }
 
     /// The request has come to its end, and so perhaps has its sweep.
-    pub fn ended(&mut self, ask: &Ask) -> Option<Swept> {
+    pub fn ended(&mut self, ask: &Ask, now: Instant) -> Option<Swept> {
         self.asked = self.asked.saturating_sub(1);
         let index = self.sweeps.iter().position(|sweep| Some(sweep.id) == ask.sweep)?;
         let sweep = self.sweeps.get_mut(index)?;
@@ -294,16 +306,14 @@ impl Station {
         if sweep.under_way > 0 || !sweep.pending.is_empty() {
             return None;
         }
-        let sweep = self.sweeps.swap_remove(index);
-        Some(Swept { is_all: sweep.groups.len() == self.groups.len(), groups: sweep.groups })
+        Some(self.sweeps.swap_remove(index).swept(self.groups.len(), now))
     }
 
     /// The sweeps for which there is nothing to ask.
-    pub fn take_empty(&mut self) -> Option<Swept> {
+    pub fn take_empty(&mut self, now: Instant) -> Option<Swept> {
         let is_empty = |sweep: &Sweep| sweep.pending.is_empty() && sweep.under_way == 0;
         let index = self.sweeps.iter().position(is_empty)?;
-        let sweep = self.sweeps.swap_remove(index);
-        Some(Swept { is_all: sweep.groups.len() == self.groups.len(), groups: sweep.groups })
+        Some(self.sweeps.swap_remove(index).swept(self.groups.len(), now))
     }
 
     /// Nothing of what was to be asked is to be asked any more.

@@ -291,8 +291,8 @@ impl Bus {
                 debug!(device = %station.device.name, "what it refused is asked for once more");
             }
             station.begin(groups, at);
-            while let Some(swept) = self.stations.get_mut(index).and_then(Station::take_empty) {
-                self.swept(index, &swept, now);
+            while let Some(swept) = self.stations.get_mut(index).and_then(|station| station.take_empty(now)) {
+                self.swept(index, &swept);
             }
         }
         let has_requests = self.stations.iter().any(|station| station.deadline(now).is_some());
@@ -303,12 +303,12 @@ impl Bus {
     }
 
     /// The sweep is over: its groups are due again at the next points of their grids.
-    fn swept(&mut self, index: usize, swept: &Swept, now: Instant) {
+    fn swept(&mut self, index: usize, swept: &Swept) {
         let Some(station) = self.stations.get(index) else { return };
         for (number, group) in
             swept.groups.iter().filter_map(|number| Some((number, station.groups.get(*number)?)))
         {
-            let missed = self.schedule.done(group.slot, now);
+            let missed = self.schedule.done(group.slot, swept.started_at);
             let counters = self.counters.get(index).and_then(|device| device.overruns.get(*number));
             if let Some((_, overruns)) = counters {
                 overruns.add(missed);
@@ -588,10 +588,10 @@ impl Bus {
 
     /// The request is over, and perhaps its sweep.
     async fn end(&mut self, index: usize, ask: &Ask, now: Instant) -> Result<(), Closed> {
-        let Some(swept) = self.stations.get_mut(index).and_then(|station| station.ended(ask)) else {
+        let Some(swept) = self.stations.get_mut(index).and_then(|station| station.ended(ask, now)) else {
             return Ok(());
         };
-        self.swept(index, &swept, now);
+        self.swept(index, &swept);
         let station = self.stations.get_mut(index).filter(|_| swept.is_all);
         let Some(action) = station.map(|station| station.health.handle_swept()) else { return Ok(()) };
         self.act(index, action, now).await

@@ -90,6 +90,22 @@ async fn one_dead_unit_costs_the_seven_others_next_to_nothing() {
     heard.assert_true();
     assert_eq!(heard.of("d5"), 0);
     let asked = seconds * 1000 / 400 * 10;
+    for seen in far.take_seen().iter().filter(|seen| seen.unit == 5) {
+        eprintln!("dead unit asked at {:?}", seen.at);
+    }
+    for unit in 1..=8 {
+        let device = rig.device(&format!("d{unit}"));
+        eprintln!(
+            "{unit}: {} requests, {} retries, {} timeouts, {} overruns, p50 {:?} p99 {:?}",
+            device.requests.get(),
+            device.retries.get(),
+            device.timeouts.get(),
+            device.overruns(),
+            device.replies.percentile(50),
+            device.replies.percentile(99)
+        );
+    }
+    eprintln!("busy {:?}", rig.counters.links[0].busy.get());
     for unit in [1, 2, 3, 4, 6, 7, 8] {
         let got = heard.of(&format!("d{unit}"));
         assert!(got * 100 >= asked * 95, "unit {unit}: {got} of {asked}");
