@@ -4,6 +4,7 @@
 //! means is not known here.
 
 pub mod health;
+pub mod learned;
 pub mod plan;
 pub mod schedule;
 pub mod task;
