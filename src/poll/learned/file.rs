@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{HOLES_MAX, Hole, Learned, Size, Value};
+use super::{HOLES_MAX, Hole, Learned, Size, TooLarge, Value, WITNESSES};
 use crate::reading::Timestamp;
 use crate::tag::{Area, Span};
 
@@ -39,9 +39,13 @@ pub fn to_toml<'a>(devices: impl IntoIterator<Item = (&'a str, &'a Learned)>) ->
 fn write_device(text: &mut String, key: &str, learned: &Learned) -> std::fmt::Result {
     writeln!(text, "\n[{}]", quoted(key))?;
     for (name, size) in [("registers", learned.registers), ("bits", learned.bits)] {
-        if let Some((bad, since)) = size.bad {
-            let good = size.good;
-            writeln!(text, "{name} = {{ good = {good}, bad = {bad}, since_ms = {} }}", since.millis())?;
+        let good = size.good;
+        match size.bad {
+            Some(TooLarge { count: bad, since, .. }) => {
+                writeln!(text, "{name} = {{ good = {good}, bad = {bad}, since_ms = {} }}", since.millis())?;
+            }
+            None if good > 0 => writeln!(text, "{name} = {{ good = {good} }}")?,
+            None => {}
         }
     }
     if !learned.holes.is_empty() {
@@ -130,11 +134,15 @@ fn read_list<T>(
 
 fn read_size(value: &DeValue<'_>, most: u64) -> Read<Size> {
     let table = value.as_table().ok_or("wanted a table")?;
-    let (good, bad) = (number(table, "good", most)?, number(table, "bad", most)?);
+    let good = number(table, "good", most)?;
+    if !table.contains_key("bad") {
+        return Ok(Size { good, bad: None });
+    }
+    let bad = number(table, "bad", most)?;
     if good >= bad {
         return Err(format!("wanted good below bad, got {good} and {bad}"));
     }
-    Ok(Size { good, bad: Some((bad, since(table)?)) })
+    Ok(Size { good, bad: Some(TooLarge { count: bad, since: since(table)?, witnesses: WITNESSES }) })
 }
 
 fn read_hole(table: &DeTable<'_>) -> Read<Hole> {
@@ -177,4 +185,106 @@ fn at(table: &DeTable<'_>) -> Read<Span> {
     read()
         .filter(|span| span.end() <= 0x1_0000)
         .ok_or_else(|| format!("wanted at = \"area:address+count\", got \"{text}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::plan::Limits;
+    use proptest::prelude::*;
+
+    const FILE: &str = r#"
+["line1/3"]
+registers = { good = 40, bad = 60, since_ms = 1764000000000 }
+bits = { good = 16 }
+holes = [
+  { at = "hr:100+4", block = 61, since_ms = 1764000000000 },
+  { at = "coil:65535+0", block = 9, since_ms = 1764000000001 },
+]
+
+["press \"B\"\t/1"]
+refused = [
+  { at = "ir:7+1", since_ms = 1764000000000 },
+]
+"#;
+
+    fn written(devices: &BTreeMap<String, Learned>) -> String {
+        to_toml(devices.iter().map(|(key, learned)| (key.as_str(), learned)))
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (devices, faults) = from_toml(&format!("{HEAD}{FILE}"));
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(devices.keys().collect::<Vec<_>>(), ["line1/3", "press \"B\"\t/1"]);
+        let limits = devices["line1/3"].limits(&Limits::new(125, 2000));
+        assert_eq!((limits.registers, limits.bits), (50, 2000));
+        assert_eq!(
+            limits.holes.iter().map(|hole| address(*hole)).collect::<Vec<_>>(),
+            ["hr:100+4", "coil:65535+0"]
+        );
+        assert_eq!(written(&devices).replace("\\u0009", "\\t"), format!("{HEAD}{FILE}"));
+    }
+
+    #[test]
+    fn a_device_that_has_taught_nothing_is_left_out() {
+        assert_eq!(to_toml([("line1/3", &Learned::default())]), HEAD);
+        assert_eq!(from_toml(""), (BTreeMap::new(), Vec::new()));
+        assert_eq!(from_toml(HEAD), (BTreeMap::new(), Vec::new()));
+    }
+
+    /// `line` in the place of the file's third, and what is said about it; all else is read.
+    #[track_caller]
+    fn check(line: &str, expected: &str) {
+        let (devices, faults) = from_toml(&FILE.replace("bits = { good = 16 }", line));
+        assert_eq!(faults, [expected]);
+        assert_eq!(devices.len(), 2);
+        assert_eq!(devices["line1/3"].holes.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_left_out() {
+        check("colour = 1", "line1/3: colour: not known");
+        check("bits = 3", "line1/3: bits: wanted a table");
+        check("bits = {}", "line1/3: bits: wanted a number up to 2000 for good");
+        check("bits = { good = 2001 }", "line1/3: bits: wanted a number up to 2000 for good");
+        check("bits = { good = -1 }", "line1/3: bits: wanted a number up to 2000 for good");
+        check("bits = { good = 8, bad = 8 }", "line1/3: bits: wanted good below bad, got 8 and 8");
+        check(
+            "bits = { good = 8, bad = 9 }",
+            "line1/3: bits: wanted a number up to 18446744073709551615 for since_ms",
+        );
+        check("refused = 1", "line1/3: refused: wanted a list");
+        check("refused = [1]", "line1/3: wanted a table");
+        check("refused = [{}]", "line1/3: wanted at = \"area:address+count\", got \"\"");
+        let refused = |at: &str| format!("refused = [{{ at = \"{at}\", since_ms = 1 }}]");
+        check(&refused("hr:65535+2"), "line1/3: wanted at = \"area:address+count\", got \"hr:65535+2\"");
+        check(&refused("xr:1+2"), "line1/3: wanted at = \"area:address+count\", got \"xr:1+2\"");
+        check(&refused("hr:1+0"), "line1/3: a value has at least one register, got 0");
+        let (devices, faults) = from_toml("a = 1\n[b]\n[[c]]\n");
+        assert_eq!((devices.len(), faults.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_gives_what_stands_before() {
+        for end in 0..FILE.len() {
+            let (devices, _) = from_toml(FILE.get(..end).unwrap());
+            if end > FILE.find("[\"press").unwrap() {
+                assert_eq!(devices["line1/3"].holes.len(), 2);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_borne(text in "\\PC*", at in 0..FILE.len(), byte in 0u8..128) {
+            let (devices, _) = from_toml(&text);
+            prop_assert_eq!(devices.len(), 0);
+            let mut damaged = FILE.as_bytes().to_vec();
+            damaged[at] = byte;
+            let (devices, _) = from_toml(&String::from_utf8(damaged).unwrap());
+            let (again, faults) = from_toml(&written(&devices));
+            prop_assert_eq!((again, faults), (devices, Vec::new()));
+        }
+    }
 }
