@@ -4,14 +4,10 @@
 //! means is not known here.
 
 pub mod health;
-<<<<<<< HEAD
 pub mod lane;
 pub mod latency;
 pub mod learned;
 pub mod memory;
-=======
-pub mod learned;
->>>>>>> h-plan
 pub mod plan;
 pub mod schedule;
 pub mod station;

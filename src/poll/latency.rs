@@ -5,8 +5,8 @@ use std::time::Duration;
 /// No answer is given up sooner than this, or than a quarter of the longest timeout: devices have slow moments.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
-/// One in so many probes waits as long as may be.
-const WHOLE_PROBES: u32 = 4;
+/// One in so many probes has the line for as long as may be.
+const WHOLE_PROBES: u32 = 8;
 
 /// The smoothed time of a device's answers and how far they stray from it (as RFC 6298, 2, does it).
 #[derive(Debug, Default)]
@@ -48,10 +48,10 @@ impl Latency {
         self.is_slow = true;
     }
 
-    /// How long to wait for the answer to a probe: what the device was known to need, or a short time, for everybody else
-    /// on the line waits too. A late answer is heard all the same; and each fourth probe waits the whole time.
+    /// How long a probe has the line to itself, before others that are due are let in: what the device was known to need,
+    /// or a short time. A late answer is heard all the same; and one probe in eight has the line for the whole time.
     #[must_use]
-    pub fn probe_timeout(&self, most: Duration) -> Duration {
+    pub fn probe_time(&self, most: Duration) -> Duration {
         if self.is_slow || self.missed.is_multiple_of(WHOLE_PROBES) {
             return most;
         }
@@ -123,18 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_short_but_for_each_fourth_and_after_a_late_answer() {
+    fn a_probe_yields_soon_but_for_one_in_eight_and_after_a_late_answer() {
         let mut latency = Latency::default();
-        let timeouts = [(); 6].map(|()| {
+        let times = [(); 9].map(|()| {
             latency.missed();
-            latency.probe_timeout(MOST)
+            latency.probe_time(MOST).as_millis()
         });
-        assert_eq!(timeouts, [ms(100), ms(100), ms(100), MOST, ms(100), ms(100)]);
-        assert_eq!(latency.probe_timeout(ms(60)), ms(60));
+        assert_eq!(times, [100, 100, 100, 100, 100, 100, 100, 1000, 100]);
+        assert_eq!(latency.probe_time(ms(60)), ms(60));
         latency.answered(ms(300));
         latency.missed();
-        assert!(latency.probe_timeout(MOST) >= ms(300), "it is known to need so long");
+        assert!(latency.probe_time(MOST) >= ms(300), "it is known to need so long");
         latency.came_late();
-        assert_eq!(latency.probe_timeout(MOST), MOST);
+        assert_eq!(latency.probe_time(MOST), MOST);
     }
 }

@@ -239,6 +239,12 @@ impl Station {
         sweeps.map(|sweep| sweep.deadline).chain(probe).min()
     }
 
+    /// Whether a request of a sweep waits to be made.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.sweeps.iter().any(|sweep| !sweep.pending.is_empty())
+    }
+
     /// The most urgent of its requests, which is under way from now on.
     pub fn take(&mut self, now: Instant) -> Option<Ask> {
         let ask = if self.probe_at.is_some_and(|at| at <= now) {
@@ -249,7 +255,14 @@ impl Station {
             let sweep = pending.min_by_key(|sweep| sweep.deadline)?;
             sweep.under_way += 1;
             sweep.started_at.get_or_insert(now);
-            sweep.pending.pop_front()?
+            let mut ask = sweep.pending.pop_front()?;
+            // what is known to be refused is asked for in halves from the start
+            let span_of = span_in(&self.tags);
+            while let Some((first, second)) = self.learned.foresee(&ask.block, &self.limits, &span_of) {
+                sweep.pending.push_front(Ask::new(second, ask.sweep));
+                ask = Ask::new(first, ask.sweep);
+            }
+            ask
         };
         self.asked += 1;
         self.is_fresh |= self.asked_at.is_none_or(|at| at + IDLE <= now);
@@ -344,3 +357,14 @@ impl Station {
         self.learned.forget(now, learned::AGE)
     }
 }
+
+/// The registers of each of `tags`, which are in the order of their ids.
+fn span_in(tags: &[(TagId, Span)]) -> impl Fn(TagId) -> Span {
+    move |tag| {
+        let index = tags.binary_search_by_key(&tag, |(id, _)| *id).unwrap_or_default();
+        tags.get(index).map_or(NOWHERE, |(_, span)| *span)
+    }
+}
+
+/// The registers of a tag that there is not.
+const NOWHERE: Span = Span { area: crate::tag::Area::HoldingRegisters, address: 0, count: 1 };

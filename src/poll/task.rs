@@ -69,8 +69,16 @@ pub struct Bus {
 /// A request that was sent.
 #[derive(Debug)]
 enum UnderWay {
-    Read { station: usize, ask: Ask },
-    Write { station: usize, write: Write },
+    Read {
+        station: usize,
+        ask: Ask,
+        /// A probe is given up after this where others are due.
+        yields_at: Option<Instant>,
+    },
+    Write {
+        station: usize,
+        write: Write,
+    },
 }
 
 /// Whoever took the scans is gone: the bus ends.
@@ -348,7 +356,7 @@ impl Bus {
     /// The most urgent request that may be sent: a write before all reads, else the earliest deadline.
     fn choose(&mut self, now: Instant) -> Choice {
         if !self.client.has_room() {
-            return Choice::Later(None);
+            return Choice::Later(self.let_probe_yield(now));
         }
         let writes_to = self.write.as_ref().and_then(|write| self.station_of(write));
         let mut later = None;
@@ -379,6 +387,25 @@ impl Bus {
         if is_read { Choice::Read(index) } else { Choice::Write(index) }
     }
 
+    /// A probe that has had its time is given up where another device is due; when it will have had it.
+    fn let_probe_yield(&mut self, now: Instant) -> Option<Instant> {
+        let probe = |(ticket, under_way): (usize, &Option<UnderWay>)| match under_way {
+            Some(UnderWay::Read { station, yields_at: Some(at), .. }) => Some((ticket, *station, *at)),
+            _ => None,
+        };
+        let (ticket, probed, at) = self.under_way.iter().enumerate().find_map(probe)?;
+        let mut others = self.stations.iter().enumerate().filter(|(index, _)| *index != probed);
+        let is_other_due = self.write.is_some() || others.any(|(_, station)| station.has_pending());
+        if !is_other_due {
+            return None;
+        }
+        if at <= now {
+            self.client.give_up(ticket);
+            return None;
+        }
+        Some(at)
+    }
+
     fn station_of(&self, write: &Write) -> Option<usize> {
         self.stations.iter().position(|station| station.device.id == write.device)
     }
@@ -387,17 +414,16 @@ impl Bus {
         let Some(station) = self.stations.get_mut(index) else { return Ok(()) };
         let Some(ask) = station.take(now) else { return Ok(()) };
         let request = read_request(ask.block.span);
-        let timeout = if station.health.is_answering() {
-            station.latency.timeout(station.device.timeout)
-        } else {
-            station.latency.probe_timeout(station.device.timeout)
-        };
+        let most = station.device.timeout;
+        let is_answering = station.health.is_answering();
+        let timeout = if is_answering { station.latency.timeout(most) } else { most };
+        let yields_at = (!is_answering).then(|| now + station.latency.probe_time(most));
         if ask.attempts > 0
             && let Some(counters) = self.counters.get(index)
         {
             counters.retries.add(1);
         }
-        match self.send(UnderWay::Read { station: index, ask }, index, request, timeout).await {
+        match self.send(UnderWay::Read { station: index, ask, yields_at }, index, request, timeout).await {
             Some(UnderWay::Read { ask, .. }) => {
                 self.answered(index, &ask, Err(Quality::BadConfig), now).await
             }
@@ -470,7 +496,7 @@ impl Bus {
                 self.wrote(station, write, done.result);
                 Ok(())
             }
-            Some(UnderWay::Read { station, ask }) => {
+            Some(UnderWay::Read { station, ask, .. }) => {
                 if let Some(station) = self.stations.get_mut(station) {
                     match done.result {
                         Ok(_) => station.latency.answered(done.took),
@@ -667,7 +693,7 @@ impl Bus {
             match self.under_way.get_mut(ticket).and_then(Option::take) {
                 None => {}
                 Some(UnderWay::Write { station, write }) => self.wrote(station, write, Err(Fault::Silent)),
-                Some(UnderWay::Read { station, ask }) => {
+                Some(UnderWay::Read { station, ask, .. }) => {
                     self.ended(station, ask, Outcome::Unheard(quality), now).await?;
                 }
             }

@@ -178,6 +178,11 @@ impl Client {
         Ok(())
     }
 
+    /// The request with this ticket is waited for no longer: its end comes out of [`Client::next`] at once.
+    pub fn give_up(&mut self, ticket: usize) {
+        self.conversation.give_up(ticket);
+    }
+
     /// Waits for the end of a request, or of the stream. May be dropped and called again. What comes in unasked is
     /// counted and dropped.
     pub async fn next(&mut self) -> Event {

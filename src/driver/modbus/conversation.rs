@@ -271,6 +271,13 @@ impl Conversation {
         self.outstanding.iter().map(Outstanding::deadline).min()
     }
 
+    /// The request with this ticket is waited for no longer.
+    pub fn give_up(&mut self, ticket: usize) {
+        for outstanding in self.outstanding.iter_mut().filter(|outstanding| outstanding.ticket == ticket) {
+            (outstanding.timeout, outstanding.wire) = (Duration::ZERO, Duration::ZERO);
+        }
+    }
+
     /// Ends the requests whose time is over, one a call.
     pub fn expire(&mut self, now: Instant) -> Option<Done> {
         let index = self.outstanding.iter().position(|outstanding| outstanding.deadline() <= now)?;
