@@ -66,6 +66,8 @@ pub enum Refusal {
     Pdu(Vec<u8>),
     /// It answers with these bytes, without any framing: another protocol.
     Bytes(Vec<u8>),
+    /// Exception 1 to this function.
+    NoFunction(u8),
     /// Exception 2 where the request touches one of these registers or bits.
     Hole {
         /// The first of them.
@@ -176,6 +178,15 @@ pub struct Conduct {
 pub enum Act {
     /// It sends these bytes.
     Send(Vec<u8>),
+    /// It sends the first piece of a reply and after a pause, in which it sends nothing else, the rest.
+    SendInTwo {
+        /// The first piece.
+        first: Vec<u8>,
+        /// The pause.
+        pause: Duration,
+        /// The rest.
+        rest: Vec<u8>,
+    },
     /// It ends the connection.
     HangUp,
 }
@@ -343,6 +354,7 @@ impl Refusal {
             Refusal::Exception(code) => Some(exception(code)),
             Refusal::Pdu(ref pdu) => Some(Reaction::Pdu(pdu.clone())),
             Refusal::Bytes(ref bytes) => Some(Reaction::Bytes(bytes.clone())),
+            Refusal::NoFunction(missing) => (function == missing).then(|| exception(1)),
             Refusal::Hole { first, last } => touches(first, last.into()).then(|| exception(2)),
             Refusal::SizeLimit { most, exception: code } => {
                 (count > most).then(|| code.map_or(Reaction::Silence, exception))
@@ -369,6 +381,7 @@ impl Refusal {
             Refusal::Exception(_) => "exception",
             Refusal::Pdu(_) => "odd answer",
             Refusal::Bytes(_) => "foreign",
+            Refusal::NoFunction(_) => "no such function",
             Refusal::Hole { .. } => "hole",
             Refusal::SizeLimit { .. } => "too many",
             Refusal::NoCross(_) => "crossing",

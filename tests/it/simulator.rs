@@ -167,6 +167,28 @@ async fn the_echo_of_an_adapter_stands_before_the_reply() {
 }
 
 #[tokio::test]
+async fn on_a_line_a_late_unit_answers_into_the_window_of_another_and_keeps_its_own_order() {
+    let late = Fault::new(When::Requests { first: 1, last: 1 }, Spoil::Late(MS(200), MS(200))).of(3);
+    let (far, mut tasks) = (far_end(Framing::Rtu, Some(late)), JoinSet::new());
+    let mut port = plug(&far, &mut tasks);
+    let other = [2, 3, 0, 4, 0, 1, 0xC5, 0xF8];
+    let others = [2, 3, 2, 0, 4, 0xFD, 0x87];
+    let again = [3, 3, 4, 0, 4, 3, 2, 0x19, 0x03];
+    let requests = [RTU_REQUEST, &other, RTU_REQUEST].concat();
+    exchange(&mut port, &requests, &[&others, RTU_REPLY, &again].concat()).await;
+}
+
+#[tokio::test]
+async fn nothing_gets_between_the_pieces_of_a_reply() {
+    let split = Spoil::Split { at: Some(3), pause: MS(60) };
+    let split = Fault::new(When::Requests { first: 1, last: 1 }, split);
+    let (far, mut tasks) = (far_end(Framing::Tcp, Some(split)), JoinSet::new());
+    let mut stream = call(&far, &mut tasks).await;
+    let second = [&TCP_REPLY[..12], &[2]].concat();
+    exchange(&mut stream, &TCP_REQUEST.repeat(2), &[TCP_REPLY, &second].concat()).await;
+}
+
+#[tokio::test]
 async fn a_hang_up_ends_the_connection_and_the_next_one_is_served() {
     let fault = Fault::new(When::Requests { first: 1, last: 1 }, Spoil::HangUp(Moment::Middle));
     let (far, mut tasks) = (far_end(Framing::Tcp, Some(fault)), JoinSet::new());
