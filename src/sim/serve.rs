@@ -130,11 +130,8 @@ impl FarEnd {
             // accept and join_next are cancel-safe
             tokio::select! {
                 Ok((stream, _)) = listener.accept(), if callers.len() < CALLERS_MAX => {
-                    let conversation = Conversation::new(self.clone(), None);
-                    callers.spawn(async move {
-                        stream.set_nodelay(true)?;
-                        conversation.hold(stream, None).await
-                    });
+                    stream.set_nodelay(true).ok(); // slower, no worse
+                    callers.spawn(self.clone().serve_stream(stream, None));
                 }
                 Some(_ended) = callers.join_next() => {}
             }
@@ -144,8 +141,12 @@ impl FarEnd {
     /// Answers at the end of `line`, at the pace of `speed`, until dropped or a device hangs up: then the port is gone.
     pub async fn serve_line(self, line: Line, speed: SerialLine) {
         let Line { input, output, _far, .. } = line;
-        let conversation = Conversation::new(self, Some(speed));
-        conversation.hold(tokio::io::join(input, output), None).await.ok(); // a line that fails has ended
+        self.serve_stream(tokio::io::join(input, output), Some(speed)).await;
+    }
+
+    /// Answers on any stream, at the pace of a serial line or at once, until either side ends it.
+    pub async fn serve_stream(self, stream: impl AsyncRead + AsyncWrite + Unpin, speed: Option<SerialLine>) {
+        Conversation::new(self, speed).hold(stream, None).await.ok(); // a stream that fails has ended
     }
 
     /// Calls a gateway that listens and answers what it asks, again and again, until dropped.
@@ -363,6 +364,7 @@ impl State {
 
 async fn at(due: Option<Instant>) {
     match due {
+        Some(due) if due <= clock::monotonic() => {} // a timer would round up to a whole millisecond
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
