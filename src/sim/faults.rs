@@ -315,13 +315,14 @@ impl Faults {
         spoils: &[Spoil],
         answer: impl FnOnce(u8) -> Option<Vec<u8>>,
     ) -> Outgoing {
+        let asked_unit = asked.request.unit;
         let other = spoils.iter().find_map(|spoil| {
             let Spoil::AnsweredBy(unit) = spoil else { return None };
             Some(*unit)
         });
-        let unit = other.unwrap_or(asked.request.unit);
+        let unit = other.unwrap_or(asked_unit);
         let Some(pdu) = answer(unit) else { return Outgoing::default() };
-        Outgoing::reply(Frame { id: asked.request.id, unit, pdu }, other.is_none())
+        Outgoing::reply(Frame { id: asked.request.id, unit, pdu }, unit == asked_unit)
     }
 
     fn count(&mut self, name: &'static str) {

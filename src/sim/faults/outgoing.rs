@@ -67,7 +67,7 @@ impl Outgoing {
             Spoil::Split { at, pause } => self.split = Some((at, pause)),
             Spoil::FlippedBit => (self.is_flipped, self.is_right) = (true, false),
             Spoil::Held => (self.is_held, self.is_right) = (is_reply, false),
-            Spoil::AnsweredBy(_) => {}
+            Spoil::AnsweredBy(unit) => return is_reply && unit != asked.request.unit,
             Spoil::Short(less) => {
                 return self.change(|frame| resize(frame, |size| size.saturating_sub(less)));
             }

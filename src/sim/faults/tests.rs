@@ -78,6 +78,7 @@ fn a_reply_is_spoiled_in_exact_bytes() {
     check(Spoil::Unit(255), "0:0007_0000_0005_FF_0302_0001");
     check(Spoil::Function(4), "0:0007_0000_0005_01_0402_0001");
     check(Spoil::AnsweredBy(9), "0:0007_0000_0005_09_0302_0001");
+    check(Spoil::AnsweredBy(1), "=0:0007_0000_0005_01_0302_0001");
     check(Spoil::HangUp(Moment::Before), "0!");
     check(Spoil::HangUp(Moment::Middle), "0:0007_0000_00 0!");
     check(Spoil::HangUp(Moment::After), "=0:0007_0000_0005_01_0302_0001 0!");
