@@ -58,6 +58,9 @@ enum Command {
         /// Another configuration for the gateway; links and broker are those of the demo.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Let the devices misbehave: late, doubled, broken and foreign replies, noise, hang-ups.
+        #[arg(long)]
+        faults: bool,
     },
 }
 
@@ -87,7 +90,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         #[cfg(feature = "demo")]
-        Command::Demo { seconds, config } => demo::demo(seconds, config.as_deref()),
+        Command::Demo { seconds, config, faults } => demo::demo(seconds, config.as_deref(), faults),
     }
 }
 

@@ -66,6 +66,8 @@ pub enum Refusal {
     Pdu(Vec<u8>),
     /// It answers with these bytes, without any framing: another protocol.
     Bytes(Vec<u8>),
+    /// Exception 1 to this function.
+    NoFunction(u8),
     /// Exception 2 where the request touches one of these registers or bits.
     Hole {
         /// The first of them.
@@ -176,6 +178,15 @@ pub struct Conduct {
 pub enum Act {
     /// It sends these bytes.
     Send(Vec<u8>),
+    /// It sends the first piece of a reply and after a pause, in which it sends nothing else, the rest.
+    SendInTwo {
+        /// The first piece.
+        first: Vec<u8>,
+        /// The pause.
+        pause: Duration,
+        /// The rest.
+        rest: Vec<u8>,
+    },
     /// It ends the connection.
     HangUp,
 }
@@ -304,13 +315,14 @@ impl Faults {
         spoils: &[Spoil],
         answer: impl FnOnce(u8) -> Option<Vec<u8>>,
     ) -> Outgoing {
+        let asked_unit = asked.request.unit;
         let other = spoils.iter().find_map(|spoil| {
             let Spoil::AnsweredBy(unit) = spoil else { return None };
             Some(*unit)
         });
-        let unit = other.unwrap_or(asked.request.unit);
+        let unit = other.unwrap_or(asked_unit);
         let Some(pdu) = answer(unit) else { return Outgoing::default() };
-        Outgoing::reply(Frame { id: asked.request.id, unit, pdu }, other.is_none())
+        Outgoing::reply(Frame { id: asked.request.id, unit, pdu }, unit == asked_unit)
     }
 
     fn count(&mut self, name: &'static str) {
@@ -343,6 +355,7 @@ impl Refusal {
             Refusal::Exception(code) => Some(exception(code)),
             Refusal::Pdu(ref pdu) => Some(Reaction::Pdu(pdu.clone())),
             Refusal::Bytes(ref bytes) => Some(Reaction::Bytes(bytes.clone())),
+            Refusal::NoFunction(missing) => (function == missing).then(|| exception(1)),
             Refusal::Hole { first, last } => touches(first, last.into()).then(|| exception(2)),
             Refusal::SizeLimit { most, exception: code } => {
                 (count > most).then(|| code.map_or(Reaction::Silence, exception))
@@ -369,6 +382,7 @@ impl Refusal {
             Refusal::Exception(_) => "exception",
             Refusal::Pdu(_) => "odd answer",
             Refusal::Bytes(_) => "foreign",
+            Refusal::NoFunction(_) => "no such function",
             Refusal::Hole { .. } => "hole",
             Refusal::SizeLimit { .. } => "too many",
             Refusal::NoCross(_) => "crossing",

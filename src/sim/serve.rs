@@ -130,11 +130,8 @@ impl FarEnd {
             // accept and join_next are cancel-safe
             tokio::select! {
                 Ok((stream, _)) = listener.accept(), if callers.len() < CALLERS_MAX => {
-                    let conversation = Conversation::new(self.clone(), None);
-                    callers.spawn(async move {
-                        stream.set_nodelay(true)?;
-                        conversation.hold(stream, None).await
-                    });
+                    stream.set_nodelay(true).ok(); // slower, no worse
+                    callers.spawn(self.clone().serve_stream(stream, None));
                 }
                 Some(_ended) = callers.join_next() => {}
             }
@@ -144,8 +141,12 @@ impl FarEnd {
     /// Answers at the end of `line`, at the pace of `speed`, until dropped or a device hangs up: then the port is gone.
     pub async fn serve_line(self, line: Line, speed: SerialLine) {
         let Line { input, output, _far, .. } = line;
-        let conversation = Conversation::new(self, Some(speed));
-        conversation.hold(tokio::io::join(input, output), None).await.ok(); // a line that fails has ended
+        self.serve_stream(tokio::io::join(input, output), Some(speed)).await;
+    }
+
+    /// Answers on any stream, at the pace of a serial line or at once, until either side ends it.
+    pub async fn serve_stream(self, stream: impl AsyncRead + AsyncWrite + Unpin, speed: Option<SerialLine>) {
+        Conversation::new(self, speed).hold(stream, None).await.ok(); // a stream that fails has ended
     }
 
     /// Calls a gateway that listens and answers what it asks, again and again, until dropped.
@@ -205,6 +206,8 @@ struct Conversation {
     /// By the time at which it leaves, and in the order in which it came up.
     waiting: BTreeMap<(Instant, u64), Act>,
     last_number: u64,
+    /// Of what has begun to leave.
+    rest: Option<(Instant, Vec<u8>)>,
     /// The end of the last byte, either way.
     last_byte: Option<Instant>,
     /// Before the first byte of the request that is coming in.
@@ -221,6 +224,7 @@ impl Conversation {
             input: BytesMut::new(),
             waiting: BTreeMap::new(),
             last_number: 0,
+            rest: None,
             last_byte: None,
             silence: None,
         }
@@ -238,7 +242,7 @@ impl Conversation {
         }
         let mut input = BytesMut::new();
         loop {
-            let due = self.waiting.first_key_value().map(|((due, _), _)| *due);
+            let due = self.due();
             // read_buf, sleep_until and tick are cancel-safe
             tokio::select! {
                 read = stream.read_buf(&mut input) => {
@@ -246,18 +250,36 @@ impl Conversation {
                         return Ok(());
                     }
                 }
-                () = at(due) => match self.waiting.pop_first() {
-                    Some((_, Act::Send(bytes))) => {
-                        stream.write_all(&[&self.prefix[..], &bytes].concat()).await?;
-                        self.last_byte = Some(clock::monotonic());
-                    }
-                    Some((_, Act::HangUp)) => return Ok(()),
-                    None => {}
-                },
+                () = at(due) => {
+                    let Some(bytes) = self.leave() else { return Ok(()) };
+                    stream.write_all(&[&self.prefix[..], &bytes].concat()).await?;
+                    self.last_byte = Some(clock::monotonic());
+                }
                 () = next(&mut beat) => {
                     stream.write_all(heartbeat.map_or(&[], |(bytes, _)| bytes)).await?;
                 }
             }
+        }
+    }
+
+    /// When the next bytes leave: what has begun ends before anything else begins.
+    fn due(&self) -> Option<Instant> {
+        let begun = self.rest.as_ref().map(|(due, _)| *due);
+        begun.or_else(|| self.waiting.first_key_value().map(|((due, _), _)| *due))
+    }
+
+    /// The bytes that leave at that time; nothing for a hang-up.
+    fn leave(&mut self) -> Option<Vec<u8>> {
+        if let Some((_, rest)) = self.rest.take() {
+            return Some(rest);
+        }
+        match self.waiting.pop_first()?.1 {
+            Act::Send(bytes) => Some(bytes),
+            Act::SendInTwo { first, pause, rest } => {
+                self.rest = Some((clock::monotonic() + pause + self.wire_time(rest.len()), rest));
+                Some(first)
+            }
+            Act::HangUp => None,
         }
     }
 
@@ -310,13 +332,11 @@ impl Conversation {
         let start = now + self.wire_time(request.encode(far.framing).len()) + thinking;
         let mut sent = 0;
         for (after, act) in conduct.emissions {
-            let linger = match &act {
-                Act::Send(bytes) => {
-                    sent += bytes.len();
-                    Duration::ZERO
-                }
-                Act::HangUp => self.speed.map_or(Duration::ZERO, |_| LINGER),
+            let (size, linger) = match &act {
+                Act::Send(bytes) | Act::SendInTwo { first: bytes, .. } => (bytes.len(), Duration::ZERO),
+                Act::HangUp => (0, self.speed.map_or(Duration::ZERO, |_| LINGER)),
             };
+            sent += size;
             self.enqueue(start + after + self.wire_time(sent) + linger, act);
         }
     }
@@ -344,6 +364,7 @@ impl State {
 
 async fn at(due: Option<Instant>) {
     match due {
+        Some(due) if due <= clock::monotonic() => {} // a timer would round up to a whole millisecond
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }

@@ -121,6 +121,18 @@ fn the_demo_compares_every_value_and_finds_no_mismatch() {
 }
 
 #[test]
+fn the_demo_finds_no_mismatch_either_where_devices_misbehave() {
+    let output = tidegate(&["demo", "--faults", "--seconds", "8"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    for expected in
+        ["tags        27", "mismatches  0", "faults      ", "busy ", "flipped bit ", "late ", "split "]
+    {
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn the_demo_with_a_wrong_byte_order_finds_the_mismatches() {
     let right = std::fs::read_to_string(root().join("configs/demo.toml")).unwrap();
     let wrong = right.replacen("order = \"CDAB\", unit = \"mm\"", "order = \"ABCD\", unit = \"mm\"", 1);
@@ -128,12 +140,15 @@ fn the_demo_with_a_wrong_byte_order_finds_the_mismatches() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wrong.toml");
     std::fs::write(&path, wrong).unwrap();
-    let output = tidegate(&["demo", "--seconds", "3", "--config", path.to_str().unwrap()]);
-    let text = stdout(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("press/position: served "), "{text}");
-    assert!(!text.contains("mismatches  0\n"), "{text}");
-    assert!(stderr(&output).contains("values came back that were not served so"));
+    for faults in [None, Some("--faults")] {
+        let arguments = ["demo", "--seconds", "3", "--config", path.to_str().unwrap()];
+        let output = tidegate(&arguments.into_iter().chain(faults).collect::<Vec<_>>());
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("press/position: served "), "{text}");
+        assert!(!text.contains("mismatches  0\n"), "{text}");
+        assert!(stderr(&output).contains("values came back that were not served so"));
+    }
 }
 
 #[test]

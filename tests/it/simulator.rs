@@ -166,6 +166,57 @@ async fn the_echo_of_an_adapter_stands_before_the_reply() {
     exchange(&mut port, RTU_REQUEST, &[RTU_REQUEST, RTU_REPLY].concat()).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_device_is_slow_each_time_and_a_dead_one_is_dead_for_its_time() {
+    let far = far_end(Framing::Rtu, None);
+    let dead = When::During { from: MS(1000), to: MS(2000) };
+    let plan = vec![
+        Fault::new(When::Always, Spoil::Slow(MS(400))).of(3),
+        Fault::new(dead, Refusal::Dead), // of all units
+    ];
+    far.set_faults(Faults::new(1, plan));
+    let (mut near, served) = tokio::io::duplex(512);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(far.clone().serve_stream(served, None));
+    let start = tidegate::clock::monotonic();
+    let elapsed = || (tidegate::clock::monotonic() - start).as_millis();
+    near.write_all(&RTU_REQUEST.repeat(2)).await.unwrap();
+    near.read_exact(&mut [0; 9]).await.unwrap();
+    assert!((400..=402).contains(&elapsed()), "{}", elapsed());
+    near.read_exact(&mut [0; 9]).await.unwrap();
+    assert!((800..=802).contains(&elapsed()), "{}", elapsed());
+    tokio::time::sleep(MS(300)).await;
+    near.write_all(RTU_REQUEST).await.unwrap();
+    expect_silence(&mut near).await;
+    tokio::time::sleep(MS(1000)).await;
+    near.write_all(RTU_REQUEST).await.unwrap();
+    near.read_exact(&mut [0; 9]).await.unwrap();
+    let injected: Vec<_> = far.injected().into_iter().collect();
+    assert_eq!(injected, [("dead", 1), ("slow", 3)]);
+}
+
+#[tokio::test]
+async fn on_a_line_a_late_unit_answers_into_the_window_of_another_and_keeps_its_own_order() {
+    let late = Fault::new(When::Requests { first: 1, last: 1 }, Spoil::Late(MS(200), MS(200))).of(3);
+    let (far, mut tasks) = (far_end(Framing::Rtu, Some(late)), JoinSet::new());
+    let mut port = plug(&far, &mut tasks);
+    let other = [2, 3, 0, 4, 0, 1, 0xC5, 0xF8];
+    let others = [2, 3, 2, 0, 4, 0xFD, 0x87];
+    let again = [3, 3, 4, 0, 4, 3, 2, 0x19, 0x03];
+    let requests = [RTU_REQUEST, &other, RTU_REQUEST].concat();
+    exchange(&mut port, &requests, &[&others, RTU_REPLY, &again].concat()).await;
+}
+
+#[tokio::test]
+async fn nothing_gets_between_the_pieces_of_a_reply() {
+    let split = Spoil::Split { at: Some(3), pause: MS(60) };
+    let split = Fault::new(When::Requests { first: 1, last: 1 }, split);
+    let (far, mut tasks) = (far_end(Framing::Tcp, Some(split)), JoinSet::new());
+    let mut stream = call(&far, &mut tasks).await;
+    let second = [&TCP_REPLY[..12], &[2]].concat();
+    exchange(&mut stream, &TCP_REQUEST.repeat(2), &[TCP_REPLY, &second].concat()).await;
+}
+
 #[tokio::test]
 async fn a_hang_up_ends_the_connection_and_the_next_one_is_served() {
     let fault = Fault::new(When::Requests { first: 1, last: 1 }, Spoil::HangUp(Moment::Middle));

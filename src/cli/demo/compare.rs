@@ -1,11 +1,13 @@
 //! What the devices served against what came back from the broker, value by value. Pure.
 //!
 //! Of each point both sides are a sequence of values; without repetitions the two must be equal, and each value must
-//! bear a time at which it was served. Pairs that agree are forgotten, so that memory does not grow with time.
+//! bear a time at which it was served. Where devices have faults, replies get lost: there what came back must be what was
+//! served but for gaps. Values that agree are forgotten, so that memory does not grow with time.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::view::Received;
+use crate::reading::Timestamp;
 use crate::sim::floor::{PointName, Served, Truth};
 
 /// A reading may be stamped so long after the device has put it on the wire.
@@ -17,6 +19,9 @@ const DESCRIBED_MAX: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     points: BTreeMap<(String, String), Sides>,
+    has_gaps: bool,
+    /// Values that were served and passed over: a later one has come back.
+    passed_over: usize,
     /// Values that agree.
     pub(super) matched: u64,
     /// Values that came back and were not served, or not then.
@@ -27,14 +32,26 @@ pub(super) struct Comparison {
 
 #[derive(Debug, Default)]
 struct Sides {
-    served: VecDeque<Served>,
+    served: VecDeque<Run>,
     received: VecDeque<Received>,
     last_served: Option<Truth>,
     last_received: Option<Truth>,
     matched: u64,
 }
 
+/// A value as long as it was served without another in between.
+#[derive(Debug)]
+struct Run {
+    first: Served,
+    last_at: Timestamp,
+}
+
 impl Comparison {
+    /// A comparison that allows for lost replies, or not.
+    pub(super) fn new(has_gaps: bool) -> Comparison {
+        Comparison { has_gaps, ..Comparison::default() }
+    }
+
     /// Takes what the floor has served since.
     pub(super) fn add_served(&mut self, log: BTreeMap<PointName, Vec<Served>>) {
         for ((device, tag), all) in log {
@@ -42,7 +59,9 @@ impl Comparison {
             for served in all {
                 if sides.last_served.as_ref() != Some(&served.truth) {
                     sides.last_served = Some(served.truth.clone());
-                    sides.served.push_back(served);
+                    sides.served.push_back(Run { last_at: served.at, first: served });
+                } else if let Some(run) = sides.served.back_mut().filter(|_| self.has_gaps) {
+                    run.last_at = served.at; // its first replies may be lost
                 }
             }
         }
@@ -57,29 +76,26 @@ impl Comparison {
         }
     }
 
-    /// Compares what both sides have.
+    /// Compares what both sides have. What was served by now must have been added before.
     pub(super) fn settle(&mut self) {
         for ((device, tag), sides) in &mut self.points {
-            while !sides.served.is_empty() && !sides.received.is_empty() {
-                let (Some(served), Some(received)) = (sides.served.pop_front(), sides.received.pop_front())
-                else {
-                    break;
-                };
-                let delay = received.at.millis().checked_sub(served.at.millis());
-                if served.truth == received.truth && delay.is_some_and(|delay| delay <= DELAY_MAX_MS) {
+            // without gaps a value that came back is the next one that was served
+            while self.has_gaps || !sides.served.is_empty() {
+                let Some(received) = sides.received.pop_front() else { break };
+                let reach = if self.has_gaps { sides.served.len() } else { 1 };
+                if let Some(place) = sides.served.iter().take(reach).position(|run| run.is(&received)) {
+                    sides.served.drain(..=place);
                     sides.matched += 1;
                     self.matched += 1;
+                    self.passed_over += place;
                     continue;
                 }
                 self.mismatches += 1;
                 if self.described.len() < DESCRIBED_MAX {
-                    self.described.push(format!(
-                        "{device}/{tag}: served {} at {}, came back as {} at {}",
-                        served.truth,
-                        served.at.millis(),
-                        received.truth,
-                        received.at.millis()
-                    ));
+                    self.described.push(describe(device, tag, sides.served.front(), &received));
+                }
+                if !self.has_gaps {
+                    sides.served.pop_front();
                 }
             }
         }
@@ -88,7 +104,8 @@ impl Comparison {
     /// Values that were served and have not come back, and values that came back and were never served.
     pub(super) fn left_over(&self) -> (usize, usize) {
         let sides = || self.points.values();
-        (sides().map(|sides| sides.served.len()).sum(), sides().map(|sides| sides.received.len()).sum())
+        let waiting: usize = sides().map(|sides| sides.served.len()).sum();
+        (self.passed_over + waiting, sides().map(|sides| sides.received.len()).sum())
     }
 
     /// How many values of each point agree.
@@ -97,13 +114,40 @@ impl Comparison {
     }
 }
 
+impl Run {
+    /// Whether this is what came back.
+    fn is(&self, received: &Received) -> bool {
+        let times = self.first.at.millis()..=self.last_at.millis() + DELAY_MAX_MS;
+        self.first.truth == received.truth && times.contains(&received.at.millis())
+    }
+}
+
+fn describe(device: &str, tag: &str, run: Option<&Run>, received: &Received) -> String {
+    let (truth, at) = (&received.truth, received.at.millis());
+    match run {
+        Some(Run { first, .. }) => format!(
+            "{device}/{tag}: served {} at {}, came back as {truth} at {at}",
+            first.truth,
+            first.at.millis()
+        ),
+        None => format!("{device}/{tag}: served nothing more, came back as {truth} at {at}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::Timestamp;
 
     fn compare(served: &[(u64, i128)], received: &[(u64, i128)]) -> (u64, u64, (usize, usize)) {
-        let mut comparison = Comparison::default();
+        compare_with(false, served, received)
+    }
+
+    fn compare_with(
+        has_gaps: bool,
+        served: &[(u64, i128)],
+        received: &[(u64, i128)],
+    ) -> (u64, u64, (usize, usize)) {
+        let mut comparison = Comparison::new(has_gaps);
         let served = served
             .iter()
             .map(|&(at, value)| Served { at: Timestamp::from_millis(at), truth: Truth::Integer(value) });
@@ -137,5 +181,24 @@ mod tests {
     fn a_value_with_a_time_at_which_it_was_not_served_is_a_mismatch() {
         assert_eq!(compare(&[(5000, 1)], &[(4999, 1)]), (0, 1, (0, 0)));
         assert_eq!(compare(&[(5000, 1)], &[(7001, 1)]), (0, 1, (0, 0)));
+    }
+    #[test]
+    fn what_gets_lost_may_be_missing_and_nothing_may_be_invented() {
+        let check = |served: &[_], received: &[_], expected| {
+            assert_eq!(compare_with(true, served, received), expected, "{served:?} {received:?}");
+        };
+        check(&[(0, 1), (1, 2), (2, 3)], &[(0, 1), (2, 3)], (2, 0, (1, 0)));
+        check(&[(0, 1), (1, 2), (2, 3)], &[(1, 2)], (1, 0, (2, 0)));
+        check(&[(0, 1), (1, 2)], &[(1, 2), (1, 1)], (1, 1, (1, 0)));
+        check(&[(0, 1), (1, 2)], &[(0, 5), (1, 2)], (1, 1, (1, 0)));
+        check(&[(0, 1)], &[(0, 1), (0, 2)], (1, 1, (0, 0)));
+        check(&[], &[(0, 1)], (0, 1, (0, 0)));
+    }
+
+    #[test]
+    fn a_value_whose_first_replies_got_lost_bears_the_time_of_a_later_one() {
+        assert_eq!(compare_with(true, &[(0, 1), (9000, 1)], &[(9001, 1)]), (1, 0, (0, 0)));
+        assert_eq!(compare_with(true, &[(0, 1), (9000, 2)], &[(9001, 1)]), (0, 1, (2, 0)));
+        assert_eq!(compare(&[(0, 1), (9000, 1)], &[(9001, 1)]), (0, 1, (0, 0)));
     }
 }

@@ -67,7 +67,7 @@ impl Outgoing {
             Spoil::Split { at, pause } => self.split = Some((at, pause)),
             Spoil::FlippedBit => (self.is_flipped, self.is_right) = (true, false),
             Spoil::Held => (self.is_held, self.is_right) = (is_reply, false),
-            Spoil::AnsweredBy(_) => {}
+            Spoil::AnsweredBy(unit) => return is_reply && unit != asked.request.unit,
             Spoil::Short(less) => {
                 return self.change(|frame| resize(frame, |size| size.saturating_sub(less)));
             }
@@ -114,8 +114,18 @@ impl Outgoing {
             Some(Moment::Middle) => bytes.truncate(bytes.len() / 2),
             Some(Moment::After) | None => {}
         }
-        let mut emissions = pieces(bytes, self.after, self.split, rng);
-        let left = emissions.last().map_or(self.after, |(after, _)| *after);
+        let mut left = self.after;
+        let mut emissions = Vec::new();
+        match self.split.filter(|_| bytes.len() > 1) {
+            Some((at, pause)) => {
+                let at = at.unwrap_or_else(|| rng.usize(1..bytes.len())).clamp(1, bytes.len() - 1);
+                let rest = bytes.split_off(at);
+                emissions.push((left, Act::SendInTwo { first: bytes, pause, rest }));
+                left += pause;
+            }
+            None if bytes.is_empty() => {}
+            None => emissions.push((left, Act::Send(bytes))),
+        }
         match (self.hang_up, self.again) {
             (Some(_), _) => emissions.push((left, Act::HangUp)),
             (None, Some(pause)) => emissions.push((left + pause, Act::Send(reply))),
@@ -131,22 +141,6 @@ fn resize(frame: &mut Frame, size: impl FnOnce(usize) -> usize) {
     let wanted = u8::try_from(size(data.len())).unwrap_or(u8::MAX);
     *count = wanted;
     frame.pdu.resize(2 + usize::from(wanted), 0xFF);
-}
-
-/// The bytes in one piece, or in two.
-fn pieces(
-    mut bytes: Vec<u8>,
-    after: Duration,
-    split: Option<(Option<usize>, Duration)>,
-    rng: &mut Rng,
-) -> Vec<(Duration, Act)> {
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    let Some((at, pause)) = split.filter(|_| bytes.len() > 1) else { return vec![(after, Act::Send(bytes))] };
-    let at = at.unwrap_or_else(|| rng.usize(1..bytes.len())).clamp(1, bytes.len() - 1);
-    let rest = bytes.split_off(at);
-    vec![(after, Act::Send(bytes)), (after + pause, Act::Send(rest))]
 }
 
 fn noise(count: usize, rng: &mut Rng) -> Vec<u8> {

@@ -39,12 +39,14 @@ impl Bench {
     }
 }
 
-/// `300:0102` sends two bytes after 300 ms, `300!` hangs up; a right one begins with `=`. Pieces stand apart.
+/// `300:0102` sends two bytes after 300 ms, `300:01+20:02` with a pause between them, `300!` hangs up; what holds the
+/// right reply begins with `=`.
 fn shown(conduct: &Conduct) -> String {
+    let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
     let emissions = conduct.emissions.iter().map(|(after, act)| match act {
-        Act::Send(bytes) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-            format!("{}:{digits}", after.as_millis())
+        Act::Send(bytes) => format!("{}:{}", after.as_millis(), digits(bytes)),
+        Act::SendInTwo { first, pause, rest } => {
+            format!("{}:{}+{}:{}", after.as_millis(), digits(first), pause.as_millis(), digits(rest))
         }
         Act::HangUp => format!("{}!", after.as_millis()),
     });
@@ -66,8 +68,8 @@ fn a_reply_is_spoiled_in_exact_bytes() {
     check(Spoil::Duplicated(MS(5)), "=0:0007_0000_0005_01_0302_0001 5:0007_0000_0005_01_0302_0001");
     check(Spoil::Short(2), "0:0007_0000_0003_01_0300");
     check(Spoil::Long(2), "0:0007_0000_0007_01_0304_0001_FFFF");
-    check(Spoil::Split { at: Some(6), pause: MS(30) }, "=0:0007_0000_0005 30:01_0302_0001");
-    check(Spoil::Split { at: Some(0), pause: MS(30) }, "=0:00 30:07_0000_0005_01_0302_0001");
+    check(Spoil::Split { at: Some(6), pause: MS(30) }, "=0:0007_0000_0005+30:01_0302_0001");
+    check(Spoil::Split { at: Some(0), pause: MS(30) }, "=0:00+30:07_0000_0005_01_0302_0001");
     check(Spoil::Echoed(usize::MAX), "=0:0007_0000_0006_01_0300000001_0007_0000_0005_01_0302_0001");
     check(Spoil::Echoed(2), "=0:0001_0007_0000_0005_01_0302_0001");
     check(Spoil::Id(0), "0:0000_0000_0005_01_0302_0001");
@@ -76,6 +78,7 @@ fn a_reply_is_spoiled_in_exact_bytes() {
     check(Spoil::Unit(255), "0:0007_0000_0005_FF_0302_0001");
     check(Spoil::Function(4), "0:0007_0000_0005_01_0402_0001");
     check(Spoil::AnsweredBy(9), "0:0007_0000_0005_09_0302_0001");
+    check(Spoil::AnsweredBy(1), "=0:0007_0000_0005_01_0302_0001");
     check(Spoil::HangUp(Moment::Before), "0!");
     check(Spoil::HangUp(Moment::Middle), "0:0007_0000_00 0!");
     check(Spoil::HangUp(Moment::After), "=0:0007_0000_0005_01_0302_0001 0!");
@@ -87,6 +90,8 @@ fn a_request_is_refused_in_exact_bytes() {
     check(Refusal::Exception(6), "0:0007_0000_0003_01_8306");
     check(Refusal::Exception(0x0B), "0:0007_0000_0003_01_830B");
     check(Refusal::Pdu(vec![0xA3, 2]), "0:0007_0000_0003_01_A302");
+    check(Refusal::NoFunction(3), "0:0007_0000_0003_01_8301");
+    check(Refusal::NoFunction(4), "=0:0007_0000_0005_01_0302_0001");
     check(Refusal::Bytes(vec![0xFE, 0x68]), "0:FE68");
 }
 
