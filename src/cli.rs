@@ -5,6 +5,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod quality;
 mod run;
 
 use std::ffi::OsString;

@@ -52,14 +52,24 @@ pub enum GatewayError {
     Deadline,
 }
 
-/// Runs `site` until `stop` is ready, then ends cleanly.
+/// Counters for what a gateway with this site does.
+#[must_use]
+pub fn counters(site: &Site) -> Arc<Counters> {
+    Arc::new(Counters::new(site.links.len(), site.devices.iter().map(|device| site.rates(device))))
+}
+
+/// Runs `site` until `stop` is ready, then ends cleanly. What happens is counted in `counters`.
 ///
 /// # Errors
 /// Where the state directory is in use, a task fails, or the end takes too long.
-pub async fn run(site: Site, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+pub async fn run(
+    site: Arc<Site>,
+    counters: Arc<Counters>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), GatewayError> {
     let _lock = lock(&site.gateway.state_dir)?;
     info!(name = %site.gateway.name, devices = site.devices.len(), tags = site.tags.len(), "starting");
-    let mut tasks = Tasks::start(Arc::new(site));
+    let mut tasks = Tasks::start(site, counters);
     tokio::pin!(stop);
     loop {
         // join_next is cancel-safe
@@ -116,11 +126,9 @@ enum Name {
 }
 
 impl Tasks {
-    fn start(site: Arc<Site>) -> Tasks {
+    fn start(site: Arc<Site>, counters: Arc<Counters>) -> Tasks {
         let (polled, scans) = mpsc::channel(SCANS);
         let (stop, _) = watch::channel(false);
-        let rates = site.devices.iter().map(|device| site.rates(device));
-        let counters = Arc::new(Counters::new(site.links.len(), rates));
         let (memory, keeper) = memory::open(&site);
         let channels = (0..site.links.len()).flat_map(|link| site.channels(link)).collect();
         let (set, names) = (JoinSet::new(), HashMap::new());

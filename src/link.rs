@@ -283,7 +283,8 @@ impl Link {
     }
 
     fn lost(&mut self, error: io::Error) -> LinkError {
-        let error = tls::in_words(error);
+        let is_tls = matches!(&self.endpoint, Endpoint::Tcp { tls: Some(_), .. });
+        let error = if is_tls { tls::in_words(error) } else { error };
         if let State::Open(open) = &self.state {
             warn!(link = %self.name, %error, "link lost");
             if matches!(open, Open::Ours { has_spoken: false, .. }) {

@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{FAULT, USAGE, block_on, check, complain, run, say, start_logging};
+use super::{FAULT, USAGE, block_on, check, complain, quality, run, say, start_logging};
 use crate::clock;
 use crate::config::site::{Broker as BrokerAddress, Endpoint, Site};
 use crate::config::{self, Checked, finding};
@@ -89,7 +90,7 @@ async fn show(
         for (far, link) in far_ends.iter().zip(&site.links) {
             far.set_faults(match link.endpoint {
                 Endpoint::Tcp { .. } => faults::on_network(),
-                Endpoint::Serial { .. } => faults::on_line(),
+                Endpoint::Serial { .. } | Endpoint::Listen(_) => faults::on_line(),
             });
         }
     }
@@ -177,7 +178,9 @@ async fn watch(
     let mut redraw = tokio::time::interval(if is_terminal { REDRAW } else { REPRINT });
     redraw.tick().await;
     let (stop, stopped) = oneshot::channel::<()>();
-    let gateway = gateway::run(site, async move {
+    let (site, start) = (Arc::new(site), clock::monotonic());
+    let counters = gateway::counters(&site);
+    let gateway = gateway::run(site.clone(), counters.clone(), async move {
         stopped.await.ok(); // a dropped sender stops as well
     });
     tokio::pin!(gateway);
@@ -204,11 +207,13 @@ async fn watch(
     }
     drop(stop);
     gateway.await?;
+    let running = clock::monotonic().saturating_duration_since(start);
     while let Ok(Some((topic, payload))) = tokio::time::timeout(LAST_MESSAGES, messages.recv()).await {
         take(&mut view, &mut comparison, &topic, &payload);
     }
     comparison.add_served(floor.with(Floor::take_log));
     comparison.settle();
+    say(&format!("\n{}", quality::table(&site, &counters, running)));
     Ok(comparison)
 }
 

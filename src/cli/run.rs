@@ -3,10 +3,13 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
 
-use super::{FAULT, USAGE, block_on, check, complain, start_logging};
+use super::{FAULT, USAGE, block_on, check, complain, quality, start_logging};
+use crate::clock;
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 
@@ -25,10 +28,16 @@ pub(super) fn run(path: &Path) -> ExitCode {
     if let Some(state_dir) = std::env::var_os("STATE_DIRECTORY") {
         site.gateway.state_dir = state_dir.into();
     }
+    let (site, start) = (Arc::new(site), clock::monotonic());
+    let counters = gateway::counters(&site);
     let result = block_on(async {
         let stop = stop_signal()?;
-        gateway::run(site, stop).await.map_err(anyhow::Error::from)
+        gateway::run(site.clone(), counters.clone(), stop).await.map_err(anyhow::Error::from)
     });
+    let running = clock::monotonic().saturating_duration_since(start);
+    for line in quality::table(&site, &counters, running).lines() {
+        info!("{line}");
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -185,10 +185,13 @@ impl Bus {
             self.start_due(now);
             let taken_in = match self.send_ready(now).await {
                 Err(closed) => Err(closed),
-                Ok(until) => match self.wait(until, &mut stop).await {
-                    Woken::Stop => break,
-                    woken => self.take_in(woken).await,
-                },
+                Ok(until) => {
+                    let woken = self.wait(until, &mut stop).await;
+                    if matches!(woken, Woken::Stop) {
+                        break;
+                    }
+                    self.take_in(woken).await
+                }
             };
             if taken_in.is_err() {
                 return;

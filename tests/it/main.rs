@@ -5,6 +5,9 @@
     clippy::expect_used,
     clippy::string_slice,
     clippy::wildcard_enum_match_arm,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test ends with a message where something is amiss"
 )]
 

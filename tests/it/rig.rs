@@ -91,8 +91,7 @@ impl Rig {
             panic!("{}", config::finding::render_text(&findings, &checked.sources))
         });
         let site = Arc::new(site);
-        let rates = site.devices.iter().map(|device| site.rates(device));
-        let counters = Arc::new(Counters::new(site.links.len(), rates));
+        let counters = tidegate::gateway::counters(&site);
         let (memory, keeper) = memory::open(&site);
         let (out, polled) = mpsc::channel(256);
         let (stop, stopped) = watch::channel(false);
@@ -139,9 +138,9 @@ impl Rig {
     /// Hears all that is said until `is_enough`, or for so long.
     pub(crate) async fn hear_until(&mut self, time: Duration, is_enough: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = Heard::default();
-        let end = tokio::time::Instant::now() + time;
+        let end = tidegate::clock::monotonic() + time;
         while !is_enough(&heard) {
-            match tokio::time::timeout_at(end, self.polled.recv()).await {
+            match tokio::time::timeout_at(end.into(), self.polled.recv()).await {
                 Ok(polled) => self.note(&mut heard, polled.expect("running buses")),
                 Err(_) => break,
             }
