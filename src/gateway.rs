@@ -22,7 +22,7 @@ use crate::link::caller::Arrivals;
 use crate::link::listen::{self, Terms, WAITING_MAX};
 use crate::normalize;
 use crate::poll::memory::{self, Memory};
-use crate::poll::task::{Bus, Ports};
+use crate::poll::task::{Ports, Task};
 use crate::reading::Quality;
 use crate::scan::{Part, Polled, Scan};
 use crate::uplink;
@@ -191,7 +191,7 @@ impl Tasks {
             memory: self.memory.clone(),
             counters: self.counters.clone(),
         };
-        let Some(bus) = Bus::new(&self.site, &channel, link, ports) else { return };
+        let Some(bus) = Task::new(&self.site, &channel, link, ports) else { return };
         let (mut stop, polled, site) = (self.stop.subscribe(), self.polled.clone(), self.site.clone());
         self.spawn(Name::Bus(index), async move {
             if let Some(wait) = after {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::health::Health;
+use super::health::{Health, PROBE_MAX};
 use super::latency::Latency;
 use super::learned::{self, Learned, Refusal, Refused};
 use super::plan::{self, Block, Cost, Limits};
@@ -18,6 +18,8 @@ use crate::tag::{Span, TagId};
 
 /// How often a tag that the device refuses is asked for all the same.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
+/// A block that the device is silent about, where it answers others, is left out for so long.
+const HUSH: Duration = PROBE_MAX;
 /// A probe yields to what is due within this time of it.
 const PROBE_SLACK: Duration = Duration::from_secs(1);
 /// A device that was not asked for so long may miss the first request.
@@ -56,6 +58,8 @@ pub struct Station {
     /// The latency that the plans were made for.
     planned_for: Option<Duration>,
     sweeps: Vec<Sweep>,
+    /// Blocks that are not asked for, until when; at most those of one plan.
+    hushed: BTreeMap<Span, Instant>,
     next_sweep: u64,
     next_probe: usize,
 }
@@ -156,6 +160,7 @@ impl Station {
             plans: BTreeMap::new(),
             planned_for: None,
             sweeps: Vec::new(),
+            hushed: BTreeMap::new(),
             next_sweep: 0,
             next_probe: 0,
         }
@@ -173,16 +178,28 @@ impl Station {
         self.device.quirks.any_tid || self.device.quirks.gap.is_some()
     }
 
-    /// The groups that came due at `due` are to be read.
-    pub fn begin(&mut self, groups: Vec<usize>, due: Instant) {
+    /// The groups that came due at `due` are to be read. The sweep, if there is nothing to ask in it.
+    pub fn begin(&mut self, groups: Vec<usize>, due: Instant, now: Instant) -> Option<Swept> {
         self.check_latency();
         let blocks = self.plan(&groups);
+        self.hushed.retain(|_, until| *until > now);
         let id = self.next_sweep;
         self.next_sweep += 1;
         let every = groups.iter().filter_map(|group| self.groups.get(*group)).map(|group| group.every).min();
-        let pending = blocks.iter().map(|block| Ask::new(block.clone(), Some(id))).collect();
+        let to_ask = blocks.iter().filter(|block| !self.hushed.contains_key(&block.span));
+        let pending: VecDeque<Ask> = to_ask.map(|block| Ask::new(block.clone(), Some(id))).collect();
         let deadline = due + every.unwrap_or_default();
-        self.sweeps.push(Sweep { id, groups, deadline, pending, under_way: 0, started_at: None });
+        let sweep = Sweep { id, groups, deadline, pending, under_way: 0, started_at: None };
+        if sweep.pending.is_empty() {
+            return Some(sweep.swept(self.groups.len(), now));
+        }
+        self.sweeps.push(sweep);
+        None
+    }
+
+    /// The device is silent about this block where it answers others: for a while it is left out.
+    pub fn hush(&mut self, block: Span, now: Instant) {
+        self.hushed.insert(block, now + HUSH.max(self.every()));
     }
 
     /// What a request to it costs may have changed: then the plans are made anew.
@@ -319,13 +336,6 @@ impl Station {
         if sweep.under_way > 0 || !sweep.pending.is_empty() {
             return None;
         }
-        Some(self.sweeps.swap_remove(index).swept(self.groups.len(), now))
-    }
-
-    /// The sweeps for which there is nothing to ask.
-    pub fn take_empty(&mut self, now: Instant) -> Option<Swept> {
-        let is_empty = |sweep: &Sweep| sweep.pending.is_empty() && sweep.under_way == 0;
-        let index = self.sweeps.iter().position(is_empty)?;
         Some(self.sweeps.swap_remove(index).swept(self.groups.len(), now))
     }
 

@@ -13,7 +13,7 @@ use tidegate::link::caller::Arrivals;
 use tidegate::link::listen::{self, Terms, WAITING_MAX};
 use tidegate::poll::lane::Write;
 use tidegate::poll::memory;
-use tidegate::poll::task::{Bus, Ports};
+use tidegate::poll::task::{Ports, Task};
 use tidegate::reading::Quality;
 use tidegate::scan::{Data, Polled};
 use tidegate::sim::faults::{Fault, Faults};
@@ -118,7 +118,7 @@ impl Rig {
                     memory: memory.clone(),
                     counters: counters.clone(),
                 };
-                tasks.spawn(Bus::new(&site, &channel, stream, ports).unwrap().run(stopped.clone()));
+                tasks.spawn(Task::new(&site, &channel, stream, ports).unwrap().run(stopped.clone()));
             }
             if let Endpoint::Listen(listen) = &link.endpoint {
                 let terms = Terms::new(link.name.clone(), listen);

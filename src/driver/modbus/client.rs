@@ -149,8 +149,8 @@ impl Client {
 
     /// Until when `unit` must be left alone, because it may still answer what has been given up.
     #[must_use]
-    pub fn rests_until(&self, unit: UnitId) -> Option<Instant> {
-        self.conversation.rests_until(unit, clock::monotonic())
+    pub fn rests_until(&self, unit: UnitId, now: Instant) -> Option<Instant> {
+        self.conversation.rests_until(unit, now)
     }
 
     /// Sends a request; its end comes out of [`Client::next`].

@@ -1,0 +1,476 @@
+//! All devices of a stream: what is due, what is sent next, what comes of it, and what is said of it. Pure.
+//!
+//! The task tells it what has happened, sends what it chooses, and takes what is to be said on.
+
+mod send;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info, warn};
+
+use super::health::Action;
+use super::lane::{Write, WriteError};
+use super::learned::Refusal;
+use super::memory::Memory;
+use super::outcome::{self, Outcome};
+use super::schedule::Schedule;
+use super::station::{Ask, Station, Swept};
+use crate::config::site::{Channel, Device, Site};
+use crate::counters::{Counters, DeviceCounters};
+use crate::driver::modbus::conversation::Done;
+use crate::driver::{Answer, Fault};
+use crate::reading::{Quality, Timestamp};
+use crate::scan::{Data, Part, Polled, Scan};
+use crate::tag::UnitId;
+pub(super) use send::Next;
+
+/// So often a device may be busy before its tags are bad.
+const BUSY_MAX: u8 = 5;
+/// The most of a line's time that is spent on devices that do not answer, as long as there are others on it.
+const PROBES_SHARE_MAX: f64 = 0.15;
+/// A stream that is not open again after so long is down: its tags are bad.
+const DOWN_AFTER: Duration = Duration::from_millis(500);
+
+/// The devices of one stream.
+#[derive(Debug)]
+pub(super) struct Bus {
+    stations: Vec<Station>,
+    counters: Vec<Arc<DeviceCounters>>,
+    schedule: Schedule,
+    /// For each slot of the schedule: which group of which station.
+    slots: Vec<(usize, usize)>,
+    /// For each ticket: what is under way.
+    under_way: Vec<Option<UnderWay>>,
+    /// What is to be written next.
+    write: Option<Write>,
+    reach: Reach,
+    memory: Memory,
+    said: VecDeque<Polled>,
+}
+
+/// The time, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// For intervals and deadlines.
+    pub(super) at: Instant,
+    /// For what is said.
+    pub(super) wall: Timestamp,
+}
+
+/// Whether the devices can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Open,
+    /// It is being opened, and counts as down from then on.
+    Opening {
+        down_at: Instant,
+    },
+    Down,
+    /// It was closed because nothing was to be asked.
+    AtRest,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+enum UnderWay {
+    Read {
+        station: usize,
+        ask: Ask,
+        /// A probe is given up after this where others are due.
+        yields_at: Option<Instant>,
+    },
+    Write {
+        station: usize,
+        write: Write,
+    },
+}
+
+impl Bus {
+    /// The devices of `channel` of `site`, all due at `now`.
+    pub(super) fn new(
+        site: &Site,
+        channel: &Channel,
+        counters: &Counters,
+        memory: Memory,
+        now: Instant,
+    ) -> Option<Bus> {
+        let link = site.links.get(channel.link)?;
+        let devices = channel.devices.iter().filter_map(|id| site.devices.get(id.index()));
+        let of_device =
+            |device: &Device| counters.devices.get(device.id.index()).cloned().unwrap_or_default();
+        let mut bus = Bus {
+            stations: Vec::new(),
+            counters: devices.clone().map(of_device).collect(),
+            schedule: Schedule::default(),
+            slots: Vec::new(),
+            under_way: Vec::new(),
+            write: None,
+            reach: Reach::Opening { down_at: now + DOWN_AFTER },
+            memory,
+            said: VecDeque::new(),
+        };
+        for device in devices {
+            let learned = bus.memory.of(device);
+            bus.add(Station::new(device, site.tags_of(device), link, learned), now);
+        }
+        Some(bus)
+    }
+
+    fn add(&mut self, mut station: Station, now: Instant) {
+        let index = self.stations.len();
+        for (number, group) in station.groups.iter_mut().enumerate().filter(|_| station.device.enabled) {
+            group.slot = self.schedule.add(group.every, now);
+            self.slots.push((index, number));
+        }
+        self.stations.push(station);
+    }
+
+    /// The longest that any of the devices may take to answer.
+    pub(super) fn timeout_max(&self) -> Duration {
+        self.stations.iter().map(|station| station.device.timeout).max().unwrap_or_default()
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.under_way.iter().any(Option::is_some)
+    }
+
+    /// Whether one more write can be taken.
+    pub(super) fn has_room_for_write(&self) -> bool {
+        self.write.is_none()
+    }
+
+    /// Whether the stream should be open.
+    pub(super) fn wants_open(&self) -> bool {
+        self.reach != Reach::AtRest
+    }
+
+    /// What is to be said on, in the order in which it happened.
+    pub(super) fn take_said(&mut self) -> Option<Polled> {
+        self.said.pop_front()
+    }
+
+    /// When [`Bus::handle_time`] has something to do.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        // a probe that is due already waits for the line
+        let probes = self.stations.iter().filter_map(|station| station.probe_at).filter(|at| *at > now);
+        let write = self.write.as_ref().map(|write| write.not_after);
+        let polls = self.schedule.next().map(|(_, due)| due);
+        let down_at = match self.reach {
+            Reach::Opening { down_at } => Some(down_at),
+            Reach::Open | Reach::Down | Reach::AtRest => None,
+        };
+        probes.chain(write).chain(polls).chain(down_at).min()
+    }
+
+    // -- what happens
+
+    /// Devices that are switched off say so.
+    pub(super) fn handle_start(&mut self, now: Now) {
+        let disabled = self.stations.iter().filter(|station| !station.device.enabled);
+        for all in disabled.map(|station| station.all.clone()).collect::<Vec<_>>() {
+            self.say_scan(all, Err(Quality::BadOutOfService), now);
+        }
+    }
+
+    /// Begins what is due, and ends what is too late.
+    pub(super) fn handle_time(&mut self, now: Now) {
+        if let Some(write) = self.write.take_if(|write| write.not_after <= now.at) {
+            write.outcome.send(Err(WriteError::TooLate)).ok(); // whoever asked may be gone
+        }
+        match self.reach {
+            Reach::Opening { down_at } if down_at <= now.at => self.handle_down(now),
+            Reach::Down => self.probe_in_vain(now),
+            Reach::Open | Reach::Opening { .. } | Reach::AtRest => {}
+        }
+        self.begin_due(now);
+        let has_requests = || self.stations.iter().any(|station| station.deadline(now.at).is_some());
+        if self.reach == Reach::AtRest && (self.write.is_some() || has_requests()) {
+            self.reach = Reach::Opening { down_at: now.at + DOWN_AFTER };
+        }
+    }
+
+    /// Something is to be written.
+    pub(super) fn handle_write(&mut self, write: Write) {
+        self.write = Some(write);
+    }
+
+    /// The stream is open: devices that did not answer are probed at once.
+    pub(super) fn handle_open(&mut self, now: Now) {
+        self.reach = Reach::Open;
+        for station in &mut self.stations {
+            let ready_at = now.at + station.device.quirks.connect_delay;
+            station.is_fresh = true;
+            station.not_before = Some(ready_at);
+            if !station.health.is_answering() {
+                station.health.handle_open();
+                station.probe_at = Some(ready_at);
+            }
+        }
+    }
+
+    /// The stream was closed because nothing was to be asked.
+    pub(super) fn handle_rest(&mut self) {
+        self.reach = Reach::AtRest;
+    }
+
+    /// The stream is gone; it is opened again at once. What was under way is asked again.
+    pub(super) fn handle_lost(&mut self, tickets: Vec<usize>, fault: &Fault, now: Now) {
+        self.reach = Reach::Opening { down_at: now.at + DOWN_AFTER };
+        for ticket in tickets {
+            match self.under_way.get_mut(ticket).and_then(Option::take) {
+                None => {}
+                Some(UnderWay::Write { station, write }) => self.wrote(station, write, Err(Fault::Silent)),
+                Some(UnderWay::Read { station, ask, .. }) => {
+                    self.ended(station, ask, Outcome::Unheard(outcome::quality(fault)), now);
+                }
+            }
+        }
+    }
+
+    /// The stream cannot be opened: no tag has a value.
+    pub(super) fn handle_down(&mut self, now: Now) {
+        if !matches!(self.reach, Reach::Opening { .. }) {
+            return;
+        }
+        self.reach = Reach::Down;
+        for index in 0..self.stations.len() {
+            let Some(station) = self.stations.get_mut(index).filter(|station| station.device.enabled) else {
+                continue;
+            };
+            let is_answering = station.health.is_answering();
+            let action = if is_answering { station.health.handle_unreachable() } else { Action::Suspend };
+            let all = station.all.clone();
+            self.say_scan(all, Err(Quality::BadNotConnected), now);
+            self.act(index, action, now);
+        }
+    }
+
+    /// A unit that has not answered in time is there all the same: it is given more time, and asked soon.
+    pub(super) fn handle_late(&mut self, unit: UnitId, now: Now) {
+        for station in self.stations.iter_mut().filter(|station| station.device.unit == unit) {
+            station.latency.came_late();
+            if !station.health.is_answering() {
+                station.probe_at = Some(now.at);
+            }
+        }
+    }
+
+    /// A request has come to its end.
+    pub(super) fn handle_done(&mut self, done: Done, now: Now) {
+        match self.under_way.get_mut(done.ticket).and_then(Option::take) {
+            None => {}
+            Some(UnderWay::Write { station, write }) => self.wrote(station, write, done.result),
+            Some(UnderWay::Read { station, ask, .. }) => {
+                if let Some(station) = self.stations.get_mut(station) {
+                    match done.result {
+                        Ok(_) => station.latency.answered(done.took),
+                        Err(_) => station.latency.missed(),
+                    }
+                }
+                self.ended(station, ask, Outcome::of(done.result), now);
+            }
+        }
+    }
+
+    /// The specification does not allow the request with this ticket: it was not sent.
+    pub(super) fn handle_refused(&mut self, ticket: usize, now: Now) {
+        match self.under_way.get_mut(ticket).and_then(Option::take) {
+            None => {}
+            Some(UnderWay::Write { station, write }) => {
+                if let Some(station) = self.stations.get_mut(station) {
+                    station.asked = station.asked.saturating_sub(1);
+                }
+                write.outcome.send(Err(WriteError::Impossible)).ok(); // whoever asked may be gone
+            }
+            Some(UnderWay::Read { station, ask, .. }) => {
+                self.ended(station, ask, Outcome::Bad(Quality::BadConfig), now);
+            }
+        }
+    }
+
+    // -- what is due
+
+    fn begin_due(&mut self, now: Now) {
+        let mut due: BTreeMap<usize, (Vec<usize>, Instant)> = BTreeMap::new();
+        while let Some((slot, at)) = self.schedule.next().filter(|(_, at)| *at <= now.at) {
+            self.schedule.park(slot);
+            let Some((station, group)) = self.slots.get(slot) else { continue };
+            let (groups, first) = due.entry(*station).or_insert_with(|| (Vec::new(), at));
+            groups.push(*group);
+            *first = at.min(*first);
+        }
+        for (index, (mut groups, at)) in due {
+            groups.sort_unstable();
+            let Some(station) = self.stations.get_mut(index) else { continue };
+            if station.forget(now.wall) {
+                debug!(device = %station.device.name, "what it refused is asked for once more");
+                self.memory.keep(&station.device, &station.learned);
+            }
+            let swept = station.begin(groups, at, now.at);
+            if let Some(swept) = swept {
+                self.swept(index, &swept, now);
+            }
+        }
+    }
+
+    /// The sweep is over: its groups are due again at the next points of their grids.
+    fn swept(&mut self, index: usize, swept: &Swept, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        let groups = swept.groups.iter().filter_map(|number| Some((*number, station.groups.get(*number)?)));
+        for (number, group) in groups {
+            let missed = self.schedule.done(group.slot, swept.started_at);
+            let counters = self.counters.get(index).and_then(|device| device.overruns.get(number));
+            if let Some((_, overruns)) = counters {
+                overruns.add(missed);
+            }
+        }
+        if swept.is_all {
+            let action = station.health.handle_swept();
+            self.act(index, action, now);
+        }
+    }
+
+    /// Probes that are due while the stream is down are missed without being sent.
+    fn probe_in_vain(&mut self, now: Now) {
+        for index in 0..self.stations.len() {
+            let Some(station) = self.stations.get_mut(index) else { continue };
+            if station.probe_at.take_if(|at| *at <= now.at).is_some() {
+                let action = station.health.handle_unreachable();
+                self.act(index, action, now);
+            }
+        }
+    }
+
+    // -- what comes of it
+
+    fn wrote(&mut self, index: usize, write: Write, result: Result<Answer, Fault>) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        station.asked = station.asked.saturating_sub(1);
+        let unclear = WriteError::Unclear(station.device.timeout);
+        write.outcome.send(result.map_err(|_| unclear)).ok(); // whoever asked may be gone
+    }
+
+    fn ended(&mut self, index: usize, mut ask: Ask, outcome: Outcome, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        let is_first = std::mem::take(&mut station.is_fresh);
+        match outcome {
+            Outcome::Data(data) => self.answered(index, &ask, Ok(data), now),
+            Outcome::Bad(quality) => self.answered(index, &ask, Err(quality), now),
+            Outcome::Refused(why) => self.refused(index, &ask, why, now),
+            Outcome::Busy(wait) if ask.busy < BUSY_MAX && station.is_sweeping(&ask) => {
+                ask.busy += 1;
+                station.not_before = Some(now.at + wait);
+                station.give_back(ask);
+            }
+            Outcome::Busy(_) => self.answered(index, &ask, Err(Quality::BadCommLastValueKnown), now),
+            Outcome::Unheard(_) | Outcome::Garbled if station.may_repeat(&ask, is_first) => {
+                ask.attempts += 1;
+                debug!(device = %station.device.name, block = %ask.block.span, "asked again");
+                station.give_back(ask);
+            }
+            Outcome::Garbled => self.answered(index, &ask, Err(Quality::BadDecode), now),
+            Outcome::Unheard(quality) | Outcome::Missed(quality) => self.missed(index, &ask, quality, now),
+        }
+    }
+
+    fn answered(&mut self, index: usize, ask: &Ask, result: Result<Data, Quality>, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        if result.is_ok() {
+            station.learned.answered(ask.block.span);
+        }
+        let action = station.health.handle_answer(ask.block.span);
+        self.say_scan(ask.block.parts.clone(), result, now);
+        self.act(index, action, now);
+        self.end(index, ask, now);
+    }
+
+    /// Part of the block is not there: it is read in halves from now on; a single value is bad by itself.
+    fn refused(&mut self, index: usize, ask: &Ask, why: Refusal, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        let is_halved = station.refused(ask, why, now.wall);
+        info!(device = %station.device.name, block = %ask.block.span, ?why, is_halved, "refused");
+        self.memory.keep(&station.device, &station.learned);
+        if why == Refusal::Silence {
+            station.hush(ask.block.span, now.at);
+        } else {
+            let action = station.health.handle_answer(ask.block.span);
+            self.act(index, action, now);
+            if !is_halved {
+                self.say_scan(ask.block.parts.clone(), Err(Quality::BadConfig), now);
+            }
+        }
+        self.end(index, ask, now);
+    }
+
+    fn missed(&mut self, index: usize, ask: &Ask, quality: Quality, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        if !station.is_wanted(ask) {
+            return self.end(index, ask, now);
+        }
+        let action = station.health.handle_miss(ask.block.span);
+        if action == Action::Isolate {
+            self.say_scan(ask.block.parts.clone(), Err(quality), now);
+            return self.refused(index, ask, Refusal::Silence, now);
+        }
+        let all = station.all.clone();
+        self.say_scan(all, Err(quality), now);
+        self.end(index, ask, now);
+        self.act(index, action, now);
+    }
+
+    /// The request is over, and perhaps its sweep.
+    fn end(&mut self, index: usize, ask: &Ask, now: Now) {
+        if let Some(swept) = self.stations.get_mut(index).and_then(|station| station.ended(ask, now.at)) {
+            self.swept(index, &swept, now);
+        }
+    }
+
+    fn act(&mut self, index: usize, action: Action, now: Now) {
+        let Some(station) = self.stations.get(index) else { return };
+        let device = station.device.id;
+        match action {
+            Action::Carry | Action::Isolate => {}
+            Action::Announce => {
+                info!(device = %station.device.name, "device online");
+                self.said.push_back(Polled::DeviceUp(device));
+            }
+            Action::Resume => {
+                for group in &station.groups {
+                    self.schedule.wake(group.slot, now.at);
+                }
+            }
+            Action::Suspend => self.suspend(index, now.at),
+            Action::Withdraw => {
+                warn!(device = %station.device.name, "device offline");
+                self.suspend(index, now.at);
+                self.said.push_back(Polled::DeviceDown(device, now.wall));
+            }
+        }
+    }
+
+    /// Nothing of the device goes on but a probe.
+    fn suspend(&mut self, index: usize, now: Instant) {
+        let gone = self.stations.iter().filter(|station| station.health.is_gone());
+        let cost: Duration = gone.map(|station| station.device.timeout).sum();
+        let is_alone = self.stations.len() == 1;
+        let Some(station) = self.stations.get_mut(index) else { return };
+        station.give_up();
+        for group in &station.groups {
+            self.schedule.park(group.slot);
+        }
+        let mut wait = station.health.probe_wait(station.every());
+        if station.health.is_gone() && !is_alone {
+            wait = wait.max(cost.mul_f64(1.0 / PROBES_SHARE_MAX));
+        }
+        // behind a stream that is down nothing more can be learned of a device that is gone
+        let is_worth_it = self.reach != Reach::Down || !station.health.is_gone();
+        station.probe_at = is_worth_it.then(|| now + wait);
+    }
+
+    fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>, now: Now) {
+        self.said.push_back(Polled::Scan(Scan { parts, result, at: now.wall }));
+    }
+}

@@ -1,0 +1,147 @@
+//! Which request goes next, and when. Pure.
+
+use std::time::{Duration, Instant};
+
+use tokio_modbus::Request;
+
+use super::{Bus, UnderWay};
+use crate::driver::modbus::client::Client;
+use crate::driver::modbus::conversation::Call;
+use crate::driver::modbus::pdu::{read_request, write_request};
+use crate::driver::modbus::transaction::Tolerance;
+use crate::poll::lane::{Write, WriteError};
+use crate::scan::Data;
+use crate::tag::Area;
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(in crate::poll) enum Next {
+    /// Send this.
+    Send(Call),
+    /// Nothing may be sent before then, as far as is known.
+    Wait(Option<Instant>),
+}
+
+impl Bus {
+    /// The most urgent request that may be sent: a write before all reads, else the earliest deadline.
+    pub(in crate::poll) fn next(&mut self, client: &mut Client, now: Instant) -> Next {
+        if !client.has_room() {
+            return Next::Wait(self.let_probe_yield(client, now));
+        }
+        let writes_to = self.write.as_ref().and_then(|write| self.station_of(write));
+        let mut later = None;
+        let mut best = None;
+        for (index, station) in self.stations.iter().enumerate() {
+            let is_read = writes_to != Some(index);
+            let Some(deadline) = station.deadline(now).or((!is_read).then_some(now)) else { continue };
+            if station.is_exclusive() && station.asked > 0 {
+                continue;
+            }
+            let rests_until = client.rests_until(station.device.unit, now);
+            let free_at = station.not_before.filter(|at| *at > now).max(rests_until);
+            if free_at.is_some() {
+                later = earliest(later, free_at);
+                continue;
+            }
+            let urgency = (is_read, deadline);
+            if best.is_none_or(|(_, most)| urgency < most) {
+                best = Some((index, urgency));
+            }
+        }
+        let Some((index, (is_read, _))) = best else { return Next::Wait(later) };
+        let gap = self.stations.get(index).and_then(|station| station.device.quirks.gap);
+        let ready_at = client.ready_at(gap, now);
+        if ready_at > now {
+            return Next::Wait(earliest(later, Some(ready_at)));
+        }
+        let call = if is_read { self.take_read(index, now) } else { self.take_write(index) };
+        call.map_or(Next::Wait(Some(now)), Next::Send)
+    }
+
+    /// A probe that has had its time is given up where another device is due; when it will have had it.
+    fn let_probe_yield(&self, client: &mut Client, now: Instant) -> Option<Instant> {
+        let probe = |(ticket, under_way): (usize, &Option<UnderWay>)| match under_way {
+            Some(UnderWay::Read { station, yields_at: Some(at), .. }) => Some((ticket, *station, *at)),
+            _ => None,
+        };
+        let (ticket, probed, at) = self.under_way.iter().enumerate().find_map(probe)?;
+        let mut others = self.stations.iter().enumerate().filter(|(index, _)| *index != probed);
+        let is_other_due = self.write.is_some() || others.any(|(_, station)| station.has_pending());
+        if !is_other_due {
+            return None;
+        }
+        if at <= now {
+            client.give_up(ticket);
+            return None;
+        }
+        Some(at)
+    }
+
+    fn station_of(&self, write: &Write) -> Option<usize> {
+        self.stations.iter().position(|station| station.device.id == write.device)
+    }
+
+    fn take_read(&mut self, index: usize, now: Instant) -> Option<Call> {
+        let station = self.stations.get_mut(index)?;
+        let ask = station.take(now)?;
+        let request = read_request(ask.block.span);
+        let most = station.device.timeout;
+        let is_answering = station.health.is_answering();
+        let timeout = if is_answering { station.latency.timeout(most) } else { most };
+        let yields_at = (!is_answering).then(|| now + station.latency.probe_time(most));
+        if ask.attempts > 0
+            && let Some(counters) = self.counters.get(index)
+        {
+            counters.retries.add(1);
+        }
+        self.call(index, UnderWay::Read { station: index, ask, yields_at }, request, timeout)
+    }
+
+    /// `None` where there is no such write: whoever asked is told.
+    fn take_write(&mut self, index: usize) -> Option<Call> {
+        let write = self.write.take()?;
+        let station = self.stations.get_mut(index)?;
+        let request = match (write.area, &write.data) {
+            (Area::HoldingRegisters, Data::Words(_)) | (Area::Coils, Data::Bits(_)) => {
+                write_request(write.address, &write.data, station.device.quirks.write)
+            }
+            _ => None,
+        };
+        let Some(request) = request else {
+            write.outcome.send(Err(WriteError::Impossible)).ok(); // whoever asked may be gone
+            return None;
+        };
+        station.asked += 1;
+        let timeout = station.device.timeout;
+        self.call(index, UnderWay::Write { station: index, write }, request, timeout)
+    }
+
+    /// The call for a request that is under way from now on.
+    fn call(
+        &mut self,
+        index: usize,
+        under_way: UnderWay,
+        request: Request<'static>,
+        timeout: Duration,
+    ) -> Option<Call> {
+        let ticket = self.under_way.iter().position(Option::is_none).unwrap_or(self.under_way.len());
+        match self.under_way.get_mut(ticket) {
+            Some(slot) => *slot = Some(under_way),
+            None => self.under_way.push(Some(under_way)),
+        }
+        let device = &self.stations.get(index)?.device;
+        Some(Call {
+            ticket,
+            unit: device.unit,
+            request,
+            tolerance: Tolerance { any_tid: device.quirks.any_tid, any_unit: device.quirks.any_unit_reply },
+            timeout,
+            timeout_max: device.timeout,
+            counters: self.counters.get(index)?.clone(),
+        })
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}
