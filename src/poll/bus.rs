@@ -78,7 +78,7 @@ enum UnderWay {
     Read {
         station: usize,
         ask: Ask,
-        /// A probe is given up after this where others are due.
+        /// A probe of a device that is gone is given up after this where others are due.
         yields_at: Option<Instant>,
     },
     Write {

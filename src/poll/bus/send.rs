@@ -88,7 +88,7 @@ impl Bus {
         let most = station.device.timeout;
         let is_answering = station.health.is_answering();
         let timeout = if is_answering { station.latency.timeout(most) } else { most };
-        let yields_at = (!is_answering).then(|| now + station.latency.probe_time(most));
+        let yields_at = station.health.is_gone().then(|| now + station.latency.probe_time(most));
         if ask.attempts > 0
             && let Some(counters) = self.counters.get(index)
         {
