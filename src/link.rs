@@ -178,6 +178,13 @@ impl Link {
         }
     }
 
+    /// Whether closing it and opening it again may help a far end that is gone without a word: a port has no far end, and
+    /// a unit that dials in comes by itself.
+    #[must_use]
+    pub fn is_ours_to_reopen(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp { .. })
+    }
+
     /// Whether bytes can go through.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -307,9 +307,11 @@ impl Bus {
             let Some(station) = self.stations.get_mut(index) else { continue };
             if station.forget(now.wall) {
                 debug!(device = %station.device.name, "what it refused is asked for once more");
-                self.memory.keep(&station.device, &station.learned);
             }
             let swept = station.begin(groups, at, now.at);
+            if std::mem::take(&mut station.has_lessons) {
+                self.memory.keep(&station.device, &station.learned);
+            }
             if let Some(swept) = swept {
                 self.swept(index, &swept, now);
             }
@@ -392,7 +394,6 @@ impl Bus {
         let Some(station) = self.stations.get_mut(index) else { return };
         let is_halved = station.refused(ask, why, now.wall);
         info!(device = %station.device.name, block = %ask.block.span, ?why, is_halved, "refused");
-        self.memory.keep(&station.device, &station.learned);
         if why == Refusal::Silence {
             station.hush(ask.block.span, now.at);
         } else {

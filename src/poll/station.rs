@@ -42,6 +42,8 @@ pub struct Station {
     pub groups: Vec<Group>,
     /// Every tag of it, for when none can be read.
     pub all: Arc<[Part]>,
+    /// What it has refused is other than what was written down.
+    pub has_lessons: bool,
     /// It is asked nothing before this.
     pub not_before: Option<Instant>,
     /// When the next probe of a device that does not answer is due.
@@ -151,6 +153,7 @@ impl Station {
             groups,
             all: tags.iter().map(|tag| Part { tag: tag.id, offset: 0 }).collect(),
             tags: tags.iter().filter(|tag| tag.every.is_some()).map(|tag| (tag.id, tag.span)).collect(),
+            has_lessons: false,
             not_before: None,
             probe_at: None,
             is_fresh: true,
@@ -217,7 +220,11 @@ impl Station {
 
     /// The requests for these groups together.
     fn plan(&mut self, groups: &[usize]) -> Arc<[Block]> {
-        if self.learned.take_changed() || self.plans.len() >= PLANS_MAX {
+        if self.learned.take_changed() {
+            self.has_lessons = true;
+            self.plans.clear();
+        }
+        if self.plans.len() >= PLANS_MAX {
             self.plans.clear();
         }
         if let Some(plan) = self.plans.get(groups) {

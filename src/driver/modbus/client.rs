@@ -15,7 +15,7 @@ use crate::driver::Fault;
 use crate::link::{Link, LinkError, timing};
 use crate::tag::UnitId;
 
-/// So many timeouts one after the other and a TCP connection is opened anew: its far end may be gone without a word.
+/// So many timeouts one after the other and a TCP connection of ours is opened anew: its far end may be gone without a word.
 const TIMEOUTS_MAX: u32 = 3;
 /// A line that is never silent is spoken on all the same after so long: its devices are not lost with the one that babbles.
 const BABBLE_MAX: Duration = Duration::from_secs(1);
@@ -232,7 +232,7 @@ impl Client {
     fn done(&mut self, done: Done) -> Event {
         let is_silent = matches!(done.result, Err(Fault::Silent));
         self.timeouts = if is_silent { self.timeouts + 1 } else { 0 };
-        if self.link.line().is_none() && self.timeouts >= TIMEOUTS_MAX {
+        if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX {
             self.link.close(); // the next read tells
         }
         if self.conversation.outstanding() == 0 {
