@@ -3,10 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
+use tidegate::config::site::Framing;
 use tidegate::link::tls::{Tls, TlsError, in_words};
+use tidegate::reading::Quality;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -17,6 +20,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use crate::rig::{Rig, far_end, tags};
 
 const REQUEST: &[u8] = b"\x00\x07\x00\x00\x00\x06\x01\x03\x00\x00\x00\x01";
 const ANSWER: &[u8] = b"\x00\x07\x00\x00\x00\x05\x01\x03\x02\x12\x34";
@@ -226,4 +231,47 @@ fn a_key_that_is_not_the_certificates_is_refused_at_once() {
     .unwrap();
     let error = authority.client("ca.pem", Some("gateway"), "plc-1").unwrap_err().to_string();
     assert!(error.contains("holds no private key that is not encrypted"), "{error}");
+}
+
+/// From the configuration to the values: a device behind mutual TLS is read, one with another's certificate is not.
+#[tokio::test]
+async fn a_device_is_read_over_tls_and_one_that_cannot_prove_itself_is_not_connected() {
+    let authority = Authority::new();
+    authority.issue("device", &params(&["127.0.0.1"]), false);
+    authority.issue("gateway", &params(&["gateway"]), false);
+    let strangers = Authority::new();
+    strangers.issue("device", &params(&["127.0.0.1"]), false);
+    let mut tasks = JoinSet::new();
+    let mut text = String::new();
+    for (name, of) in [("right", &authority), ("wrong", &strangers)] {
+        let acceptor = of.acceptor("device", name == "right", &TLS13);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let file = |name: &str| authority.file(name).display().to_string();
+        text += &format!(
+            "[link.{name}]\ntcp = \"{}\"\ntls = true\nca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+            listener.local_addr().unwrap(),
+            file("ca.pem"),
+            file("gateway.pem"),
+            file("gateway.key")
+        );
+        text += &format!("[device.{name}]\nlink = \"{name}\"\nevery = \"100ms\"\n{}\n", tags(3, 2));
+        let far = far_end(Framing::Tcp, [1], []);
+        tasks.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    far.clone().serve_stream(stream, None).await;
+                }
+            }
+        });
+    }
+    let mut rig = Rig::start(&text);
+    let heard = rig
+        .hear_until(Duration::from_secs(10), |heard| heard.of("right") >= 30 && !heard.bad.is_empty())
+        .await;
+    heard.assert_true();
+    assert!(heard.of("right") >= 30, "{heard:?}");
+    assert_eq!(heard.of("wrong"), 0);
+    assert_eq!(heard.bad["wrong:r0"], [Quality::BadNotConnected]);
+    assert_eq!(heard.bad.len(), 3, "only those of the wrong one: {:?}", heard.bad);
 }
