@@ -111,3 +111,46 @@ async fn one_dead_unit_costs_the_seven_others_next_to_nothing() {
         assert!(got * 100 >= asked * 95, "unit {unit}: {got} of {asked}");
     }
 }
+
+/// Three units ask for three times what the line carries.
+#[tokio::test]
+async fn a_line_that_is_asked_too_much_serves_its_units_alike_and_counts_what_it_missed() {
+    let mut tasks = JoinSet::new();
+    let far = far_end(Framing::Rtu, 1..=3, []);
+    let port = serve_line(&far, LINE, &mut tasks);
+    let text = format!(
+        "[link.l]\nport = \"{}\"\nserial = \"115200 8N1\"\n[device.\"d{{unit}}\"]\nlink = \"l\"\nunit = \"1-3\"\nevery = \"10ms\"\n{}",
+        port.display(),
+        tags(5, 2)
+    );
+    let mut rig = Rig::start(&text);
+    rig.hear(TIMEOUT * 15).await; // the line must be silent at first
+    let heard = rig.hear(TIMEOUT * 30).await;
+    heard.assert_true();
+    let each = [1, 2, 3].map(|unit| heard.of(&format!("d{unit}")));
+    let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
+    assert!(*least > 50 && least * 10 >= most * 9, "{each:?}");
+    assert!((1..=3).all(|unit| rig.device(&format!("d{unit}")).overruns() > 50));
+    let utilisation = rig.counters.links[0].busy.get().as_secs_f64() / 4.5;
+    assert!((0.5..=1.0).contains(&utilisation), "{utilisation}");
+}
+
+/// A fast tag beside slow ones: where both are due they share a request, and no tag is read oftener than it was asked for.
+#[tokio::test]
+async fn groups_that_are_due_at_once_share_requests() {
+    let mut tasks = JoinSet::new();
+    let far = far_end(Framing::Tcp, [1], []);
+    let address = serve_tcp(&far, &mut tasks).await;
+    let text = format!(
+        "[link.l]\ntcp = \"{address}\"\n[device.d]\nlink = \"l\"\nevery = \"1s\"\ntags = [\n\
+         {{ name = \"fast\", at = \"hr:0\", type = \"u32\", every = \"200ms\" }},\n\
+         {{ name = \"slow\", at = \"hr:2\", type = \"u32\" }},\n]\n"
+    );
+    let mut rig = Rig::start(&text);
+    let heard = rig.hear(TIMEOUT * 31).await;
+    heard.assert_true();
+    let requests = far.take_seen().len();
+    assert!((14..=17).contains(&heard.values["d:fast"]), "{heard:?}");
+    assert!((3..=4).contains(&heard.values["d:slow"]), "{heard:?}");
+    assert!((14..=17).contains(&requests), "{requests} requests: the slow tag rides along");
+}
