@@ -382,6 +382,12 @@ impl Bus {
         let Some(station) = self.stations.get_mut(index) else { return };
         if result.is_ok() {
             station.learned.answered(ask.block.span);
+            if station.note_answer(ask) {
+                warn!(
+                    device = %station.device.name,
+                    "it often answers only when it is asked again: it may need a silence before each request; try quirks = {{ gap = \"20ms\" }}"
+                );
+            }
         }
         let action = station.health.handle_answer(ask.block.span);
         self.say_scan(ask.block.parts.clone(), result, now);

@@ -24,6 +24,9 @@ const HUSH: Duration = PROBE_MAX;
 const PROBE_SLACK: Duration = Duration::from_secs(1);
 /// A device that was not asked for so long may miss the first request.
 const IDLE: Duration = Duration::from_secs(30);
+/// So many answers that came only when asked again, and one in [`SECOND_SHARE`] of all: the device wants a pause.
+const SECOND_MIN: u32 = 10;
+const SECOND_SHARE: u32 = 5;
 /// Plans that are kept, one for each set of groups that was due at once; beyond it they are made anew.
 const PLANS_MAX: usize = 64;
 
@@ -52,6 +55,8 @@ pub struct Station {
     pub is_fresh: bool,
     /// Requests under way.
     pub asked: usize,
+    answers: u32,
+    second_answers: u32,
     asked_at: Option<Instant>,
     tags: Vec<(TagId, Span)>,
     limits: Limits,
@@ -158,6 +163,8 @@ impl Station {
             probe_at: None,
             is_fresh: true,
             asked: 0,
+            answers: 0,
+            second_answers: 0,
             asked_at: None,
             link: link.clone(),
             plans: BTreeMap::new(),
@@ -328,6 +335,20 @@ impl Station {
         ask.attempts < retries && self.health.may_retry(ask.block.span) && self.is_sweeping(ask)
     }
 
+    /// An answer to `ask` has come. True once, where the device often answers only when it is asked again: it seems to
+    /// drop requests that come too soon after its last answer.
+    pub fn note_answer(&mut self, ask: &Ask) -> bool {
+        self.answers = self.answers.saturating_add(1);
+        if ask.attempts == 0 || self.second_answers > SECOND_MIN {
+            return false;
+        }
+        self.second_answers += 1;
+        if self.second_answers == SECOND_MIN && self.answers > SECOND_MIN * SECOND_SHARE {
+            (self.answers, self.second_answers) = (0, 0); // too seldom: counted afresh
+        }
+        self.second_answers > SECOND_MIN
+    }
+
     /// Whether the end of the request means anything: it is a probe, or of a sweep that was not given up.
     #[must_use]
     pub fn is_wanted(&self, ask: &Ask) -> bool {
@@ -385,3 +406,86 @@ fn span_in(tags: &[(TagId, Span)]) -> impl Fn(TagId) -> Span {
 
 /// The registers of a tag that there is not.
 const NOWHERE: Span = Span { area: crate::tag::Area::HoldingRegisters, address: 0, count: 1 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// The first device of a site with two groups of tags.
+    fn station(every: &str) -> Station {
+        let text = format!(
+            "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1:1\"\n\
+             [link.l]\ntcp = \"127.0.0.1:1\"\n[device.d]\nlink = \"l\"\nevery = \"{every}\"\nmax_registers = 2\n\
+             tags = [{{ name = \"a\", at = \"hr:0\" }}, {{ name = \"b\", at = \"hr:1\" }}, {{ name = \"c\", at = \"hr:9\", every = \"1h\" }}]\n"
+        );
+        let site = config::parse("s", &text).site.unwrap();
+        let device = &site.devices[0];
+        Station::new(device, site.tags_of(device), &site.links[0], Learned::default())
+    }
+
+    #[test]
+    fn a_sweep_asks_for_what_is_due_once_and_ends_with_its_last_request() {
+        let now = crate::clock::monotonic();
+        let mut station = station("1s");
+        assert_eq!(station.groups.len(), 3, "1 s, 1 h, and what is refused");
+        assert_eq!(station.begin(vec![0, 1, 2], now, now), None);
+        assert_eq!(station.deadline(now), Some(now + Duration::from_secs(1)));
+        let (first, second) = (station.take(now).unwrap(), station.take(now).unwrap());
+        assert_eq!([first.block.span.address, second.block.span.address], [0, 9]);
+        assert!(station.take(now).is_none());
+        station.give_back(first);
+        let first = station.take(now).unwrap();
+        assert_eq!(station.ended(&second, now), None);
+        let swept = station.ended(&first, now).unwrap();
+        assert_eq!((swept.groups.len(), swept.is_all, swept.started_at), (3, true, now));
+        assert_eq!((station.asked, station.deadline(now)), (0, None));
+        assert!(station.begin(vec![2], now, now).is_some(), "nothing is refused, nothing is asked");
+    }
+
+    #[test]
+    fn the_end_of_a_request_of_a_sweep_that_was_given_up_means_nothing() {
+        let now = crate::clock::monotonic();
+        let mut station = station("1s");
+        station.begin(vec![0], now, now);
+        let ask = station.take(now).unwrap();
+        assert!(station.is_wanted(&ask) && station.may_repeat(&ask, false));
+        station.give_up();
+        assert!(!station.is_wanted(&ask) && !station.may_repeat(&ask, false));
+        assert_eq!((station.ended(&ask, now), station.asked), (None, 0));
+        station.probe_at = Some(now);
+        let probe = station.take(now).unwrap();
+        assert!(station.is_wanted(&probe) && !station.may_repeat(&probe, true), "a probe is never repeated");
+        assert_eq!(probe.block.span.count, 1, "and as cheap as can be");
+    }
+
+    #[test]
+    fn a_block_that_is_hushed_is_left_out_for_a_while() {
+        let now = crate::clock::monotonic();
+        let mut station = station("1s");
+        station.begin(vec![0], now, now);
+        let ask = station.take(now).unwrap();
+        station.hush(ask.block.span, now);
+        station.ended(&ask, now);
+        assert!(station.begin(vec![0], now, now).is_some());
+        assert!(station.begin(vec![0], now + HUSH, now + HUSH).is_none());
+    }
+
+    #[test]
+    fn a_device_that_answers_only_when_asked_again_is_noticed_once() {
+        let now = crate::clock::monotonic();
+        let mut station = station("1s");
+        station.begin(vec![0], now, now);
+        let mut ask = station.take(now).unwrap();
+        let mut hints = 0;
+        for _ in 0..200 {
+            ask.attempts = 0;
+            hints += u32::from(station.note_answer(&ask));
+        }
+        for _ in 0..200 {
+            ask.attempts = 1;
+            hints += u32::from(station.note_answer(&ask));
+        }
+        assert_eq!(hints, 1);
+    }
+}
