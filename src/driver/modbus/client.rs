@@ -190,7 +190,7 @@ impl Client {
                 Ok(Some(done)) => return self.done(done),
                 Ok(None) => {}
                 Err(fault) => {
-                    self.link.close();
+                    self.link.reject();
                     return self.lost(fault);
                 }
             }
@@ -225,6 +225,9 @@ impl Client {
     }
 
     fn done(&mut self, done: Done) -> Event {
+        if done.result.is_ok() {
+            self.link.answered();
+        }
         let is_silent = matches!(done.result, Err(Fault::Silent));
         self.timeouts = if is_silent { self.timeouts + 1 } else { 0 };
         if self.link.line().is_none() && self.timeouts >= TIMEOUTS_MAX {

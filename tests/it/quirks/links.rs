@@ -50,7 +50,7 @@ async fn callers_are_told_apart_and_what_they_say_beside_the_protocol_never_reac
         let keys = format!("every = \"50ms\"\ntimeout = \"300ms\"\n{}", tags(4, 2));
         let text = format!(
             "[link.l]\nlisten = \"{gateway}\"\nframing = \"{framing}\"\nregistration = '^DTU-(?<id>[0-9]{{8}})$'\n\
-             heartbeat = '^(PING)$'\nprefixed = {prefixed}\n\
+             heartbeat = 'PING'\nprefixed = {prefixed}\n\
              callers = {{ 10000001 = \"one\", 10000002 = \"two\" }}\n{}{}",
             device(1, &format!("caller = \"one\"\n{keys}")),
             device(2, &format!("caller = \"two\"\n{keys}")),
@@ -185,7 +185,8 @@ async fn a_unit_that_was_dead_is_good_again_within_10_s_and_the_others_all_the_t
         assert_eq!(bad_of(&heard, "d2"), [Quality::BadCommLastValueKnown], "{way:?}");
         assert_eq!(heard.downs, ["d2"], "{way:?}");
         field.far.set_faults(Faults::new(1, Vec::new()));
-        let heard = field.rig.hear_until(MS(10_000), |heard| heard.of("d2") >= 3).await;
+        let is_enough = |heard: &Heard| heard.of("d2") >= 3 && heard.of("d1") > 0 && heard.of("d3") > 0;
+        let heard = field.rig.hear_until(MS(10_000), is_enough).await;
         heard.assert_true();
         assert_good(&heard, &["d1", "d3"]);
         assert!(heard.of("d2") >= 3, "{way:?}: not back");
