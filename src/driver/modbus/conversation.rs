@@ -57,6 +57,8 @@ pub struct Call {
 pub struct Done {
     /// Whose, [`Call::ticket`].
     pub ticket: usize,
+    /// Who was asked.
+    pub unit: UnitId,
     /// How.
     pub result: Result<Answer, Fault>,
     /// Since it was sent, the time on the wire not counted.
@@ -151,7 +153,7 @@ impl Outstanding {
 
     fn done(&self, result: Result<Answer, Fault>, now: Instant) -> Done {
         let took = now.saturating_duration_since(self.sent_at).saturating_sub(self.wire);
-        Done { ticket: self.ticket, result, took }
+        Done { ticket: self.ticket, unit: self.transaction.unit, result, took }
     }
 
     /// As [`Outstanding::done`], for an answer that came.
