@@ -387,7 +387,10 @@ impl Bus {
         let Some(station) = self.stations.get_mut(index) else { return Ok(()) };
         let Some(ask) = station.take(now) else { return Ok(()) };
         let request = read_request(ask.block.span);
-        let timeout = if station.health.is_answering() {
+        // nobody is given up before all of the configured time
+        let timeout = if station.health.is_answering() && !station.may_repeat(&ask, station.is_fresh) {
+            station.device.timeout
+        } else if station.health.is_answering() {
             station.latency.timeout(station.device.timeout)
         } else {
             station.latency.probe_timeout(station.device.timeout)

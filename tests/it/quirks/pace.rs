@@ -148,14 +148,15 @@ async fn a_slow_device_is_waited_for_and_costs_others_no_more_than_its_own_slot(
 /// Q13: a device becomes slow, within what is configured.
 #[tokio::test]
 async fn a_device_that_is_slow_at_times_is_not_given_up_before_its_timeout() {
-    for way in WAYS {
+    on_each(WAYS, |way| async move {
         let slow = Fault::new(When::Every(10), Spoil::Late(MS(600), MS(600)));
         let keys = format!("every = \"100ms\"\ntimeout = \"1s\"\nretries = 0\n{}", tags(2, 2));
         let mut field = Field::new(way, [1], [slow], "", &device(1, &keys)).await;
         let heard = field.hear(4000).await;
         heard.assert_true();
         assert_good(&heard, &["d1"]);
-    }
+    })
+    .await;
 }
 
 /// Q15
