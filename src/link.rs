@@ -78,8 +78,8 @@ enum Open {
     /// What was opened from here.
     Ours {
         stream: Box<dyn Stream>,
-        /// A far end that takes the connection and never says a word is no better than one that refuses it.
-        has_spoken: bool,
+        /// A far end that takes the connection and never answers is no better than one that refuses it.
+        has_answered: bool,
     },
     /// A unit that has dialled in.
     Caller(Box<Caller>),
@@ -87,7 +87,7 @@ enum Open {
 
 impl Open {
     fn ours(stream: impl Stream + 'static) -> Open {
-        Open::Ours { stream: Box::new(stream), has_spoken: false }
+        Open::Ours { stream: Box::new(stream), has_answered: false }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -103,11 +103,7 @@ impl Open {
     async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             Open::Caller(caller) => caller.read(buffer).await,
-            Open::Ours { stream, has_spoken } => {
-                let count = stream.read_buf(buffer).await?;
-                *has_spoken |= count > 0;
-                Ok(count)
-            }
+            Open::Ours { stream, .. } => stream.read_buf(buffer).await,
         }
     }
 
@@ -240,6 +236,23 @@ impl Link {
         self.state = State::Closed;
     }
 
+    /// Closes it because what comes in makes no sense. A far end of which nothing ever did is called again after a wait.
+    pub fn reject(&mut self) {
+        if matches!(self.state, State::Open(Open::Ours { has_answered: false, .. })) {
+            self.retry.refused(clock::monotonic());
+        }
+        self.close();
+    }
+
+    /// An answer has come: the far end is worth calling again at once when it is lost. Any bytes do not show that: a
+    /// server without a free place says so, and hangs up.
+    pub fn answered(&mut self) {
+        self.retry = Retry::default();
+        if let State::Open(Open::Ours { has_answered, .. }) = &mut self.state {
+            *has_answered = true;
+        }
+    }
+
     /// Sends all of `bytes`.
     ///
     /// # Errors
@@ -273,10 +286,7 @@ impl Link {
         };
         match result {
             Ok(0) => Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => {
-                self.retry = Retry::default();
-                Ok(count)
-            }
+            Ok(count) => Ok(count),
             Err(error) => Err(self.lost(error)),
         }
     }
@@ -294,7 +304,7 @@ impl Link {
         let error = if is_tls { tls::in_words(error) } else { error };
         if let State::Open(open) = &self.state {
             warn!(link = %self.name, %error, "link lost");
-            if matches!(open, Open::Ours { has_spoken: false, .. }) {
+            if matches!(open, Open::Ours { has_answered: false, .. }) {
                 self.retry.refused(clock::monotonic());
             }
             // the descriptor goes first: a port that comes back shall get its old name

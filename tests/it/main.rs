@@ -18,6 +18,7 @@ mod frames;
 mod gateway;
 mod line;
 mod proto;
+mod quirks;
 mod rig;
 mod simulator;
 mod tidy;

@@ -15,7 +15,9 @@ use crate::driver::Fault;
 use crate::link::{Link, LinkError, timing};
 use crate::tag::UnitId;
 
-/// So many timeouts one after the other and a TCP connection of ours is opened anew: its far end may be gone without a word.
+/// So many timeouts one after the other and a TCP connection of ours is opened anew: its far end may be gone without a
+/// word. Not while the unit that was heard last has not missed one itself: others may be dead behind a gateway that is
+/// not.
 const TIMEOUTS_MAX: u32 = 3;
 /// A line that is never silent is spoken on all the same after so long: its devices are not lost with the one that babbles.
 const BABBLE_MAX: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ pub struct Client {
     /// Since when requests have been under way without a pause.
     busy_since: Option<Instant>,
     timeouts: u32,
+    /// The unit that was heard last on this stream; `None` where none was, or it was silent since.
+    heard: Option<UnitId>,
     counters: Arc<Counters>,
     link_counters: Arc<LinkCounters>,
 }
@@ -78,6 +82,7 @@ impl Client {
             waiting_since: None,
             busy_since: None,
             timeouts: 0,
+            heard: None,
             counters,
             link_counters,
         }
@@ -99,6 +104,7 @@ impl Client {
         let now = clock::monotonic();
         self.counters.connects.add(1);
         self.timeouts = 0;
+        self.heard = None;
         self.last_byte = Some(now);
         self.settled_at = (self.framing != Framing::Tcp).then(|| now + settle);
         self.waiting_since = None;
@@ -195,7 +201,7 @@ impl Client {
                 Ok(Some(done)) => return self.done(done),
                 Ok(None) => {}
                 Err(fault) => {
-                    self.link.close();
+                    self.link.reject();
                     return self.lost(fault);
                 }
             }
@@ -230,9 +236,16 @@ impl Client {
     }
 
     fn done(&mut self, done: Done) -> Event {
-        let is_silent = matches!(done.result, Err(Fault::Silent));
-        self.timeouts = if is_silent { self.timeouts + 1 } else { 0 };
-        if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX {
+        if done.result.is_ok() {
+            self.link.answered();
+        }
+        if matches!(done.result, Err(Fault::Silent)) {
+            self.timeouts += 1;
+            self.heard.take_if(|unit| *unit == done.unit);
+        } else {
+            (self.timeouts, self.heard) = (0, Some(done.unit));
+        }
+        if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX && self.heard.is_none() {
             self.link.close(); // the next read tells
         }
         if self.conversation.outstanding() == 0 {

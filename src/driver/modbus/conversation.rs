@@ -1,8 +1,8 @@
 //! The requests outstanding on one stream, and what the bytes that come in mean to them. Pure.
 //!
 //! Over TCP up to `in_flight` requests are outstanding and the transaction id decides; an answer to an earlier request is
-//! dropped and counted. Over RTU and ASCII there is one, and no id: a late answer of the same shape could pass for this
-//! one. So a unit that did not answer *rests*: it is asked nothing until its answer has come after all, or so long after
+//! dropped and counted. Over RTU and ASCII, and where ids are ignored, there is one, and no id: a late answer of the same
+//! shape could pass for this one. So a unit that did not answer *rests*: it is asked nothing until its answer has come after all, or so long after
 //! the request that it will not come any more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio_modbus::Request;
 
-use super::frame::{self, Front};
+use super::frame::{self, Front, TcpFrame};
 use super::pdu::RequestError;
 use super::transaction::{Seen, Tolerance, Transaction};
 use crate::config::site::{Echo, Framing};
@@ -57,6 +57,8 @@ pub struct Call {
 pub struct Done {
     /// Whose, [`Call::ticket`].
     pub ticket: usize,
+    /// Who was asked.
+    pub unit: UnitId,
     /// How.
     pub result: Result<Answer, Fault>,
     /// Since it was sent, the time on the wire not counted.
@@ -151,7 +153,7 @@ impl Outstanding {
 
     fn done(&self, result: Result<Answer, Fault>, now: Instant) -> Done {
         let took = now.saturating_duration_since(self.sent_at).saturating_sub(self.wire);
-        Done { ticket: self.ticket, result, took }
+        Done { ticket: self.ticket, unit: self.transaction.unit, result, took }
     }
 
     /// As [`Outstanding::done`], for an answer that came.
@@ -287,7 +289,7 @@ impl Conversation {
         let done = outstanding.done(Err(fault), now);
         let Outstanding { transaction, counters, sent_at, timeout_max, wire, .. } = outstanding;
         if is_spoilt { &counters.checksum_errors } else { &counters.timeouts }.add(1);
-        if self.framing == Framing::Tcp {
+        if self.framing == Framing::Tcp && !transaction.tolerance.any_tid {
             if self.given_up.len() == GIVEN_UP_MAX {
                 self.given_up.pop_front();
             }
@@ -336,6 +338,9 @@ impl Conversation {
                 outstanding.transaction.tolerance.any_tid || outstanding.transaction.id == frame.transaction
             };
             let Some(index) = self.outstanding.iter().position(is_answer) else {
+                if self.end_rest(&frame, now) {
+                    continue;
+                }
                 let given_up = self.given_up.iter().find(|(id, ..)| *id == frame.transaction);
                 given_up.map_or(&self.link.unasked, |(_, _, counters)| &counters.late).add(1);
                 self.late.extend(given_up.map(|(_, unit, _)| *unit));
@@ -355,6 +360,19 @@ impl Conversation {
             self.near_misses.remove(&asked);
             return Ok(Some(outstanding.end(answer.ok_or(Fault::Garbled), now)));
         }
+    }
+
+    /// Whether this is the late answer of a resting unit, whose answers bear no id; that unit has nothing more to say.
+    fn end_rest(&mut self, frame: &TcpFrame, now: Instant) -> bool {
+        let is_answer = |resting: &&mut Resting| {
+            let Resting { transaction, until, .. } = resting;
+            *until > now && transaction.unit == frame.unit && transaction.decode(&frame.pdu).is_some()
+        };
+        let Some(resting) = self.resting.iter_mut().find(is_answer) else { return false };
+        resting.until = resting.until.min(now + AFTERMATH);
+        resting.counters.late.add(1);
+        self.late.push(resting.transaction.unit);
+        true
     }
 
     /// An answer in which only one field is not that of a request to `unit`.

@@ -86,8 +86,9 @@ impl Bus {
         let ask = station.take(now)?;
         let request = read_request(ask.block.span);
         let most = station.device.timeout;
-        let is_answering = station.health.is_answering();
-        let timeout = if is_answering { station.latency.timeout(most) } else { most };
+        // nobody is given up before all of the configured time: only what will be asked again ends sooner
+        let will_repeat = station.may_repeat(&ask, station.is_fresh);
+        let timeout = if will_repeat { station.latency.timeout(most) } else { most };
         let yields_at = station.health.is_gone().then(|| now + station.latency.probe_time(most));
         if ask.attempts > 0
             && let Some(counters) = self.counters.get(index)
