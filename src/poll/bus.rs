@@ -400,14 +400,14 @@ impl Bus {
         let Some(station) = self.stations.get_mut(index) else { return };
         let is_halved = station.refused(ask, why, now.wall);
         info!(device = %station.device.name, block = %ask.block.span, ?why, is_halved, "refused");
-        if why == Refusal::Silence {
-            station.hush(ask.block.span, now.at);
-        } else {
+        if why != Refusal::Silence {
             let action = station.health.handle_answer(ask.block.span);
             self.act(index, action, now);
             if !is_halved {
                 self.say_scan(ask.block.parts.clone(), Err(Quality::BadConfig), now);
             }
+        } else if !is_halved {
+            station.hush(ask.block.span, now.at);
         }
         self.end(index, ask, now);
     }

@@ -169,7 +169,7 @@ async fn a_server_that_was_away_for_5_s_is_good_again_within_10_s() {
 
 /// For how long a unit is dead: short, or as long as the longest wait between two probes takes to be reached.
 fn dead_time() -> Duration {
-    if std::env::var_os("TIDEGATE_LONG").is_some() { Duration::from_secs(20) } else { MS(3000) }
+    if std::env::var_os("TIDEGATE_LONG").is_some() { Duration::from_secs(20) } else { MS(4500) }
 }
 
 #[tokio::test]
