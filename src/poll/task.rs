@@ -17,7 +17,7 @@ use super::learned::Refusal;
 use super::memory::Memory;
 use super::schedule::Schedule;
 use super::station::{Ask, Station, Swept};
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::config::site::{Channel, Site};
 use crate::counters::{Counters, DeviceCounters};
 use crate::driver::modbus::client::{Client, Event};
@@ -62,6 +62,8 @@ pub struct Bus {
     /// The link was closed because nothing was to be asked.
     is_at_rest: bool,
     idle_close: Option<Duration>,
+    /// Of a serial line: its silences are not to last longer than they must.
+    alarm: Option<Alarm>,
     out: mpsc::Sender<Polled>,
     memory: Memory,
 }
@@ -142,6 +144,7 @@ impl Bus {
         let counters_of =
             |id: &crate::tag::DeviceId| ports.counters.devices.get(id.index()).cloned().unwrap_or_default();
         let link_counters = ports.counters.links.get(channel.link).cloned().unwrap_or_default();
+        let alarm = link.line().map(|_| Alarm::default());
         let client = Client::new(link, link_of_site, ports.counters.clone(), link_counters);
         let mut bus = Bus {
             client,
@@ -155,6 +158,7 @@ impl Bus {
             down_at: Some(clock::monotonic() + DOWN_AFTER),
             is_at_rest: false,
             idle_close: link_of_site.idle_close,
+            alarm,
             out: ports.out,
             memory: ports.memory,
         };
@@ -231,7 +235,7 @@ impl Bus {
             _ = stop.wait_for(|stop| *stop) => Woken::Stop,
             woken = stream => woken,
             Some(write) = self.writes.recv(), if self.write.is_none() => Woken::Write(write),
-            () = rest_until(due) => Woken::Due,
+            () = rest_until(due, &mut self.alarm) => Woken::Due,
         }
     }
 
@@ -785,9 +789,10 @@ fn data(response: Response) -> Option<Data> {
     Some(Data::Bits(bits))
 }
 
-async fn rest_until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => std::future::pending().await,
+async fn rest_until(due: Option<Instant>, alarm: &mut Option<Alarm>) {
+    match (due, alarm) {
+        (Some(due), Some(alarm)) => alarm.until(due).await,
+        (Some(due), None) => sleep_until(due.into()).await,
+        (None, _) => std::future::pending().await,
     }
 }
