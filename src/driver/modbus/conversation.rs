@@ -13,7 +13,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio_modbus::Request;
 
 use super::frame::{self, Front};
-use super::pdu::RequestError;
+use super::pdu::{self, RequestError};
 use super::transaction::{Seen, Tolerance, Transaction};
 use crate::config::site::{Echo, Framing};
 use crate::counters::{DeviceCounters, LinkCounters};
@@ -107,6 +107,8 @@ pub struct Conversation {
     near_misses: BTreeMap<UnitId, u32>,
     next_id: u16,
     outstanding: Vec<Outstanding>,
+    /// Buffers of requests that were answered, for the next: never more than were outstanding at once.
+    spare: Vec<Vec<u8>>,
     resting: Vec<Resting>,
     buffer: BytesMut,
     link: Arc<LinkCounters>,
@@ -126,9 +128,9 @@ struct Outstanding {
     /// What both frames need on a serial wire; it comes on top.
     wire: Duration,
     counters: Arc<DeviceCounters>,
-    /// What must come back before the answer.
-    echo: Vec<u8>,
-    /// The request, to recognise an echo that nobody expects.
+    /// What was sent must come back before the answer.
+    comes_back: bool,
+    /// The request, to recognise its echo, expected or not.
     sent: Vec<u8>,
     has_misfit: bool,
     /// When the last byte of a frame with a wrong checksum, or of what followed it, came.
@@ -188,6 +190,7 @@ impl Conversation {
             near_misses: BTreeMap::new(),
             next_id: first_id,
             outstanding: Vec::new(),
+            spare: Vec::new(),
             resting: Vec::new(),
             buffer: BytesMut::with_capacity(BUFFER_MAX),
             link,
@@ -201,11 +204,12 @@ impl Conversation {
     ///
     /// # Errors
     /// Where the specification does not allow it.
-    pub fn begin(&mut self, call: Call, wire: Duration, now: Instant) -> Result<Vec<u8>, RequestError> {
+    pub fn begin(&mut self, call: Call, wire: Duration, now: Instant) -> Result<&[u8], RequestError> {
         let Call { ticket, unit, request, tolerance, timeout, timeout_max, counters } = call;
         self.next_id = self.next_id.wrapping_add(1);
         let transaction = Transaction::new(self.framing, self.next_id, unit, request, tolerance);
-        let bytes = transaction.encode()?;
+        let mut sent = self.spare.pop().unwrap_or_default();
+        transaction.encode(&mut sent)?;
         let comes_back = self.echo == Echo::Yes || (self.echo == Echo::Auto && self.is_echoing);
         counters.requests.add(1);
         self.outstanding.push(Outstanding {
@@ -216,19 +220,19 @@ impl Conversation {
             timeout_max,
             wire,
             counters,
-            echo: if comes_back { bytes.clone() } else { Vec::new() },
-            sent: bytes.clone(),
+            comes_back,
+            sent,
             has_misfit: false,
             spoilt_at: None,
         });
-        Ok(bytes)
+        Ok(self.outstanding.last().map_or(&[], |outstanding| &outstanding.sent))
     }
 
     /// The frames that `request` and its answer take, in bytes.
     #[must_use]
     pub fn wire_size(&self, request: &Request<'static>) -> usize {
-        let transaction = Transaction::new(self.framing, 0, UnitId(0), request.clone(), Tolerance::default());
-        transaction.encode().map_or(0, |bytes| bytes.len()) + transaction.answer_size()
+        let sizes = [pdu::request_size(request), pdu::answer_size(request)];
+        sizes.map(|pdu| frame::size(self.framing, pdu)).iter().sum()
     }
 
     /// How many requests are outstanding.
@@ -353,8 +357,15 @@ impl Conversation {
             }
             let answer = outstanding.transaction.decode(&frame.pdu);
             self.near_misses.remove(&asked);
-            return Ok(Some(outstanding.end(answer.ok_or(Fault::Garbled), now)));
+            return Ok(Some(self.end(outstanding, answer.ok_or(Fault::Garbled), now)));
         }
+    }
+
+    /// An answer came; the request's buffer is for the next.
+    fn end(&mut self, outstanding: Outstanding, result: Result<Answer, Fault>, now: Instant) -> Done {
+        let done = outstanding.end(result, now);
+        self.spare.push(outstanding.sent);
+        done
     }
 
     /// An answer in which only one field is not that of a request to `unit`.
@@ -383,7 +394,7 @@ impl Conversation {
                 Some(Seen::Answer(answer, size)) => {
                     self.buffer.advance(size);
                     let outstanding = self.outstanding.swap_remove(0);
-                    break Some(outstanding.end(Ok(answer), now));
+                    break Some(self.end(outstanding, Ok(answer), now));
                 }
                 Some(Seen::Incomplete) => break None,
                 _ if self.skip_late(now) => {}
@@ -424,12 +435,13 @@ impl Conversation {
 
     /// Holds what comes in against what must come back first. `Some(None)`: not all of it is there.
     fn take_echo(&mut self, now: Instant) -> Option<Option<Done>> {
-        let outstanding = self.outstanding.first_mut().filter(|outstanding| !outstanding.echo.is_empty())?;
-        if outstanding.echo.starts_with(&self.buffer) && self.buffer.len() < outstanding.echo.len() {
+        let outstanding = self.outstanding.first_mut().filter(|outstanding| outstanding.comes_back)?;
+        let echo = &outstanding.sent;
+        if echo.starts_with(&self.buffer) && self.buffer.len() < echo.len() {
             return Some(None);
         }
-        let echo = std::mem::take(&mut outstanding.echo);
-        if self.buffer.starts_with(&echo) {
+        outstanding.comes_back = false;
+        if self.buffer.starts_with(echo) {
             self.buffer.advance(echo.len());
             return None;
         }

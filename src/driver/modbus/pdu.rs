@@ -53,7 +53,17 @@ pub fn read_request(span: Span) -> Request<'static> {
 /// # Errors
 /// Where the specification does not allow it.
 pub fn encode_request(request: &Request<'_>) -> Result<Vec<u8>, RequestError> {
-    let mut pdu = vec![request.function_code().value()];
+    let mut pdu = Vec::new();
+    append_request(request, &mut pdu)?;
+    Ok(pdu)
+}
+
+/// As [`encode_request`], at the end of `pdu`.
+///
+/// # Errors
+/// Where the specification does not allow it; then `pdu` holds part of it.
+pub fn append_request(request: &Request<'_>, pdu: &mut Vec<u8>) -> Result<(), RequestError> {
+    pdu.push(request.function_code().value());
     let mut words = |values: &[u16]| pdu.extend(values.iter().flat_map(|value| value.to_be_bytes()));
     match request {
         Request::ReadCoils(address, count) | Request::ReadDiscreteInputs(address, count) => {
@@ -91,7 +101,27 @@ pub fn encode_request(request: &Request<'_>) -> Result<Vec<u8>, RequestError> {
             return Err(RequestError::Function(request.function_code().value()));
         }
     }
-    Ok(pdu)
+    Ok(())
+}
+
+/// How long `request` is, to tell how long it takes on a line.
+#[must_use]
+pub fn request_size(request: &Request<'_>) -> usize {
+    match request {
+        Request::WriteMultipleCoils(_, coils) => 6 + coils.len().div_ceil(8),
+        Request::WriteMultipleRegisters(_, values) => 6 + values.len() * 2,
+        Request::ReadWriteMultipleRegisters(_, _, _, values) => 10 + values.len() * 2,
+        Request::MaskWriteRegister(..) => 7,
+        Request::ReadDeviceIdentification(..) => 4,
+        Request::ReadCoils(..)
+        | Request::ReadDiscreteInputs(..)
+        | Request::ReadHoldingRegisters(..)
+        | Request::ReadInputRegisters(..)
+        | Request::WriteSingleCoil(..)
+        | Request::WriteSingleRegister(..)
+        | Request::ReportServerId
+        | Request::Custom(..) => 5,
+    }
 }
 
 /// The count on the wire, if there may be so many from `address` on.
@@ -279,6 +309,7 @@ mod tests {
     #[track_caller]
     fn check(request: Request<'_>, sent: &str, answer: &str, is_taken: bool) {
         assert_eq!(encode_request(&request), Ok(hex(sent)));
+        assert_eq!(request_size(&request), hex(sent).len());
         let pdu = Bytes::from(hex(answer));
         assert_eq!(decode_answer(&request, &pdu).is_some(), is_taken, "{request:?} {answer}");
         if is_taken {

@@ -58,24 +58,17 @@ impl Transaction {
         Transaction { framing, id, unit, request, tolerance }
     }
 
-    /// The bytes of the request.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, RequestError> {
-        let pdu = pdu::encode_request(&self.request)?;
-        Ok(match self.framing {
-            Framing::Tcp => frame::encode_tcp(self.id, self.unit, &pdu),
-            Framing::Rtu => frame::encode_rtu(self.unit, &pdu),
-            Framing::Ascii => frame::encode_ascii(self.unit, &pdu),
-        })
+    /// The bytes of the request, in place of what `frame` held.
+    pub(super) fn encode(&self, frame: &mut Vec<u8>) -> Result<(), RequestError> {
+        frame::begin(self.framing, self.id, self.unit, frame);
+        pdu::append_request(&self.request, frame)?;
+        frame::finish(self.framing, frame);
+        Ok(())
     }
 
     /// The bytes of a whole answer in its frame, to tell how long it takes on a line.
     pub(super) fn answer_size(&self) -> usize {
-        let pdu = pdu::answer_size(&self.request);
-        match self.framing {
-            Framing::Tcp => pdu + 7,
-            Framing::Rtu => pdu + 3,
-            Framing::Ascii => (pdu + 2) * 2 + 3,
-        }
+        frame::size(self.framing, pdu::answer_size(&self.request))
     }
 
     /// Whether the request changes something in the device.
