@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use tokio_modbus::Request;
 
 use super::frame::{self, Front};
@@ -329,12 +329,13 @@ impl Conversation {
 
     fn take_tcp(&mut self, now: Instant) -> Result<Option<Done>, Fault> {
         loop {
-            let (frame, size) = match frame::decode_tcp(&self.buffer) {
+            let size = match frame::decode_tcp(&self.buffer) {
                 Front::Incomplete => return Ok(None),
                 Front::Invalid => return Err(Fault::OutOfStep),
-                Front::Frame(frame, size) => (frame, size),
+                Front::Frame(_, size) => size,
             };
-            self.buffer.advance(size);
+            let bytes = self.buffer.split_to(size);
+            let Front::Frame(frame, _) = frame::decode_tcp(&bytes) else { continue };
             let is_exception = frame.pdu.first().is_some_and(|function| function & 0x80 != 0);
             let is_answer = |outstanding: &Outstanding| {
                 outstanding.transaction.tolerance.any_tid || outstanding.transaction.id == frame.transaction
@@ -343,7 +344,7 @@ impl Conversation {
                 let given_up = self.given_up.iter().find(|(id, ..)| *id == frame.transaction);
                 given_up.map_or(&self.link.unasked, |(_, _, counters)| &counters.late).add(1);
                 self.late.extend(given_up.map(|(_, unit, _)| *unit));
-                self.miss_nearly(frame.unit, &frame.pdu, Advice::Tid);
+                self.miss_nearly(frame.unit, frame.pdu, Advice::Tid);
                 continue;
             };
             let outstanding = self.outstanding.swap_remove(index);
@@ -352,10 +353,10 @@ impl Conversation {
                 // a gateway may sign an exception with a unit of its own; never data
                 outstanding.counters.foreign.add(1);
                 self.outstanding.push(outstanding);
-                self.miss_nearly(asked, &frame.pdu, Advice::Unit);
+                self.miss_nearly(asked, frame.pdu, Advice::Unit);
                 continue;
             }
-            let answer = outstanding.transaction.decode(&frame.pdu);
+            let answer = outstanding.transaction.decode(frame.pdu);
             self.near_misses.remove(&asked);
             return Ok(Some(self.end(outstanding, answer.ok_or(Fault::Garbled), now)));
         }
@@ -369,7 +370,7 @@ impl Conversation {
     }
 
     /// An answer in which only one field is not that of a request to `unit`.
-    fn miss_nearly(&mut self, unit: UnitId, pdu: &Bytes, advice: Advice) {
+    fn miss_nearly(&mut self, unit: UnitId, pdu: &[u8], advice: Advice) {
         let of_unit = self.outstanding.iter().filter(|outstanding| outstanding.transaction.unit == unit);
         if of_unit.filter_map(|outstanding| outstanding.transaction.decode(pdu)).next().is_none() {
             return;

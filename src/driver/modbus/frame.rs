@@ -13,14 +13,14 @@ pub const PDU_MAX: usize = 253;
 const MBAP_PREFIX: usize = 6;
 
 /// A Modbus TCP frame taken from the front of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpFrame {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFrame<'a> {
     /// Which request it answers.
     pub transaction: u16,
     /// Who answers.
     pub unit: UnitId,
     /// Function code and data.
-    pub pdu: Bytes,
+    pub pdu: &'a [u8],
 }
 
 /// What the front of a byte stream holds.
@@ -84,7 +84,7 @@ pub fn encode_tcp(transaction: u16, unit: UnitId, pdu: &[u8]) -> Vec<u8> {
 
 /// The Modbus TCP frame at the front of `bytes`.
 #[must_use]
-pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame> {
+pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame<'_>> {
     let [t1, t0, p1, p0, l1, l0, rest @ ..] = bytes else { return Front::Incomplete };
     let length = usize::from(u16::from_be_bytes([*l1, *l0]));
     if (*p1, *p0) != (0, 0) || !(2..=PDU_MAX + 1).contains(&length) {
@@ -93,7 +93,7 @@ pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame> {
     match rest.get(..length) {
         Some([unit, pdu @ ..]) => {
             let transaction = u16::from_be_bytes([*t1, *t0]);
-            let frame = TcpFrame { transaction, unit: UnitId(*unit), pdu: Bytes::copy_from_slice(pdu) };
+            let frame = TcpFrame { transaction, unit: UnitId(*unit), pdu };
             Front::Frame(frame, MBAP_PREFIX + length)
         }
         _ => Front::Incomplete,
@@ -231,7 +231,7 @@ mod tests {
             let mut tcp = encode_tcp(transaction, UnitId(unit), &pdu);
             let length = tcp.len();
             tcp.extend(&more);
-            let frame = TcpFrame { transaction, unit: UnitId(unit), pdu: Bytes::copy_from_slice(&pdu) };
+            let frame = TcpFrame { transaction, unit: UnitId(unit), pdu: &pdu };
             prop_assert_eq!(decode_tcp(&tcp), Front::Frame(frame, length));
             for cut in 0..length {
                 prop_assert_eq!(decode_tcp(&tcp[..cut]), Front::Incomplete);

@@ -1,7 +1,7 @@
 //! Requests and answers without their frames: the functions, their limits, and what fits what. Pure.
 //!
 //! Follows Modbus Application Protocol V1.1b3, 6. The types are those of tokio-modbus, and so is the decoding of an
-//! answer once its shape has been found right; what may be sent, how long an answer must be and what it must repeat of
+//! answer other than registers once its shape has been found right; what may be sent, how long an answer must be and what it must repeat of
 //! its request is decided here.
 
 use bytes::Bytes;
@@ -243,9 +243,9 @@ fn identification_size(pdu: &[u8]) -> Option<usize> {
 
 /// The answer to `request` in `pdu`; `None` where it is not an answer to this very request.
 #[must_use]
-pub fn decode_answer(request: &Request<'_>, pdu: &Bytes) -> Option<Answer> {
+pub fn decode_answer(request: &Request<'_>, pdu: &[u8]) -> Option<Answer> {
     let function = request.function_code().value();
-    match (pdu.as_ref(), data_size(request)) {
+    match (pdu, data_size(request)) {
         ([first, code], _) if *first == function | 0x80 => {
             return Some(Answer::Exception(ExceptionCode::new(*code)));
         }
@@ -254,8 +254,19 @@ pub fn decode_answer(request: &Request<'_>, pdu: &Bytes) -> Option<Answer> {
         ([first, ..], None) if *first == function => {}
         _ => return None,
     }
-    let mut response = Response::try_from(pdu.clone()).ok()?;
+    let mut response = match function {
+        // what is read all the time is not copied before
+        3 => Response::ReadHoldingRegisters(words(pdu)),
+        4 => Response::ReadInputRegisters(words(pdu)),
+        _ => Response::try_from(Bytes::copy_from_slice(pdu)).ok()?,
+    };
     fits(request, &mut response).then_some(Answer::Response(response))
+}
+
+/// The registers in an answer whose shape has been found right.
+fn words(pdu: &[u8]) -> Vec<u16> {
+    let pairs = pdu.get(2..).unwrap_or_default().chunks_exact(2);
+    pairs.map(|pair| pair.iter().fold(0, |word, byte| word << 8 | u16::from(*byte))).collect()
 }
 
 /// Whether `response` repeats what it must of `request`; bits beyond those that were asked for are cut off.

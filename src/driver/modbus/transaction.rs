@@ -3,7 +3,6 @@
 //! Over TCP the transaction id says which request an answer belongs to. Over RTU and ASCII there is no such id: unit,
 //! function, length and checksum must all fit the request.
 
-use bytes::Bytes;
 use tokio_modbus::Request;
 
 use super::frame::{self, Front};
@@ -77,7 +76,7 @@ impl Transaction {
     }
 
     /// The answer in the PDU of a TCP frame with this request's id; `None` where it is another's or not what was asked.
-    pub(super) fn decode(&self, pdu: &Bytes) -> Option<Answer> {
+    pub(super) fn decode(&self, pdu: &[u8]) -> Option<Answer> {
         pdu::decode_answer(&self.request, pdu)
     }
 
@@ -107,7 +106,7 @@ impl Transaction {
         match bytes.get(..size).map(frame::decode_rtu) {
             None => Seen::Incomplete,
             Some(None) => Seen::Broken,
-            Some(Some((_, pdu))) => match self.decode(&Bytes::copy_from_slice(pdu)) {
+            Some(Some((_, pdu))) => match self.decode(pdu) {
                 Some(answer) => Seen::Answer(answer, size),
                 None => Seen::Misfit,
             },
