@@ -19,6 +19,8 @@ use report::Reporter;
 pub struct Normalizer {
     site: Arc<Site>,
     tags: Vec<State>,
+    /// What is to be reported of a scan; empty between two.
+    readings: Vec<Reading>,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl Normalizer {
     pub fn new(site: Arc<Site>) -> Normalizer {
         let tags =
             site.tags.iter().map(|tag| State { reporter: Reporter::new(tag.report), last: None }).collect();
-        Normalizer { site, tags }
+        Normalizer { site, tags, readings: Vec::new() }
     }
 
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
@@ -43,14 +45,14 @@ impl Normalizer {
             Polled::DeviceUp(device) => Some(Update::DeviceUp(device)),
             Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
             Polled::Scan(scan) => {
-                let readings: Arc<[Reading]> = self.readings(&scan, now).into();
-                (!readings.is_empty()).then_some(Update::Readings(readings))
+                self.read(&scan, now);
+                (!self.readings.is_empty()).then(|| Update::Readings(self.readings.drain(..).collect()))
             }
         }
     }
 
-    fn readings(&mut self, scan: &Scan, now: Instant) -> Vec<Reading> {
-        let mut readings = Vec::with_capacity(scan.parts.len());
+    /// Puts what is worth reporting into `readings`.
+    fn read(&mut self, scan: &Scan, now: Instant) {
         for part in scan.parts.iter() {
             let (Some(tag), Some(state)) =
                 (self.site.tags.get(part.tag.index()), self.tags.get_mut(part.tag.index()))
@@ -63,10 +65,9 @@ impl Normalizer {
             };
             let (value, quality) = state.settle(decoded);
             if state.reporter.handle(value.as_ref(), quality, now) {
-                readings.push(Reading { tag: tag.id, value, quality, at: scan.at });
+                self.readings.push(Reading { tag: tag.id, value, quality, at: scan.at });
             }
         }
-        readings
     }
 }
 

@@ -59,8 +59,8 @@ impl Limits {
     }
 }
 
-/// The time that a device on a serial line takes to answer, where nothing better is known.
-pub const SERIAL_LATENCY: Duration = Duration::from_millis(5);
+/// The time that a device on a serial line takes to answer, where nothing better is known: a silence, and some thinking.
+pub const SERIAL_LATENCY: Duration = Duration::from_millis(7);
 /// The round trip to a device on a network, where nothing better is known.
 pub const NETWORK_LATENCY: Duration = Duration::from_millis(3);
 /// Over a network a request costs so many bytes: more than the longest answer has.
@@ -92,9 +92,10 @@ impl Cost {
         Cost { request, byte: request / NETWORK_BYTES }
     }
 
-    /// On a serial line, where the device takes `latency` to answer.
+    /// On a serial line, where the device takes `latency` to answer: from the end of the request to the beginning of the
+    /// answer, so the silence by which it knows the end of an RTU request is in it.
     ///
-    /// RTU: 8 bytes of request, 5 of answer around the data, and the silence after each. ASCII: 17 characters of
+    /// RTU: 8 bytes of request, 5 of answer around the data, and the silence after that. ASCII: 17 characters of
     /// request, 11 of answer around the data, two for each byte of it (Modbus over Serial Line V1.02, 2.5).
     #[must_use]
     pub fn serial(line: &SerialLine, framing: Framing, latency: Duration) -> Cost {
@@ -103,8 +104,8 @@ impl Cost {
         match framing {
             Framing::Ascii => Cost { request: 28 * character + latency, byte: 2 * character },
             Framing::Rtu | Framing::Tcp => {
-                let silences = 2 * nanoseconds(timing::frame_gap(line));
-                Cost { request: 13 * character + silences + latency, byte: character }
+                let silence = nanoseconds(timing::frame_gap(line));
+                Cost { request: 13 * character + silence + latency, byte: character }
             }
         }
     }

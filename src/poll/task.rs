@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::bus::{Bus, Next, Now};
 use super::lane::Write;
 use super::memory::Memory;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::config::site::{Channel, Site};
 use crate::counters::Counters;
 use crate::driver::modbus::client::{Client, Event};
@@ -26,6 +26,8 @@ pub struct Task {
     bus: Bus,
     client: Client,
     idle_close: Option<Duration>,
+    /// Of a serial line: its silences are not to last longer than they must.
+    alarm: Option<Alarm>,
     out: mpsc::Sender<Polled>,
     writes: mpsc::Receiver<Write>,
 }
@@ -68,8 +70,9 @@ impl Task {
         let link_of_site = site.links.get(channel.link)?;
         let link_counters = counters.links.get(channel.link).cloned().unwrap_or_default();
         let bus = Bus::new(site, channel, &counters, memory, clock::monotonic())?;
+        let alarm = link.line().map(|_| Alarm::default());
         let client = Client::new(link, link_of_site, counters, link_counters);
-        Some(Task { bus, client, idle_close: link_of_site.idle_close, out, writes })
+        Some(Task { bus, client, idle_close: link_of_site.idle_close, alarm, out, writes })
     }
 
     /// Reads until it is told to stop; what is under way may come to its end.
@@ -138,7 +141,7 @@ impl Task {
             _ = stop.wait_for(|stop| *stop) => Woken::Stop,
             woken = stream => woken,
             Some(write) = self.writes.recv(), if self.bus.has_room_for_write() => Woken::Write(write),
-            () = rest_until(due) => Woken::Due,
+            () = rest_until(due, &mut self.alarm) => Woken::Due,
         }
     }
 
@@ -169,9 +172,10 @@ impl Task {
     }
 }
 
-async fn rest_until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => std::future::pending().await,
+async fn rest_until(due: Option<Instant>, alarm: &mut Option<Alarm>) {
+    match (due, alarm) {
+        (Some(due), Some(alarm)) => alarm.until(due).await,
+        (Some(due), None) => sleep_until(due.into()).await,
+        (None, _) => std::future::pending().await,
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{Interval, interval, sleep, sleep_until};
 use super::faults::{Act, Asked, Faults};
 use super::floor::Floor;
 use super::slave::{Frame, Slave, Subject, take_request};
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::config::site::{Framing, SerialLine};
 use crate::link::timing;
 
@@ -241,19 +241,21 @@ impl Conversation {
             beat.tick().await; // the first one is at once
         }
         let mut input = BytesMut::new();
+        let mut alarm = self.speed.map(|_| Alarm::default());
         loop {
             let due = self.due();
-            // read_buf, sleep_until and tick are cancel-safe
+            // read_buf, until and tick are cancel-safe
             tokio::select! {
                 read = stream.read_buf(&mut input) => {
                     if read? == 0 || !self.take(&input.split()) {
                         return Ok(());
                     }
                 }
-                () = at(due) => {
+                () = at(due, &mut alarm) => {
                     let Some(bytes) = self.leave() else { return Ok(()) };
-                    stream.write_all(&[&self.prefix[..], &bytes].concat()).await?;
+                    // before it is written: the far side may have read it before this task goes on
                     self.last_byte = Some(clock::monotonic());
+                    stream.write_all(&[&self.prefix[..], &bytes].concat()).await?;
                 }
                 () = next(&mut beat) => {
                     stream.write_all(heartbeat.map_or(&[], |(bytes, _)| bytes)).await?;
@@ -362,11 +364,12 @@ impl State {
     }
 }
 
-async fn at(due: Option<Instant>) {
-    match due {
-        Some(due) if due <= clock::monotonic() => {} // a timer would round up to a whole millisecond
-        Some(due) => sleep_until(due.into()).await,
-        None => std::future::pending().await,
+async fn at(due: Option<Instant>, alarm: &mut Option<Alarm>) {
+    match (due, alarm) {
+        (Some(due), _) if due <= clock::monotonic() => {} // a timer would round up to a whole millisecond
+        (Some(due), Some(alarm)) => alarm.until(due).await,
+        (Some(due), None) => sleep_until(due.into()).await,
+        (None, _) => std::future::pending().await,
     }
 }
 

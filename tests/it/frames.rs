@@ -69,7 +69,7 @@ fn ask(framing: Framing, unit: u8, request: Request<'static>) -> (Conversation, 
         timeout_max: second,
         counters: Default::default(),
     };
-    let sent = conversation.begin(call, Duration::ZERO, tidegate::clock::monotonic()).unwrap();
+    let sent = conversation.begin(call, Duration::ZERO, tidegate::clock::monotonic()).unwrap().to_vec();
     (conversation, sent)
 }
 

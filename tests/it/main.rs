@@ -12,9 +12,11 @@
 )]
 
 mod cli;
+mod corpus;
 mod dial_in;
 mod findings;
 mod frames;
+mod fuzzed;
 mod gateway;
 mod line;
 mod proto;

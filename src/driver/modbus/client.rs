@@ -179,7 +179,7 @@ impl Client {
         self.waiting_since = None;
         self.busy_since.get_or_insert(now);
         trace!(link = %self.name, ?bytes, "sent");
-        self.link.write(&bytes).await.ok(); // a fault is told by the read that follows
+        self.link.write(bytes).await.ok(); // a fault is told by the read that follows
         self.last_byte = Some(clock::monotonic());
         Ok(())
     }

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use tokio_modbus::Request;
 
 use super::frame::{self, Front, TcpFrame};
-use super::pdu::RequestError;
+use super::pdu::{self, RequestError};
 use super::transaction::{Seen, Tolerance, Transaction};
 use crate::config::site::{Echo, Framing};
 use crate::counters::{DeviceCounters, LinkCounters};
@@ -109,6 +109,8 @@ pub struct Conversation {
     near_misses: BTreeMap<UnitId, u32>,
     next_id: u16,
     outstanding: Vec<Outstanding>,
+    /// Buffers of requests that were answered, for the next: never more than were outstanding at once.
+    spare: Vec<Vec<u8>>,
     resting: Vec<Resting>,
     buffer: BytesMut,
     link: Arc<LinkCounters>,
@@ -128,9 +130,9 @@ struct Outstanding {
     /// What both frames need on a serial wire; it comes on top.
     wire: Duration,
     counters: Arc<DeviceCounters>,
-    /// What must come back before the answer.
-    echo: Vec<u8>,
-    /// The request, to recognise an echo that nobody expects.
+    /// What was sent must come back before the answer.
+    comes_back: bool,
+    /// The request, to recognise its echo, expected or not.
     sent: Vec<u8>,
     has_misfit: bool,
     /// When the last byte of a frame with a wrong checksum, or of what followed it, came.
@@ -190,6 +192,7 @@ impl Conversation {
             near_misses: BTreeMap::new(),
             next_id: first_id,
             outstanding: Vec::new(),
+            spare: Vec::new(),
             resting: Vec::new(),
             buffer: BytesMut::with_capacity(BUFFER_MAX),
             link,
@@ -203,11 +206,12 @@ impl Conversation {
     ///
     /// # Errors
     /// Where the specification does not allow it.
-    pub fn begin(&mut self, call: Call, wire: Duration, now: Instant) -> Result<Vec<u8>, RequestError> {
+    pub fn begin(&mut self, call: Call, wire: Duration, now: Instant) -> Result<&[u8], RequestError> {
         let Call { ticket, unit, request, tolerance, timeout, timeout_max, counters } = call;
         self.next_id = self.next_id.wrapping_add(1);
         let transaction = Transaction::new(self.framing, self.next_id, unit, request, tolerance);
-        let bytes = transaction.encode()?;
+        let mut sent = self.spare.pop().unwrap_or_default();
+        transaction.encode(&mut sent)?;
         let comes_back = self.echo == Echo::Yes || (self.echo == Echo::Auto && self.is_echoing);
         counters.requests.add(1);
         self.outstanding.push(Outstanding {
@@ -218,19 +222,19 @@ impl Conversation {
             timeout_max,
             wire,
             counters,
-            echo: if comes_back { bytes.clone() } else { Vec::new() },
-            sent: bytes.clone(),
+            comes_back,
+            sent,
             has_misfit: false,
             spoilt_at: None,
         });
-        Ok(bytes)
+        Ok(self.outstanding.last().map_or(&[], |outstanding| &outstanding.sent))
     }
 
     /// The frames that `request` and its answer take, in bytes.
     #[must_use]
     pub fn wire_size(&self, request: &Request<'static>) -> usize {
-        let transaction = Transaction::new(self.framing, 0, UnitId(0), request.clone(), Tolerance::default());
-        transaction.encode().map_or(0, |bytes| bytes.len()) + transaction.answer_size()
+        let sizes = [pdu::request_size(request), pdu::answer_size(request)];
+        sizes.map(|pdu| frame::size(self.framing, pdu)).iter().sum()
     }
 
     /// How many requests are outstanding.
@@ -327,12 +331,13 @@ impl Conversation {
 
     fn take_tcp(&mut self, now: Instant) -> Result<Option<Done>, Fault> {
         loop {
-            let (frame, size) = match frame::decode_tcp(&self.buffer) {
+            let size = match frame::decode_tcp(&self.buffer) {
                 Front::Incomplete => return Ok(None),
                 Front::Invalid => return Err(Fault::OutOfStep),
-                Front::Frame(frame, size) => (frame, size),
+                Front::Frame(_, size) => size,
             };
-            self.buffer.advance(size);
+            let bytes = self.buffer.split_to(size);
+            let Front::Frame(frame, _) = frame::decode_tcp(&bytes) else { continue };
             let is_exception = frame.pdu.first().is_some_and(|function| function & 0x80 != 0);
             let is_answer = |outstanding: &Outstanding| {
                 outstanding.transaction.tolerance.any_tid || outstanding.transaction.id == frame.transaction
@@ -344,7 +349,7 @@ impl Conversation {
                 let given_up = self.given_up.iter().find(|(id, ..)| *id == frame.transaction);
                 given_up.map_or(&self.link.unasked, |(_, _, counters)| &counters.late).add(1);
                 self.late.extend(given_up.map(|(_, unit, _)| *unit));
-                self.miss_nearly(frame.unit, &frame.pdu, Advice::Tid);
+                self.miss_nearly(frame.unit, frame.pdu, Advice::Tid);
                 continue;
             };
             let outstanding = self.outstanding.swap_remove(index);
@@ -353,20 +358,20 @@ impl Conversation {
                 // a gateway may sign an exception with a unit of its own; never data
                 outstanding.counters.foreign.add(1);
                 self.outstanding.push(outstanding);
-                self.miss_nearly(asked, &frame.pdu, Advice::Unit);
+                self.miss_nearly(asked, frame.pdu, Advice::Unit);
                 continue;
             }
-            let answer = outstanding.transaction.decode(&frame.pdu);
+            let answer = outstanding.transaction.decode(frame.pdu);
             self.near_misses.remove(&asked);
-            return Ok(Some(outstanding.end(answer.ok_or(Fault::Garbled), now)));
+            return Ok(Some(self.end(outstanding, answer.ok_or(Fault::Garbled), now)));
         }
     }
 
     /// Whether this is the late answer of a resting unit, whose answers bear no id; that unit has nothing more to say.
-    fn end_rest(&mut self, frame: &TcpFrame, now: Instant) -> bool {
+    fn end_rest(&mut self, frame: &TcpFrame<'_>, now: Instant) -> bool {
         let is_answer = |resting: &&mut Resting| {
             let Resting { transaction, until, .. } = resting;
-            *until > now && transaction.unit == frame.unit && transaction.decode(&frame.pdu).is_some()
+            *until > now && transaction.unit == frame.unit && transaction.decode(frame.pdu).is_some()
         };
         let Some(resting) = self.resting.iter_mut().find(is_answer) else { return false };
         resting.until = resting.until.min(now + AFTERMATH);
@@ -375,8 +380,15 @@ impl Conversation {
         true
     }
 
+    /// An answer came; the request's buffer is for the next.
+    fn end(&mut self, outstanding: Outstanding, result: Result<Answer, Fault>, now: Instant) -> Done {
+        let done = outstanding.end(result, now);
+        self.spare.push(outstanding.sent);
+        done
+    }
+
     /// An answer in which only one field is not that of a request to `unit`.
-    fn miss_nearly(&mut self, unit: UnitId, pdu: &Bytes, advice: Advice) {
+    fn miss_nearly(&mut self, unit: UnitId, pdu: &[u8], advice: Advice) {
         let of_unit = self.outstanding.iter().filter(|outstanding| outstanding.transaction.unit == unit);
         if of_unit.filter_map(|outstanding| outstanding.transaction.decode(pdu)).next().is_none() {
             return;
@@ -401,7 +413,7 @@ impl Conversation {
                 Some(Seen::Answer(answer, size)) => {
                     self.buffer.advance(size);
                     let outstanding = self.outstanding.swap_remove(0);
-                    break Some(outstanding.end(Ok(answer), now));
+                    break Some(self.end(outstanding, Ok(answer), now));
                 }
                 Some(Seen::Incomplete) => break None,
                 _ if self.skip_late(now) => {}
@@ -442,12 +454,13 @@ impl Conversation {
 
     /// Holds what comes in against what must come back first. `Some(None)`: not all of it is there.
     fn take_echo(&mut self, now: Instant) -> Option<Option<Done>> {
-        let outstanding = self.outstanding.first_mut().filter(|outstanding| !outstanding.echo.is_empty())?;
-        if outstanding.echo.starts_with(&self.buffer) && self.buffer.len() < outstanding.echo.len() {
+        let outstanding = self.outstanding.first_mut().filter(|outstanding| outstanding.comes_back)?;
+        let echo = &outstanding.sent;
+        if echo.starts_with(&self.buffer) && self.buffer.len() < echo.len() {
             return Some(None);
         }
-        let echo = std::mem::take(&mut outstanding.echo);
-        if self.buffer.starts_with(&echo) {
+        outstanding.comes_back = false;
+        if self.buffer.starts_with(echo) {
             self.buffer.advance(echo.len());
             return None;
         }

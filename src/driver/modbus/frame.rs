@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::config::site::Framing;
 use crate::tag::UnitId;
 
 /// The longest PDU (Modbus V1.1b3, 4.1).
@@ -12,14 +13,14 @@ pub const PDU_MAX: usize = 253;
 const MBAP_PREFIX: usize = 6;
 
 /// A Modbus TCP frame taken from the front of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpFrame {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFrame<'a> {
     /// Which request it answers.
     pub transaction: u16,
     /// Who answers.
     pub unit: UnitId,
     /// Function code and data.
-    pub pdu: Bytes,
+    pub pdu: &'a [u8],
 }
 
 /// What the front of a byte stream holds.
@@ -33,22 +34,57 @@ pub enum Front<T> {
     Invalid,
 }
 
+/// What stands before a PDU for `unit`, in place of what `frame` held. The PDU is to be appended, then [`finish`] called.
+pub fn begin(framing: Framing, transaction: u16, unit: UnitId, frame: &mut Vec<u8>) {
+    frame.clear();
+    if framing == Framing::Tcp {
+        frame.extend_from_slice(&transaction.to_be_bytes());
+        frame.extend_from_slice(&[0, 0, 0, 0]); // protocol, and the length that is not known yet
+    }
+    frame.push(unit.0);
+}
+
+/// Puts in what is known once the PDU is there: length, checksum, digits.
+pub fn finish(framing: Framing, frame: &mut Vec<u8>) {
+    match framing {
+        Framing::Tcp => {
+            let length = u16::try_from(frame.len().saturating_sub(MBAP_PREFIX)).unwrap_or(u16::MAX);
+            if let Some(field) = frame.get_mut(MBAP_PREFIX - 2..MBAP_PREFIX) {
+                field.copy_from_slice(&length.to_be_bytes());
+            }
+        }
+        Framing::Rtu => frame.extend_from_slice(&crc16(frame).to_le_bytes()),
+        Framing::Ascii => *frame = to_ascii(frame),
+    }
+}
+
+/// The bytes of a frame around a PDU of so many.
+#[must_use]
+pub const fn size(framing: Framing, pdu: usize) -> usize {
+    match framing {
+        Framing::Tcp => MBAP_PREFIX + 1 + pdu,
+        Framing::Rtu => pdu + 3,
+        Framing::Ascii => 1 + 2 * (pdu + 2) + 2,
+    }
+}
+
+fn encode(framing: Framing, transaction: u16, unit: UnitId, pdu: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    begin(framing, transaction, unit, &mut frame);
+    frame.extend_from_slice(pdu);
+    finish(framing, &mut frame);
+    frame
+}
+
 /// `pdu` for `unit` in a Modbus TCP frame.
 #[must_use]
 pub fn encode_tcp(transaction: u16, unit: UnitId, pdu: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(pdu.len() + 1).unwrap_or(u16::MAX);
-    let mut frame = Vec::with_capacity(MBAP_PREFIX + 1 + pdu.len());
-    frame.extend_from_slice(&transaction.to_be_bytes());
-    frame.extend_from_slice(&[0, 0]);
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.push(unit.0);
-    frame.extend_from_slice(pdu);
-    frame
+    encode(Framing::Tcp, transaction, unit, pdu)
 }
 
 /// The Modbus TCP frame at the front of `bytes`.
 #[must_use]
-pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame> {
+pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame<'_>> {
     let [t1, t0, p1, p0, l1, l0, rest @ ..] = bytes else { return Front::Incomplete };
     let length = usize::from(u16::from_be_bytes([*l1, *l0]));
     if (*p1, *p0) != (0, 0) || !(2..=PDU_MAX + 1).contains(&length) {
@@ -57,7 +93,7 @@ pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame> {
     match rest.get(..length) {
         Some([unit, pdu @ ..]) => {
             let transaction = u16::from_be_bytes([*t1, *t0]);
-            let frame = TcpFrame { transaction, unit: UnitId(*unit), pdu: Bytes::copy_from_slice(pdu) };
+            let frame = TcpFrame { transaction, unit: UnitId(*unit), pdu };
             Front::Frame(frame, MBAP_PREFIX + length)
         }
         _ => Front::Incomplete,
@@ -67,12 +103,7 @@ pub fn decode_tcp(bytes: &[u8]) -> Front<TcpFrame> {
 /// `pdu` for `unit` in an RTU frame.
 #[must_use]
 pub fn encode_rtu(unit: UnitId, pdu: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(pdu.len() + 3);
-    frame.push(unit.0);
-    frame.extend_from_slice(pdu);
-    let crc = crc16(&frame);
-    frame.extend_from_slice(&crc.to_le_bytes());
-    frame
+    encode(Framing::Rtu, 0, unit, pdu)
 }
 
 /// The PDU in `frame`, if its checksum is right.
@@ -96,12 +127,14 @@ const ASCII_MAX: usize = 1 + 2 * (PDU_MAX + 2) + 2;
 /// `pdu` for `unit` in an ASCII frame.
 #[must_use]
 pub fn encode_ascii(unit: UnitId, pdu: &[u8]) -> Vec<u8> {
-    let mut body = vec![unit.0];
-    body.extend_from_slice(pdu);
-    body.push(lrc(&body));
+    encode(Framing::Ascii, 0, unit, pdu)
+}
+
+/// Unit and PDU as a frame of digits.
+fn to_ascii(body: &[u8]) -> Vec<u8> {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default().to_ascii_uppercase();
     let mut text = String::from(char::from(ASCII_START));
-    text.extend(body.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0F)]));
+    text.extend(body.iter().chain(&[lrc(body)]).flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0F)]));
     let mut frame = text.into_bytes();
     frame.extend_from_slice(ASCII_END);
     frame
@@ -198,7 +231,7 @@ mod tests {
             let mut tcp = encode_tcp(transaction, UnitId(unit), &pdu);
             let length = tcp.len();
             tcp.extend(&more);
-            let frame = TcpFrame { transaction, unit: UnitId(unit), pdu: Bytes::copy_from_slice(&pdu) };
+            let frame = TcpFrame { transaction, unit: UnitId(unit), pdu: &pdu };
             prop_assert_eq!(decode_tcp(&tcp), Front::Frame(frame, length));
             for cut in 0..length {
                 prop_assert_eq!(decode_tcp(&tcp[..cut]), Front::Incomplete);

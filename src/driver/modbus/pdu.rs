@@ -1,7 +1,7 @@
 //! Requests and answers without their frames: the functions, their limits, and what fits what. Pure.
 //!
 //! Follows Modbus Application Protocol V1.1b3, 6. The types are those of tokio-modbus, and so is the decoding of an
-//! answer once its shape has been found right; what may be sent, how long an answer must be and what it must repeat of
+//! answer other than registers once its shape has been found right; what may be sent, how long an answer must be and what it must repeat of
 //! its request is decided here.
 
 use bytes::Bytes;
@@ -53,7 +53,17 @@ pub fn read_request(span: Span) -> Request<'static> {
 /// # Errors
 /// Where the specification does not allow it.
 pub fn encode_request(request: &Request<'_>) -> Result<Vec<u8>, RequestError> {
-    let mut pdu = vec![request.function_code().value()];
+    let mut pdu = Vec::new();
+    append_request(request, &mut pdu)?;
+    Ok(pdu)
+}
+
+/// As [`encode_request`], at the end of `pdu`.
+///
+/// # Errors
+/// Where the specification does not allow it; then `pdu` holds part of it.
+pub fn append_request(request: &Request<'_>, pdu: &mut Vec<u8>) -> Result<(), RequestError> {
+    pdu.push(request.function_code().value());
     let mut words = |values: &[u16]| pdu.extend(values.iter().flat_map(|value| value.to_be_bytes()));
     match request {
         Request::ReadCoils(address, count) | Request::ReadDiscreteInputs(address, count) => {
@@ -91,7 +101,27 @@ pub fn encode_request(request: &Request<'_>) -> Result<Vec<u8>, RequestError> {
             return Err(RequestError::Function(request.function_code().value()));
         }
     }
-    Ok(pdu)
+    Ok(())
+}
+
+/// How long `request` is, to tell how long it takes on a line.
+#[must_use]
+pub fn request_size(request: &Request<'_>) -> usize {
+    match request {
+        Request::WriteMultipleCoils(_, coils) => 6 + coils.len().div_ceil(8),
+        Request::WriteMultipleRegisters(_, values) => 6 + values.len() * 2,
+        Request::ReadWriteMultipleRegisters(_, _, _, values) => 10 + values.len() * 2,
+        Request::MaskWriteRegister(..) => 7,
+        Request::ReadDeviceIdentification(..) => 4,
+        Request::ReadCoils(..)
+        | Request::ReadDiscreteInputs(..)
+        | Request::ReadHoldingRegisters(..)
+        | Request::ReadInputRegisters(..)
+        | Request::WriteSingleCoil(..)
+        | Request::WriteSingleRegister(..)
+        | Request::ReportServerId
+        | Request::Custom(..) => 5,
+    }
 }
 
 /// The count on the wire, if there may be so many from `address` on.
@@ -213,9 +243,9 @@ fn identification_size(pdu: &[u8]) -> Option<usize> {
 
 /// The answer to `request` in `pdu`; `None` where it is not an answer to this very request.
 #[must_use]
-pub fn decode_answer(request: &Request<'_>, pdu: &Bytes) -> Option<Answer> {
+pub fn decode_answer(request: &Request<'_>, pdu: &[u8]) -> Option<Answer> {
     let function = request.function_code().value();
-    match (pdu.as_ref(), data_size(request)) {
+    match (pdu, data_size(request)) {
         ([first, code], _) if *first == function | 0x80 => {
             return Some(Answer::Exception(ExceptionCode::new(*code)));
         }
@@ -224,8 +254,19 @@ pub fn decode_answer(request: &Request<'_>, pdu: &Bytes) -> Option<Answer> {
         ([first, ..], None) if *first == function => {}
         _ => return None,
     }
-    let mut response = Response::try_from(pdu.clone()).ok()?;
+    let mut response = match function {
+        // what is read all the time is not copied before
+        3 => Response::ReadHoldingRegisters(words(pdu)),
+        4 => Response::ReadInputRegisters(words(pdu)),
+        _ => Response::try_from(Bytes::copy_from_slice(pdu)).ok()?,
+    };
     fits(request, &mut response).then_some(Answer::Response(response))
+}
+
+/// The registers in an answer whose shape has been found right.
+fn words(pdu: &[u8]) -> Vec<u16> {
+    let pairs = pdu.get(2..).unwrap_or_default().chunks_exact(2);
+    pairs.map(|pair| pair.iter().fold(0, |word, byte| word << 8 | u16::from(*byte))).collect()
 }
 
 /// Whether `response` repeats what it must of `request`; bits beyond those that were asked for are cut off.
@@ -279,6 +320,7 @@ mod tests {
     #[track_caller]
     fn check(request: Request<'_>, sent: &str, answer: &str, is_taken: bool) {
         assert_eq!(encode_request(&request), Ok(hex(sent)));
+        assert_eq!(request_size(&request), hex(sent).len());
         let pdu = Bytes::from(hex(answer));
         assert_eq!(decode_answer(&request, &pdu).is_some(), is_taken, "{request:?} {answer}");
         if is_taken {

@@ -3,7 +3,6 @@
 //! Over TCP the transaction id says which request an answer belongs to. Over RTU and ASCII there is no such id: unit,
 //! function, length and checksum must all fit the request.
 
-use bytes::Bytes;
 use tokio_modbus::Request;
 
 use super::frame::{self, Front};
@@ -58,24 +57,17 @@ impl Transaction {
         Transaction { framing, id, unit, request, tolerance }
     }
 
-    /// The bytes of the request.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, RequestError> {
-        let pdu = pdu::encode_request(&self.request)?;
-        Ok(match self.framing {
-            Framing::Tcp => frame::encode_tcp(self.id, self.unit, &pdu),
-            Framing::Rtu => frame::encode_rtu(self.unit, &pdu),
-            Framing::Ascii => frame::encode_ascii(self.unit, &pdu),
-        })
+    /// The bytes of the request, in place of what `frame` held.
+    pub(super) fn encode(&self, frame: &mut Vec<u8>) -> Result<(), RequestError> {
+        frame::begin(self.framing, self.id, self.unit, frame);
+        pdu::append_request(&self.request, frame)?;
+        frame::finish(self.framing, frame);
+        Ok(())
     }
 
     /// The bytes of a whole answer in its frame, to tell how long it takes on a line.
     pub(super) fn answer_size(&self) -> usize {
-        let pdu = pdu::answer_size(&self.request);
-        match self.framing {
-            Framing::Tcp => pdu + 7,
-            Framing::Rtu => pdu + 3,
-            Framing::Ascii => (pdu + 2) * 2 + 3,
-        }
+        frame::size(self.framing, pdu::answer_size(&self.request))
     }
 
     /// Whether the request changes something in the device.
@@ -84,7 +76,7 @@ impl Transaction {
     }
 
     /// The answer in the PDU of a TCP frame with this request's id; `None` where it is another's or not what was asked.
-    pub(super) fn decode(&self, pdu: &Bytes) -> Option<Answer> {
+    pub(super) fn decode(&self, pdu: &[u8]) -> Option<Answer> {
         pdu::decode_answer(&self.request, pdu)
     }
 
@@ -114,7 +106,7 @@ impl Transaction {
         match bytes.get(..size).map(frame::decode_rtu) {
             None => Seen::Incomplete,
             Some(None) => Seen::Broken,
-            Some(Some((_, pdu))) => match self.decode(&Bytes::copy_from_slice(pdu)) {
+            Some(Some((_, pdu))) => match self.decode(pdu) {
                 Some(answer) => Seen::Answer(answer, size),
                 None => Seen::Misfit,
             },

@@ -111,8 +111,8 @@ fn a_request_costs_what_its_bytes_take_on_the_line() {
     let line = SerialLine { baud: 9600, data_bits: 8, parity: Parity::Even, stop_bits: 1 };
     let (character, gap, latency) = (1_145_833, 4_010_416, Duration::from_millis(5));
     let rtu = Cost::serial(&line, Framing::Rtu, latency);
-    assert_eq!(rtu.of(span("0+2")), 5_000_000 + 2 * gap + (8 + 9) * character);
-    assert_eq!(rtu.of(span("coil:0+9")), 5_000_000 + 2 * gap + (8 + 7) * character);
+    assert_eq!(rtu.of(span("0+2")), 5_000_000 + gap + (8 + 9) * character);
+    assert_eq!(rtu.of(span("coil:0+9")), 5_000_000 + gap + (8 + 7) * character);
     let ascii = Cost::serial(&line, Framing::Ascii, latency);
     assert_eq!(ascii.of(span("0+2")), 5_000_000 + (17 + 19) * character);
     assert_eq!(network().of(span("0+100")), 3_600_000);

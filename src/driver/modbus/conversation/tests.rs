@@ -54,7 +54,7 @@ impl Talk {
         let counters = if unit == UNIT { &self.unit } else { &self.other }.clone();
         let call =
             Call { ticket, unit, request, tolerance, timeout: TIMEOUT, timeout_max: TIMEOUT, counters };
-        self.conversation.begin(call, Duration::ZERO, self.now).unwrap()
+        self.conversation.begin(call, Duration::ZERO, self.now).unwrap().to_vec()
     }
 
     fn ask(&mut self, ticket: usize, request: Request<'static>) -> Vec<u8> {
