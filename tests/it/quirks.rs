@@ -113,7 +113,7 @@ impl Field {
             not_after: clock::monotonic() + MS(5000),
             outcome,
         };
-        self.rig.writes[device.link].as_ref().unwrap().send(write).await.unwrap();
+        self.rig.writes.get(device.link).and_then(Option::as_ref).unwrap().send(write).await.unwrap();
         tokio::time::timeout(MS(8000), told).await.expect("an outcome in time").unwrap()
     }
 }

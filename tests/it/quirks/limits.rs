@@ -43,7 +43,7 @@ async fn a_hole_costs_only_the_tag_that_lies_in_it() {
         let keys = format!("every = \"100ms\"\ntimeout = \"200ms\"\n{}", tags(20, 2));
         let hole = always(Refusal::Hole { first: 13, last: 13 });
         let mut field = Field::new(way, [1], hole, "", &device(1, &keys)).await;
-        let heard = field.hear(2000).await;
+        let heard = field.hear(1500).await;
         heard.assert_true();
         assert_eq!(heard.bad.keys().collect::<Vec<_>>(), ["d1:r12"], "{way:?}");
         assert_eq!(heard.bad["d1:r12"], [Quality::BadConfig]);
@@ -88,7 +88,7 @@ async fn what_a_device_refuses_is_known_after_a_restart() {
     let keys = format!("every = \"50ms\"\n{}", tags(20, 4));
     let text = format!("[link.l]\ntcp = \"{address}\"\n{}", device(1, &keys));
     let mut rig = Rig::start(&text);
-    rig.hear(MS(1500)).await.assert_true();
+    rig.hear(MS(1200)).await.assert_true();
     assert!(rig.device("d1").exceptions.sum() > 0);
     let folder = rig.stop().await;
     far.take_seen().clear();
@@ -108,7 +108,7 @@ async fn the_most_that_a_device_answers_at_once_is_found_and_kept_to() {
         let keys = format!("every = \"100ms\"\ntimeout = \"300ms\"\n{}", tags(40, 2));
         let limit = always(Refusal::SizeLimit { most: 16, exception: Some(code) });
         let mut field = Field::new(way, [1], limit, "", &device(1, &keys)).await;
-        let heard = field.hear(2500).await;
+        let heard = field.hear(2000).await;
         heard.assert_true();
         assert_good(&heard, &["d1"]);
         assert_eq!(heard.values.len(), 40, "{way:?} {code}");
@@ -131,8 +131,8 @@ async fn silence_above_the_limit_is_taken_for_a_refusal() {
     let limit = always(Refusal::SizeLimit { most: 16, exception: None });
     let mut field = Field::new(Way::Tcp, [1], limit, "", &device(1, &keys)).await;
     field.hear_all(6000).await.assert_true();
-    field.hear(2500).await;
-    let heard = field.hear(1000).await;
+    field.hear(1500).await;
+    let heard = field.hear(600).await;
     heard.assert_true();
     assert_good(&heard, &["d1"]);
     assert_eq!(heard.values.len(), 20);

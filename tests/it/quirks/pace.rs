@@ -30,7 +30,7 @@ async fn a_device_that_needs_a_pause_gets_the_one_that_is_configured() {
     on_each(cases.as_flattened().to_vec(), move |(way, link, keys)| async move {
         let mut field =
             Field::new(way, [1], [always(Refusal::TooSoon(pause))], link, &device(1, &keys)).await;
-        let heard = field.hear(2500).await;
+        let heard = field.hear(1700).await;
         heard.assert_true();
         assert_good(&heard, &["d1"]);
         assert_eq!(field.rig.device("d1").timeouts.get(), 0, "{way:?}: it dropped requests");
@@ -59,12 +59,12 @@ async fn before_each_request_a_line_is_silent_for_as_long_as_a_frame_needs() {
         let text =
             format!("[link.l]\nport = \"{}\"\nserial = \"9600 8N1\"\n{gap}\n{devices}", port.display());
         let mut rig = Rig::start(&text);
-        let heard = rig.hear(MS(2500)).await;
+        let heard = rig.hear(MS(2000)).await;
         heard.assert_true();
         assert_good(&heard, &["d1", "d2"]);
         let least = least.max(timing::frame_gap(&line));
         let silences: Vec<_> = far.take_seen().iter().filter_map(|seen| seen.silence).collect();
-        assert!(silences.len() > 30, "{}", silences.len());
+        assert!(silences.len() > 15, "{}", silences.len());
         assert!(silences.iter().all(|silence| *silence >= least), "{least:?}: {:?}", silences.iter().min());
     })
     .await;
@@ -92,11 +92,11 @@ async fn a_connection_without_use_is_closed_and_each_new_one_may_lose_its_first_
     let lost = Fault::new(When::Always, Refusal::FirstLost(MS(60_000)));
     let keys = format!("every = \"700ms\"\ntimeout = \"150ms\"\nretries = 0\n{}", tags(2, 2));
     let mut field = Field::new(Way::Tcp, [1], [lost], "idle_close = \"150ms\"", &device(1, &keys)).await;
-    let heard = field.hear(4000).await;
+    let heard = field.hear(3000).await;
     heard.assert_true();
     assert_good(&heard, &["d1"]);
     let (connections, polls) = (field.far.connections(), heard.values["d1:r0"]);
-    assert!((4..=7).contains(&connections), "{connections} connections");
+    assert!((3..=6).contains(&connections), "{connections} connections");
     assert!(polls + 1 >= connections, "{polls} polls over {connections} connections");
     assert_eq!(heard.downs, [""; 0]);
 }
@@ -130,13 +130,13 @@ async fn a_slow_device_is_waited_for_and_costs_others_no_more_than_its_own_slot(
         let mut field = Field::new(way, 1..=2, [slow], "", &devices).await;
         field.hear_all(6000).await.assert_true();
         field.far.take_seen().clear();
-        let heard = field.hear(5000).await;
+        let heard = field.hear(3500).await;
         heard.assert_true();
         assert_good(&heard, &["d1", "d2"]);
         let slow = field.rig.device("d1");
         assert_eq!((slow.timeouts.get(), slow.late.get()), (0, 0), "{way:?}");
-        assert!(heard.values["d1:r0"] >= 4, "{way:?}");
-        assert!(heard.values["d2:r0"] >= 8, "{way:?}: {}", heard.values["d2:r0"]);
+        assert!(heard.values["d1:r0"] >= 3, "{way:?}");
+        assert!(heard.values["d2:r0"] >= 6, "{way:?}: {}", heard.values["d2:r0"]);
         let at: Vec<Duration> =
             field.far.take_seen().iter().filter(|seen| seen.unit == 2).map(|seen| seen.at).collect();
         let most = at.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
@@ -152,7 +152,7 @@ async fn a_device_that_is_slow_at_times_is_not_given_up_before_its_timeout() {
         let slow = Fault::new(When::Every(10), Spoil::Late(MS(600), MS(600)));
         let keys = format!("every = \"100ms\"\ntimeout = \"1s\"\nretries = 0\n{}", tags(2, 2));
         let mut field = Field::new(way, [1], [slow], "", &device(1, &keys)).await;
-        let heard = field.hear(4000).await;
+        let heard = field.hear(2700).await;
         heard.assert_true();
         assert_good(&heard, &["d1"]);
     })
@@ -170,9 +170,9 @@ async fn how_fast_each_unit_answers_is_measured_without_the_time_on_the_wire() {
     let devices = device(1, &keys) + &device(2, &keys);
     let text = format!("[link.l]\nport = \"{}\"\nserial = \"9600 8N1\"\n{devices}", port.display());
     let mut rig = Rig::start(&text);
-    assert_good(&rig.hear(MS(5000)).await, &["d1", "d2"]);
+    assert_good(&rig.hear(MS(3000)).await, &["d1", "d2"]);
     let half = |device: &str| rig.device(device).replies.percentile(50).unwrap();
-    assert!(rig.device("d1").replies.count() >= 5);
+    assert!(rig.device("d1").replies.count() >= 3);
     // it thinks for 5 ms and a frame's silence
     assert!(half("d1") >= MS(5) && half("d1") < MS(60), "{:?}", half("d1"));
     assert!(half("d2") >= MS(80) && half("d2") < MS(160), "{:?}", half("d2"));
