@@ -37,14 +37,14 @@ proptest! {
     }
 }
 
-/// So many random inputs a target where `TIDEGATE_FUZZ` does not say how many.
+/// So many random inputs a target where `TIDEGATE_CASES` does not say how many.
 const CASES: u64 = 10_000_000;
 
 /// For toolchains without cargo-fuzz: `cargo test --release --test it -- --ignored --nocapture random_inputs`.
 #[test]
 #[ignore = "takes minutes; tests/long runs it"]
 fn random_inputs_are_borne() {
-    let wanted = std::env::var("TIDEGATE_FUZZ").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let wanted = std::env::var("TIDEGATE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     for Target { name, call } in TARGETS {
