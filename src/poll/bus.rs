@@ -194,7 +194,11 @@ impl Bus {
 
     /// Something is to be written.
     pub(super) fn handle_write(&mut self, write: Write) {
-        self.write = Some(write);
+        if self.station_of(&write).is_some() {
+            self.write = Some(write);
+        } else {
+            write.outcome.send(Err(WriteError::Impossible)).ok(); // whoever asked may be gone
+        }
     }
 
     /// The stream is open: devices that did not answer are probed at once.

@@ -55,9 +55,10 @@ pub struct Station {
     pub is_fresh: bool,
     /// Requests under way.
     pub asked: usize,
+    /// When it was asked last.
+    pub asked_at: Option<Instant>,
     answers: u32,
     second_answers: u32,
-    asked_at: Option<Instant>,
     tags: Vec<(TagId, Span)>,
     limits: Limits,
     link: Link,

@@ -129,7 +129,7 @@ impl Script {
     fn ask(&mut self, unit: u8, function: u8, address: u8, count: u8) {
         let most = if self.framing == Framing::Tcp && !self.tolerance.any_tid { IN_FLIGHT } else { 1 };
         let unit = UnitId(unit);
-        let is_resting = self.conversation.rests_until(unit, self.now).is_some();
+        let is_resting = self.conversation.rests_until(unit, self.tolerance.any_unit, self.now).is_some();
         if self.conversation.outstanding() >= most || is_resting {
             return;
         }

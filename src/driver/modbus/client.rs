@@ -144,6 +144,7 @@ impl Client {
             let patience = *self.waiting_since.get_or_insert(now) + BABBLE_MAX;
             return silent_at.min(patience).max(self.settled_at.unwrap_or(now));
         }
+        self.waiting_since = None;
         self.settled_at.unwrap_or(now).max(now)
     }
 
@@ -155,8 +156,8 @@ impl Client {
 
     /// Until when `unit` must be left alone, because it may still answer what has been given up.
     #[must_use]
-    pub fn rests_until(&self, unit: UnitId, now: Instant) -> Option<Instant> {
-        self.conversation.rests_until(unit, now)
+    pub fn rests_until(&self, unit: UnitId, any_unit: bool, now: Instant) -> Option<Instant> {
+        self.conversation.rests_until(unit, any_unit, now)
     }
 
     /// Sends a request; its end comes out of [`Client::next`].

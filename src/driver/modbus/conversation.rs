@@ -264,11 +264,13 @@ impl Conversation {
         }
     }
 
-    /// Until when `unit` must not be asked anything.
+    /// Until when `unit` must not be asked anything. Where answers may name another unit (`any_unit`), every unit that
+    /// rests stands in the way.
     #[must_use]
-    pub fn rests_until(&self, unit: UnitId, now: Instant) -> Option<Instant> {
-        let of_unit = self.resting.iter().filter(|resting| resting.transaction.unit == unit);
-        of_unit.map(|resting| resting.until).filter(|until| *until > now).max()
+    pub fn rests_until(&self, unit: UnitId, any_unit: bool, now: Instant) -> Option<Instant> {
+        let in_the_way = |resting: &&Resting| any_unit || resting.transaction.unit == unit;
+        let until = self.resting.iter().filter(in_the_way).map(|resting| resting.until);
+        until.filter(|until| *until > now).max()
     }
 
     /// When [`Conversation::expire`] has something to say.

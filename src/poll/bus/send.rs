@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_modbus::Request;
 
 use super::{Bus, UnderWay};
+use crate::config::site::Device;
 use crate::driver::modbus::client::Client;
 use crate::driver::modbus::conversation::Call;
 use crate::driver::modbus::pdu::{read_request, write_request};
@@ -37,18 +38,20 @@ impl Bus {
             if station.is_exclusive() && station.asked > 0 {
                 continue;
             }
-            let rests_until = client.rests_until(station.device.unit, now);
+            let Device { unit, quirks, .. } = &station.device;
+            let rests_until = client.rests_until(*unit, quirks.any_unit_reply, now);
             let free_at = station.not_before.filter(|at| *at > now).max(rests_until);
             if free_at.is_some() {
                 later = earliest(later, free_at);
                 continue;
             }
-            let urgency = (is_read, deadline);
+            // of equals the one that has waited longest: the last in the list is not to pay for every delay
+            let urgency = (is_read, deadline, station.asked_at);
             if best.is_none_or(|(_, most)| urgency < most) {
                 best = Some((index, urgency));
             }
         }
-        let Some((index, (is_read, _))) = best else { return Next::Wait(later) };
+        let Some((index, (is_read, ..))) = best else { return Next::Wait(later) };
         let gap = self.stations.get(index).and_then(|station| station.device.quirks.gap);
         let ready_at = client.ready_at(gap, now);
         if ready_at > now {
@@ -77,7 +80,7 @@ impl Bus {
         Some(at)
     }
 
-    fn station_of(&self, write: &Write) -> Option<usize> {
+    pub(super) fn station_of(&self, write: &Write) -> Option<usize> {
         self.stations.iter().position(|station| station.device.id == write.device)
     }
 

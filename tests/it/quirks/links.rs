@@ -2,8 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
-use std::time::Duration;
-
 use tidegate::clock;
 use tidegate::config::site::Framing;
 use tidegate::reading::Quality;
@@ -167,9 +165,9 @@ async fn a_server_that_was_away_for_5_s_is_good_again_within_10_s() {
     assert_good(&heard, &["d1"]);
 }
 
-/// For how long a unit is dead: short, or as long as the longest wait between two probes takes to be reached.
-fn dead_time() -> Duration {
-    if std::env::var_os("TIDEGATE_LONG").is_some() { Duration::from_secs(20) } else { MS(4500) }
+/// Whether a unit stays dead until the longest wait between two probes is reached, and not only until it counts as gone.
+fn is_long() -> bool {
+    std::env::var_os("TIDEGATE_LONG").is_some()
 }
 
 #[tokio::test]
@@ -180,7 +178,8 @@ async fn a_unit_that_was_dead_is_good_again_within_10_s_and_the_others_all_the_t
         let mut field = Field::new(way, 1..=3, [], "", &devices).await;
         field.hear_all(5000).await;
         field.far.set_faults(Faults::new(1, vec![dead(2)]));
-        let heard = field.rig.hear(dead_time()).await;
+        let is_gone = |heard: &Heard| !is_long() && !heard.downs.is_empty();
+        let heard = field.rig.hear_until(MS(20_000), is_gone).await;
         assert_good(&heard, &["d1", "d3"]);
         assert_eq!(bad_of(&heard, "d2"), [Quality::BadCommLastValueKnown], "{way:?}");
         assert_eq!(heard.downs, ["d2"], "{way:?}");

@@ -105,7 +105,7 @@ fn a_late_tcp_answer_is_dropped_and_counted_and_the_right_one_taken() {
     check_words(talk.hear(&both), 1, &[42]);
     assert_eq!((talk.unit.late.get(), talk.unit.timeouts.get(), talk.unit.requests.get()), (1, 1, 2));
     assert_eq!(talk.conversation.take_late(), Some(UNIT));
-    assert_eq!(talk.conversation.rests_until(UNIT, talk.now), None, "ids tell them apart");
+    assert_eq!(talk.conversation.rests_until(UNIT, false, talk.now), None, "ids tell them apart");
 }
 
 #[test]
@@ -172,9 +172,13 @@ fn a_unit_that_did_not_answer_rests_until_its_answer_would_not_come_any_more() {
     let asked_at = talk.now;
     talk.ask(0, hr(0, 1));
     assert!(matches!(talk.wait(TIMEOUT).unwrap().result, Err(Fault::Silent)));
-    assert_eq!(talk.conversation.rests_until(UNIT, talk.now), Some(asked_at + TIMEOUT * RESTS));
-    assert_eq!(talk.conversation.rests_until(UnitId(2), talk.now), None, "others go on");
-    assert_eq!(talk.conversation.rests_until(UNIT, asked_at + TIMEOUT * RESTS), None);
+    assert_eq!(talk.conversation.rests_until(UNIT, false, talk.now), Some(asked_at + TIMEOUT * RESTS));
+    assert_eq!(talk.conversation.rests_until(UnitId(2), false, talk.now), None, "others go on");
+    assert!(
+        talk.conversation.rests_until(UnitId(2), true, talk.now).is_some(),
+        "but for those that take any unit's answer"
+    );
+    assert_eq!(talk.conversation.rests_until(UNIT, false, asked_at + TIMEOUT * RESTS), None);
 }
 
 #[test]
@@ -189,7 +193,7 @@ fn a_late_answer_ends_the_rest_whatever_else_is_going_on() {
         assert!(talk.hear(&rtu_answer(UNIT, &[99])).is_none(), "nobody waits for it");
         assert_eq!(talk.unit.late.get(), 1);
         assert_eq!((talk.conversation.take_late(), talk.conversation.take_late()), (Some(UNIT), None));
-        assert_eq!(talk.conversation.rests_until(UNIT, talk.now), Some(talk.now + AFTERMATH));
+        assert_eq!(talk.conversation.rests_until(UNIT, false, talk.now), Some(talk.now + AFTERMATH));
         if is_asking {
             check_words(talk.hear(&rtu_answer(UnitId(2), &[7])), 1, &[7]);
         }
@@ -221,7 +225,7 @@ fn a_spoilt_answer_ends_the_wait_and_needs_no_rest() {
     assert!(talk.wait(SPOILT_AFTER / 2).is_none());
     assert!(matches!(talk.wait(SPOILT_AFTER / 2).unwrap().result, Err(Fault::Checksum)));
     assert_eq!((talk.unit.checksum_errors.get(), talk.unit.timeouts.get()), (1, 0));
-    assert_eq!(talk.conversation.rests_until(UNIT, talk.now), None);
+    assert_eq!(talk.conversation.rests_until(UNIT, false, talk.now), None);
 }
 
 #[test]
@@ -238,7 +242,7 @@ fn a_whole_answer_of_another_length_is_garbled_and_the_unit_rests() {
     talk.ask(0, hr(0, 1));
     assert!(talk.hear(&bytes("01 03 04 17 70 00 00 FE 5C")).is_none());
     assert!(matches!(talk.wait(TIMEOUT).unwrap().result, Err(Fault::Garbled)));
-    assert!(talk.conversation.rests_until(UNIT, talk.now).is_some(), "it may have been a late one");
+    assert!(talk.conversation.rests_until(UNIT, false, talk.now).is_some(), "it may have been a late one");
 }
 
 #[test]
@@ -308,7 +312,7 @@ proptest! {
     ) {
         let mut talk = Talk::new(framing, echo);
         for (piece, pause) in pieces {
-            if talk.conversation.outstanding() == 0 && talk.conversation.rests_until(UNIT, talk.now).is_none() {
+            if talk.conversation.outstanding() == 0 && talk.conversation.rests_until(UNIT, false, talk.now).is_none() {
                 talk.ask(0, hr(0, count));
             }
             talk.conversation.buffer().extend_from_slice(&piece);
