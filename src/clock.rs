@@ -12,7 +12,7 @@ use rustix::time::{
 use tokio::net::unix::pipe;
 use tokio::time::sleep_until;
 
-use crate::reading::Timestamp;
+use crate::reading::{Stamp, Timestamp};
 
 /// The monotonic time: for every interval, deadline and schedule.
 #[must_use]
@@ -29,6 +29,12 @@ pub fn monotonic() -> Instant {
 pub fn wall() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Now, as readings are to say it.
+#[must_use]
+pub fn stamp() -> Stamp {
+    Stamp::Wall(wall())
 }
 
 /// A timer that is exact to some ten microseconds, where that of the runtime rounds up to whole milliseconds: as much as

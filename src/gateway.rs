@@ -258,7 +258,7 @@ fn said(name: Option<Name>) -> String {
 fn all_bad(site: &Site, channel: &Channel) -> Vec<Polled> {
     let tags = site.tags.iter().filter(|tag| channel.devices.contains(&tag.device));
     let parts = tags.map(|tag| Part { tag: tag.id, offset: 0 }).collect();
-    let at = clock::wall();
+    let at = clock::stamp();
     let bad = Polled::Scan(Scan { parts, result: Err(Quality::BadNotConnected), at });
     std::iter::once(bad).chain(channel.devices.iter().map(|id| Polled::DeviceDown(*id, at))).collect()
 }

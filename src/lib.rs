@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod link;
 pub mod normalize;
 pub mod poll;
+pub mod position;
 pub mod reading;
 pub mod scan;
 #[cfg(feature = "demo")]

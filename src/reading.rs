@@ -64,6 +64,34 @@ impl Timestamp {
     }
 }
 
+/// When something happened, by the clock that could be told then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// By the wall clock.
+    Wall(Timestamp),
+    /// Milliseconds since the machine was started: its wall clock was not to be trusted yet.
+    SinceBoot(u64),
+}
+
+impl Stamp {
+    /// The wall time, where the machine's start has one: `booted_at`.
+    #[must_use]
+    pub fn wall(self, booted_at: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Stamp::Wall(at) => Some(at),
+            Stamp::SinceBoot(millis) => {
+                booted_at.map(|boot| Timestamp::from_millis(boot.millis().saturating_add(millis)))
+            }
+        }
+    }
+
+    /// The same, by the wall clock where that can be told.
+    #[must_use]
+    pub fn settled(self, booted_at: Option<Timestamp>) -> Stamp {
+        self.wall(booted_at).map_or(self, Stamp::Wall)
+    }
+}
+
 /// How far a value is to be trusted, and why not: one internal reason for each doubtful value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quality {
@@ -128,7 +156,7 @@ pub struct Reading {
     pub quality: Quality,
     /// When the last byte of the reply came; for a quality that is not good, when the gateway found out
     /// (as OPC UA Part 4, 7.11.3 has it for the source timestamp).
-    pub at: Timestamp,
+    pub at: Stamp,
 }
 
 /// What normalising hands on to the uplinks, in the order in which it happened.
@@ -139,5 +167,5 @@ pub enum Update {
     /// The device answers; its readings came before this.
     DeviceUp(DeviceId),
     /// The device has fallen silent.
-    DeviceDown(DeviceId, Timestamp),
+    DeviceDown(DeviceId, Stamp),
 }

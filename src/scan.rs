@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::reading::{Quality, Timestamp};
+use crate::reading::{Quality, Stamp};
 use crate::tag::{DeviceId, TagId};
 
 /// What polling hands on, in the order in which it happened on the line.
@@ -13,7 +13,7 @@ pub enum Polled {
     /// The device answers again, or for the first time; the scans of its first round came before this.
     DeviceUp(DeviceId),
     /// The device has missed so many cycles that it counts as gone.
-    DeviceDown(DeviceId, Timestamp),
+    DeviceDown(DeviceId, Stamp),
 }
 
 /// The outcome of one read request.
@@ -24,7 +24,7 @@ pub struct Scan {
     /// What came back, or why nothing usable did.
     pub result: Result<Data, Quality>,
     /// When the last byte of the reply came, or when the fault was found.
-    pub at: Timestamp,
+    pub at: Stamp,
 }
 
 /// Where one tag lies in a block.

@@ -21,7 +21,7 @@ use crate::config::site::{Channel, Device, Site};
 use crate::counters::{Counters, DeviceCounters};
 use crate::driver::modbus::conversation::Done;
 use crate::driver::{Answer, Fault};
-use crate::reading::{Quality, Timestamp};
+use crate::reading::{Quality, Stamp, Timestamp};
 use crate::scan::{Data, Part, Polled, Scan};
 use crate::tag::UnitId;
 pub(super) use send::Next;
@@ -56,6 +56,8 @@ pub(super) struct Now {
     /// For intervals and deadlines.
     pub(super) at: Instant,
     /// For what is said.
+    pub(super) stamp: Stamp,
+    /// For what is kept over restarts.
     pub(super) wall: Timestamp,
 }
 
@@ -457,7 +459,7 @@ impl Bus {
             Action::Withdraw => {
                 warn!(device = %station.device.name, "device offline");
                 self.suspend(index, now.at);
-                self.said.push_back(Polled::DeviceDown(device, now.wall));
+                self.said.push_back(Polled::DeviceDown(device, now.stamp));
             }
         }
     }
@@ -482,6 +484,6 @@ impl Bus {
     }
 
     fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>, now: Now) {
-        self.said.push_back(Polled::Scan(Scan { parts, result, at: now.wall }));
+        self.said.push_back(Polled::Scan(Scan { parts, result, at: now.stamp }));
     }
 }

@@ -59,7 +59,7 @@ enum Woken {
 }
 
 fn now() -> Now {
-    Now { at: clock::monotonic(), wall: clock::wall() }
+    Now { at: clock::monotonic(), stamp: clock::stamp(), wall: clock::wall() }
 }
 
 impl Task {

@@ -130,7 +130,7 @@ impl Form {
         Metric {
             name: Some(tag.name.to_string()),
             alias: self.alias(tag),
-            timestamp: Some(last.map_or(now, |last| last.at).millis()),
+            timestamp: Some(last.and_then(|last| last.at.wall(None)).unwrap_or(now).millis()),
             datatype: Some(datatype.code()),
             is_null: value.is_none().then_some(true),
             properties: Some(birth_properties(tag, quality)),
@@ -148,7 +148,7 @@ impl Form {
         Metric {
             name: alias.is_none().then(|| tag.name.to_string()),
             alias,
-            timestamp: Some(reading.at.millis()),
+            timestamp: reading.at.wall(None).map(Timestamp::millis),
             datatype: self.datatype_in_data.then(|| datatype.code()),
             is_null: value.is_none().then_some(true),
             properties: with_quality.then(|| properties(quality_properties(reading.quality))),

@@ -185,7 +185,10 @@ impl Session {
             }
             Update::DeviceDown(device, at) => {
                 if self.set_up(device, false) && self.live.is_some() {
-                    let payload = Payload { timestamp: Some(at.millis()), ..Payload::default() };
+                    let payload = Payload {
+                        timestamp: Some(at.wall(None).unwrap_or(now).millis()),
+                        ..Payload::default()
+                    };
                     self.push(Verb::DeviceDeath, Some(device), payload, Vec::new());
                 }
             }

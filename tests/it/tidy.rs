@@ -4,13 +4,14 @@ use std::path::Path;
 
 use crate::{files, root};
 
-const VOCABULARY: [&str; 6] = ["clock", "counters", "reading", "scan", "tag", "unit"];
+const VOCABULARY: [&str; 7] = ["clock", "counters", "position", "reading", "scan", "tag", "unit"];
 
 /// What each stage may import beside the vocabulary, and `config::site` where `config` stands. ARCHITECTURE.md has the
 /// same table.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("counters", &[]),
+    ("position", &[]),
     ("reading", &[]),
     ("scan", &[]),
     ("tag", &["config"]), // its documentation says what an id indexes

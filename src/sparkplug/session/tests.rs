@@ -1,6 +1,6 @@
 use super::*;
 use crate::config;
-use crate::reading::Value;
+use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
 use crate::tag::TagId;
 
@@ -33,7 +33,12 @@ fn session(uplink: &str) -> Session {
 }
 
 fn reading(tag: u32, value: Value, at: u64) -> Reading {
-    Reading { tag: TagId(tag), value: Some(value), quality: Quality::Good, at: Timestamp::from_millis(at) }
+    Reading {
+        tag: TagId(tag),
+        value: Some(value),
+        quality: Quality::Good,
+        at: Stamp::Wall(Timestamp::from_millis(at)),
+    }
 }
 
 fn readings(session: &mut Session, readings: &[Reading]) {
@@ -143,7 +148,7 @@ fn a_device_dies_once_and_is_born_again_with_what_is_known_then() {
     let mut session = session("");
     session.handle_connected(0, NOW);
     up(&mut session, 1);
-    session.handle_update(Update::DeviceDown(DeviceId(1), Timestamp::from_millis(77)), NOW);
+    session.handle_update(Update::DeviceDown(DeviceId(1), Stamp::Wall(Timestamp::from_millis(77))), NOW);
     readings(&mut session, &[reading(2, Value::Float(2.5), 80)]);
     up(&mut session, 1);
     let sent = drain(&mut session);
