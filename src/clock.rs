@@ -37,6 +37,19 @@ pub fn stamp() -> Stamp {
     Stamp::Wall(wall())
 }
 
+/// stub
+pub fn booted_at() -> Option<Timestamp> {
+    Some(Timestamp::from_millis(0))
+}
+/// stub
+pub fn look() -> Option<Timestamp> {
+    None
+}
+/// stub
+pub fn boot_id() -> [u8; 16] {
+    [0; 16]
+}
+
 /// A timer that is exact to some ten microseconds, where that of the runtime rounds up to whole milliseconds: as much as
 /// some silences of a serial line. Knows no made-up time.
 #[derive(Debug, Default)]

@@ -27,12 +27,35 @@ impl Counter {
 pub struct Counters {
     /// Readings that were taken and will not be delivered.
     pub readings_lost: Counter,
+    /// What the store does.
+    pub store: Arc<StoreCounters>,
     /// Connections to brokers and devices that were opened.
     pub connects: Counter,
     /// Of each link, in the order of the site.
     pub links: Vec<Arc<LinkCounters>>,
     /// Of each device, by its id.
     pub devices: Vec<Arc<DeviceCounters>>,
+}
+
+/// What the store does.
+#[derive(Debug, Default)]
+pub struct StoreCounters {
+    /// Readings that were stored.
+    pub readings: Counter,
+    /// Bytes of records that were stored.
+    pub bytes: Counter,
+    /// Bytes of them that were brought to the disk.
+    pub disk_bytes: Counter,
+    /// How often the disk was made to be sure of them.
+    pub disk_syncs: Counter,
+    /// How often it failed.
+    pub disk_failures: Counter,
+    /// Records that were found damaged.
+    pub damaged: Counter,
+    /// Files that were no segments and were set aside.
+    pub set_aside: Counter,
+    /// Readings that were dropped before every uplink had delivered them.
+    pub dropped: Counter,
 }
 
 /// How good one link is.

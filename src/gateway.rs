@@ -25,11 +25,11 @@ use crate::poll::memory::{self, Memory};
 use crate::poll::task::{Ports, Task};
 use crate::reading::Quality;
 use crate::scan::{Part, Polled, Scan};
-use crate::uplink;
+use crate::{queue, uplink};
 
 /// Scans that wait to be normalised; a full channel holds the buses back, which counts as overruns.
 const SCANS: usize = 256;
-/// Updates that wait for an uplink; it takes them at once, in session or not.
+/// Updates that wait for the store; it takes them at once.
 const UPDATES: usize = 256;
 /// Writes that wait for a bus; whoever has one more is told that it is busy.
 const WRITES: usize = 4;
@@ -44,6 +44,9 @@ pub enum GatewayError {
     /// Two gateways must not share a state directory.
     #[error("{0} is locked: another tidegate uses this state_dir")]
     Locked(PathBuf),
+    /// The system has no thread to give.
+    #[error("no thread for the store")]
+    Store(#[source] io::Error),
     /// A task has failed: nothing of the kind may happen.
     #[error("the task {0} has failed")]
     Failed(String),
@@ -69,7 +72,7 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     let _lock = lock(&site.gateway.state_dir)?;
     info!(name = %site.gateway.name, devices = site.devices.len(), tags = site.tags.len(), "starting");
-    let mut tasks = Tasks::start(site, counters);
+    let mut tasks = Tasks::start(site, counters)?;
     tokio::pin!(stop);
     loop {
         // join_next is cancel-safe
@@ -122,11 +125,13 @@ enum Name {
     Listener(usize),
     Keeper,
     Normalize,
+    Store,
     Uplink(Arc<str>),
 }
 
 impl Tasks {
-    fn start(site: Arc<Site>, counters: Arc<Counters>) -> Tasks {
+    fn start(site: Arc<Site>, counters: Arc<Counters>) -> Result<Tasks, GatewayError> {
+        let (store, outlets) = queue::task::open(&site, &counters.store).map_err(GatewayError::Store)?;
         let (polled, scans) = mpsc::channel(SCANS);
         let (stop, _) = watch::channel(false);
         let (memory, keeper) = memory::open(&site);
@@ -136,21 +141,20 @@ impl Tasks {
         let mut tasks = Tasks { site, counters, set, names, channels, arrivals, memory, polled, stop };
         let site = tasks.site.clone();
         tasks.spawn(Name::Keeper, keeper.run());
-        let mut outlets = Vec::new();
-        for uplink in &site.uplinks {
-            let (outlet, updates) = mpsc::channel(UPDATES);
-            outlets.push(outlet);
-            let task = uplink::task::Task::new(site.clone(), uplink.clone(), updates, tasks.counters.clone());
+        for (uplink, outlet) in site.uplinks.iter().zip(outlets) {
+            let task = uplink::task::Task::new(&site, uplink.clone(), outlet, tasks.counters.clone());
             tasks.spawn(Name::Uplink(uplink.name.clone()), task.run());
         }
-        tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), scans, outlets));
+        let (storing, updates) = mpsc::channel(UPDATES);
+        tasks.spawn(Name::Store, store.run(updates));
+        tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), scans, storing));
         for link in 0..site.links.len() {
             tasks.start_listener(link);
         }
         for channel in 0..tasks.channels.len() {
             tasks.start_bus(channel, None);
         }
-        tasks
+        Ok(tasks)
     }
 
     fn spawn(&mut self, name: Name, task: impl Future<Output = ()> + Send + 'static) {
@@ -249,6 +253,7 @@ fn said(name: Option<Name>) -> String {
         Some(Name::Listener(link)) => format!("that listens for link {link}"),
         Some(Name::Keeper) => "that keeps learned.toml".to_owned(),
         Some(Name::Normalize) => "that normalises".to_owned(),
+        Some(Name::Store) => "that stores".to_owned(),
         Some(Name::Uplink(name)) => format!("of uplink {name}"),
         None => "without a name".to_owned(),
     }

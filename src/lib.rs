@@ -19,6 +19,7 @@ pub mod link;
 pub mod normalize;
 pub mod poll;
 pub mod position;
+pub mod queue;
 pub mod reading;
 pub mod scan;
 #[cfg(feature = "demo")]

@@ -116,6 +116,19 @@ pub enum Quality {
 }
 
 impl Quality {
+    /// Every one of them.
+    pub const ALL: [Quality; 9] = [
+        Quality::Good,
+        Quality::BadConfig,
+        Quality::BadNotConnected,
+        Quality::BadDeviceFailure,
+        Quality::BadSensorFailure,
+        Quality::BadCommLastValueKnown,
+        Quality::BadNoCommunication,
+        Quality::BadOutOfService,
+        Quality::BadDecode,
+    ];
+
     /// The id that is published as the property `Reason` and shown to people.
     #[must_use]
     pub const fn id(self) -> &'static str {

@@ -2,6 +2,9 @@
 //!
 //! Updates come in and are always taken, in session or not; no uplink delays polling or another uplink.
 
+mod backoff;
 mod bdseq;
+mod delivery;
 mod mqtt;
+mod replay;
 pub mod task;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::expand;
 use super::finding::Finding;
 use super::schema;
-use super::site::{self, Broker, Gateway, IntegerTypes, LogLevel, Login, Password, Secret, Site, Uplink};
+use super::site::{
+    self, Broker, Gateway, IntegerTypes, LogLevel, Login, Password, Queue, Secret, Site, Uplink,
+};
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
@@ -72,8 +74,23 @@ impl Build {
             devices,
             tags,
             uplinks: uplinks.into_iter().collect::<Option<Vec<_>>>()?,
+            queue: self.queue(root.table("queue")),
             log_level: log_level(root.table("log")),
         })
+    }
+
+    fn queue(&mut self, table: &Table) -> Queue {
+        let max_size = value(table, "max_size", values::size).unwrap_or(site::QUEUE_SIZE);
+        if let Some(node) = table.get("max_size").filter(|_| max_size < site::QUEUE_SIZE_MIN) {
+            self.find(Finding::new(node.at, "`max_size` must be at least \"1MiB\""));
+        }
+        Queue {
+            max_size,
+            max_age: value(table, "max_age", values::interval),
+            flush: duration_or(table, "flush", site::QUEUE_FLUSH),
+            is_offline_only: table.get("mode").and_then(Node::text) == Some("offline"),
+            replay_window: duration_or(table, "replay_window", Duration::ZERO),
+        }
     }
 
     /// The text under a key that must be there.
@@ -152,6 +169,7 @@ impl Build {
                 _ => IntegerTypes::Wide,
             },
             datatype_in_data: flag_or(table, "datatype_in_data", false),
+            history_rate: value(table, "history_rate", values::rate).unwrap_or(site::HISTORY_RATE),
         })
     }
 

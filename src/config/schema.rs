@@ -71,7 +71,7 @@ pub(super) const ROOT: Fields = &[
     ("device", Rule::Named(DEVICE)),
     ("status", Rule::Table(STATUS)),
     ("log", Rule::Table(LOG)),
-    ("queue", Rule::Later),
+    ("queue", Rule::Table(QUEUE)),
     ("commands", Rule::Later),
 ];
 
@@ -113,8 +113,8 @@ const UPLINK: Fields = &[
     ("share", Rule::Later),
     ("aggregate", Rule::Later),
     ("budget", Rule::Later),
-    ("confirm", Rule::Later),
-    ("history_rate", Rule::Later),
+    ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
+    ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
     ("topic", Rule::Later),
     ("message", Rule::Later),
     ("retain", Rule::Later),
@@ -155,6 +155,14 @@ const QUIRKS: Fields = &[
     ("connect_delay", DURATION),
     ("wake", Rule::Later),
     ("blocks", Rule::Later),
+];
+
+const QUEUE: Fields = &[
+    ("max_size", Rule::Value(|node| values::size(node).map(drop))),
+    ("max_age", INTERVAL),
+    ("flush", INTERVAL),
+    ("mode", Rule::Value(|node| values::choice(node, &["always", "offline"]).map(drop))),
+    ("replay_window", DURATION),
 ];
 
 const STATUS: Fields = &[

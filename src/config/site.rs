@@ -28,8 +28,37 @@ pub struct Site {
     pub tags: Vec<Tag>,
     /// The brokers that are told; at least one.
     pub uplinks: Vec<Uplink>,
+    /// What is stored until it is delivered.
+    pub queue: Queue,
     /// How much is logged.
     pub log_level: LogLevel,
+}
+
+/// `[queue]`: what is stored until it is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Bytes on the disk; beyond it the oldest readings are dropped, and it is told which.
+    pub max_size: u64,
+    /// Older readings are dropped, and it is told which.
+    pub max_age: Option<Duration>,
+    /// The most that a power cut may cost.
+    pub flush: Duration,
+    /// The disk is used only while an uplink is away.
+    pub is_offline_only: bool,
+    /// Delivered readings stay so long.
+    pub replay_window: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            max_size: QUEUE_SIZE,
+            max_age: None,
+            flush: QUEUE_FLUSH,
+            is_offline_only: false,
+            replay_window: Duration::ZERO,
+        }
+    }
 }
 
 /// One byte stream, and the devices that are read over it.
@@ -259,6 +288,14 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const BIRTH_JITTER: Duration = Duration::from_secs(5);
 /// `reconnect_max` where none is written.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(300);
+/// `history_rate` where none is written, readings a second.
+pub const HISTORY_RATE: f64 = 5000.0;
+/// `queue.max_size` where none is written.
+pub const QUEUE_SIZE: u64 = 1 << 30;
+/// The smallest `queue.max_size`.
+pub const QUEUE_SIZE_MIN: u64 = 1 << 20;
+/// `queue.flush` where none is written.
+pub const QUEUE_FLUSH: Duration = Duration::from_secs(5);
 /// `state_dir` where none is written.
 pub const STATE_DIR: &str = "/var/lib/tidegate";
 
@@ -421,6 +458,8 @@ pub struct Uplink {
     pub types: IntegerTypes,
     /// Data messages repeat each metric's datatype.
     pub datatype_in_data: bool,
+    /// Readings that are sent again or late, so many a second.
+    pub history_rate: f64,
 }
 
 /// How a gateway names itself to a broker.

@@ -137,6 +137,47 @@ pub(super) fn duration(node: &Node) -> Parsed<Duration> {
     }
 }
 
+/// A number of bytes: `"256MiB"`.
+pub(super) fn size(node: &Node) -> Parsed<u64> {
+    match node.text().and_then(parse_size) {
+        Some(size) => Ok(size),
+        None => wanted("a size with its unit, as \"512KiB\", \"256MiB\" or \"1GiB\"", node),
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
+    let each: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(each)
+}
+
+/// A number of readings in a time, `"5000/s"`; as so many a second.
+pub(super) fn rate(node: &Node) -> Parsed<f64> {
+    match node.text().and_then(parse_rate) {
+        Some(rate) => Ok(rate),
+        None => wanted("a rate, as \"5000/s\", \"20/min\" or \"200/h\"", node),
+    }
+}
+
+fn parse_rate(text: &str) -> Option<f64> {
+    let (digits, unit) = text.split_once('/')?;
+    let seconds = match unit {
+        "s" => 1.0,
+        "min" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let count: u32 =
+        digits.parse().ok().filter(|count| *count > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Some(f64::from(count) / seconds)
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits_end = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (digits, unit) = text.split_at_checked(digits_end)?;
@@ -547,6 +588,24 @@ mod tests {
             "5µs",
         ] {
             check_duration(wrong, None);
+        }
+    }
+
+    #[test]
+    fn sizes_and_rates_need_their_unit() {
+        for (text, expected) in [("64B", 64), ("2KiB", 2048), ("256MiB", 256 << 20), ("1GiB", 1 << 30)] {
+            assert_eq!(size(&node(text)), Ok(expected));
+        }
+        for wrong in
+            ["", "1", "1GB", "1.5GiB", "-1MiB", "GiB", "99999999999999999999B", "99999999999GiB", "1 GiB"]
+        {
+            assert!(size(&node(wrong)).is_err(), "{wrong}");
+        }
+        for (text, expected) in [("5000/s", 5000.0), ("30/min", 0.5), ("3600/h", 1.0)] {
+            assert!((rate(&node(text)).unwrap() - expected).abs() < 1e-9, "{text}");
+        }
+        for wrong in ["", "5000", "0/s", "-1/s", "5/d", "5.5/s", "/s", "5 /s", "+5/s", "99999999999/s"] {
+            assert!(rate(&node(wrong)).is_err(), "{wrong}");
         }
     }
 

@@ -121,16 +121,17 @@ impl Form {
         self.aliases.then(|| u64::from(tag.id.0) + 1)
     }
 
-    /// `tag` in a birth: name, datatype, properties, and the last reading or, before the first, null.
+    /// `tag` in a birth: name, datatype, properties, and the last reading, which was taken `at`, or, before the first,
+    /// null.
     #[must_use]
-    pub fn birth_metric(self, tag: &Tag, last: Option<&Reading>, now: Timestamp) -> Metric {
+    pub fn birth_metric(self, tag: &Tag, last: Option<&Reading>, at: Timestamp) -> Metric {
         let datatype = Datatype::of(tag, self.types);
         let quality = last.map_or(Quality::BadNoCommunication, |last| last.quality);
         let value = last.and_then(|last| last.value.as_ref()).and_then(|value| encode(value, datatype));
         Metric {
             name: Some(tag.name.to_string()),
             alias: self.alias(tag),
-            timestamp: Some(last.and_then(|last| last.at.wall(None)).unwrap_or(now).millis()),
+            timestamp: Some(at.millis()),
             datatype: Some(datatype.code()),
             is_null: value.is_none().then_some(true),
             properties: Some(birth_properties(tag, quality)),
@@ -139,16 +140,16 @@ impl Form {
         }
     }
 
-    /// A reading of `tag` in a data message; with its quality where `with_quality`.
+    /// A reading of `tag`, which was taken `at`, in a data message; with its quality where `with_quality`.
     #[must_use]
-    pub fn data_metric(self, tag: &Tag, reading: &Reading, with_quality: bool) -> Metric {
+    pub fn data_metric(self, tag: &Tag, reading: &Reading, at: Timestamp, with_quality: bool) -> Metric {
         let datatype = Datatype::of(tag, self.types);
         let value = reading.value.as_ref().and_then(|value| encode(value, datatype));
         let alias = self.alias(tag);
         Metric {
             name: alias.is_none().then(|| tag.name.to_string()),
             alias,
-            timestamp: reading.at.wall(None).map(Timestamp::millis),
+            timestamp: Some(at.millis()),
             datatype: self.datatype_in_data.then(|| datatype.code()),
             is_null: value.is_none().then_some(true),
             properties: with_quality.then(|| properties(quality_properties(reading.quality))),

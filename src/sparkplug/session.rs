@@ -1,33 +1,39 @@
-//! The conversation of one edge node with one broker: births, sequence numbers, data, deaths. Pure.
+//! The conversation of one edge node with one broker: births, sequence numbers, data, deaths, history. Pure.
 //!
 //! The order of calls is the order on the wire: whoever owns the connection takes publications one by one with
 //! [`Session::poll_publication`], only when it can hand each to the connection at once, for a sequence number is given
 //! at that moment (Sparkplug 3.0.0, 6.4.5). While there is no connection, readings only renew what the next births will
-//! say; one that is replaced before any message carried it is counted as lost.
+//! say: what no message carried is in the store, and comes back as history.
 
-use std::collections::VecDeque;
+pub mod node;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
-use super::payload::{Datatype, Form, node_metric};
+use super::payload::Form;
 use super::proto::Payload;
 use super::proto::payload::{Metric, metric};
 use super::topic::{Node, Verb};
 use crate::config::site::{Device, Site, Uplink};
-use crate::counters::{Counters, DeviceCounters};
+use crate::counters::Counters;
+use crate::position::{Position, Positions};
 use crate::reading::{Quality, Reading, Timestamp, Update};
-use crate::tag::{DeviceId, TagId};
+use crate::tag::DeviceId;
 
-/// The most metrics in one data message: about 16 KiB with names.
+/// The most metrics in one data message.
 const DATA_METRICS_MAX: usize = 500;
-/// The most readings that wait for a connection that takes them too slowly; beyond it all that waits is dropped and
-/// everything is born again with what is known then. What no birth says is counted as lost.
+/// About how many bytes a data message may have: under the limits that brokers are known to set.
+const DATA_SIZE_MAX: usize = 64 << 10;
+/// What a metric takes beside its name and text: numbers, quality and reason.
+const METRIC_SIZE: usize = 64;
+/// The most readings that wait for a connection that takes them too slowly; beyond it all that waits is taken back, to
+/// come as history, and everything is born again with what is known then.
 const WAITING_READINGS_MAX: usize = 20_000;
 
 const REBIRTH: &str = "Node Control/Rebirth";
-const READINGS_LOST: &str = "Gateway/readings_lost";
 /// Births asked for oftener than this are born together, a while later.
 const REBIRTH_MIN: Duration = Duration::from_secs(1);
 
@@ -38,8 +44,8 @@ pub struct Publication {
     pub topic: String,
     /// The encoded payload.
     pub payload: Vec<u8>,
-    /// Whose readings it carries that no message before it did; given back if it is not sent.
-    pub carried: Vec<TagId>,
+    /// Which readings it carries.
+    pub carried: Positions,
 }
 
 /// One edge node's side of the conversation.
@@ -49,16 +55,40 @@ pub struct Session {
     node: Node,
     form: Form,
     counters: Arc<Counters>,
-    /// Readings that were taken and will not reach this broker.
-    readings_lost: u64,
+    about: node::About,
     tags: Vec<Last>,
     /// Which devices answer.
     is_up: Vec<bool>,
+    /// The wall time of the machine's start, for readings of before its clock was trusted.
+    booted_at: Option<Timestamp>,
     /// While there is a connection.
     live: Option<Live>,
     waiting: VecDeque<Waiting>,
     waiting_readings: usize,
+    /// What is sent when nothing else waits.
+    history: VecDeque<Waiting>,
+    /// Devices that do not answer and are born only for the time of their history.
+    born_for_history: BTreeSet<DeviceId>,
+    moves: Moves,
     rebirth: Rebirth,
+}
+
+/// Which readings got into messages that wait, and out of them again without having been sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// In.
+    pub queued: Positions,
+    /// Out.
+    pub taken_back: Positions,
+}
+
+/// Readings of a history that cannot be sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// Their tags have another type now.
+    pub unfit: Positions,
+    /// They say only that a device which does not answer did not answer.
+    pub idle: Positions,
 }
 
 /// When births were sent last, and when those are due that have been asked for since.
@@ -71,9 +101,7 @@ struct Rebirth {
 /// What is known of a tag.
 #[derive(Clone, Debug, Default)]
 struct Last {
-    reading: Option<Reading>,
-    /// It is good, and no message has carried it yet.
-    is_untold: bool,
+    reading: Option<(Position, Reading)>,
     /// The quality that a message carried last.
     told_quality: Option<Quality>,
 }
@@ -90,7 +118,9 @@ struct Waiting {
     verb: Verb,
     device: Option<DeviceId>,
     payload: Payload,
-    carried: Vec<TagId>,
+    carried: Positions,
+    /// About how many bytes it has.
+    size: usize,
 }
 
 impl Session {
@@ -107,10 +137,14 @@ impl Session {
             node,
             form,
             counters,
-            readings_lost: 0,
+            about: node::About::default(),
+            booted_at: None,
             live: None,
             waiting: VecDeque::new(),
             waiting_readings: 0,
+            history: VecDeque::new(),
+            born_for_history: BTreeSet::new(),
+            moves: Moves::default(),
             rebirth: Rebirth::default(),
         }
     }
@@ -127,11 +161,11 @@ impl Session {
     pub fn death(&self, bd_seq: u8, now: Timestamp) -> Publication {
         let payload = Payload {
             timestamp: Some(now.millis()),
-            metrics: vec![bd_seq_metric(bd_seq, now)],
+            metrics: vec![node::bd_seq(bd_seq, now)],
             ..Payload::default()
         };
         let topic = self.node.topic(Verb::NodeDeath, None);
-        Publication { topic, payload: payload.encode_to_vec(), carried: Vec::new() }
+        Publication { topic, payload: payload.encode_to_vec(), carried: Positions::default() }
     }
 
     /// The broker has taken the connection and the subscriptions: births first.
@@ -140,58 +174,162 @@ impl Session {
         self.bear(now);
     }
 
-    /// The connection is gone; what was `unsent` by it, oldest first, and what waited for it is lost, but for what the
-    /// next births will say.
-    pub fn handle_disconnected(&mut self, unsent: Vec<Vec<TagId>>) {
+    /// The connection is gone, and with it all that waited for it.
+    pub fn handle_disconnected(&mut self) {
         self.live = None;
         self.rebirth.due = None;
-        self.give_back(unsent);
+        self.take_back();
+        self.moves = Moves::default();
     }
 
-    /// Takes back what was `unsent` and what waits: the last reading of each tag is told by the next births, those
-    /// before it are lost.
-    fn give_back(&mut self, unsent: Vec<Vec<TagId>>) {
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.carried);
-        let all: Vec<Vec<TagId>> = unsent.into_iter().chain(waiting).collect();
-        self.waiting_readings = 0;
-        let mut lost = 0;
-        for tag in all.iter().flatten().rev() {
-            let Some(last) = self.tags.get_mut(tag.index()) else { continue };
-            lost += u64::from(std::mem::replace(&mut last.is_untold, true));
+    /// Nothing waits any more: readings that did are to come as history.
+    fn take_back(&mut self) {
+        for waiting in self.waiting.drain(..).chain(self.history.drain(..)) {
+            self.moves.queued.subtract(&waiting.carried);
+            self.moves.taken_back.extend(&waiting.carried);
         }
-        self.lose(lost);
+        self.waiting_readings = 0;
+        self.born_for_history.clear();
     }
 
-    fn lose(&mut self, count: u64) {
-        self.readings_lost += count;
-        self.counters.readings_lost.add(count);
+    /// Which readings got into messages, and out of them, since this was asked last.
+    pub fn take_moves(&mut self) -> Moves {
+        std::mem::take(&mut self.moves)
     }
 
-    /// What normalising has to tell.
-    pub fn handle_update(&mut self, update: Update, now: Timestamp) {
+    /// The wall clock is trusted from now on; the machine was started then.
+    pub fn handle_clock(&mut self, booted_at: Timestamp) {
+        self.booted_at = Some(booted_at);
+    }
+
+    /// What has happened; its readings have the positions from `first` on.
+    pub fn handle_update(&mut self, first: Position, update: Update, now: Timestamp) {
         match update {
             Update::Readings(readings) => {
-                readings.iter().for_each(|reading| self.handle_reading(reading));
+                for (position, reading) in (first.0..).map(Position).zip(readings.iter()) {
+                    self.handle_reading(position, reading, now);
+                }
                 if self.waiting_readings > WAITING_READINGS_MAX {
-                    self.give_back(Vec::new());
+                    self.take_back();
                     self.bear(now);
                 }
             }
             Update::DeviceUp(device) => {
                 self.set_up(device, true);
+                self.born_for_history.remove(&device);
                 if self.live.is_some() {
-                    self.bear_device(device, now);
+                    let birth = self.device_birth(device, now);
+                    self.wait(birth);
                 }
             }
             Update::DeviceDown(device, at) => {
                 if self.set_up(device, false) && self.live.is_some() {
-                    let payload = Payload {
-                        timestamp: Some(at.wall(None).unwrap_or(now).millis()),
-                        ..Payload::default()
-                    };
-                    self.push(Verb::DeviceDeath, Some(device), payload, Vec::new());
+                    let at = at.wall(self.booted_at).unwrap_or(now);
+                    self.wait(Some(Waiting::death(device, at)));
                 }
             }
+        }
+    }
+
+    /// Whether every device answers.
+    #[must_use]
+    pub fn is_all_up(&self) -> bool {
+        self.is_up.iter().all(|is_up| *is_up)
+    }
+
+    /// Readings that are sent late or again, in order. They follow all that waits; a device that does not answer is born
+    /// for as long as its history takes, with its qualities as they are.
+    pub fn handle_history(&mut self, readings: Vec<(Position, Reading)>, now: Timestamp) -> Unsent {
+        let mut unsent = Unsent::default();
+        let mut of_devices: BTreeMap<DeviceId, Vec<(Position, Reading)>> = BTreeMap::new();
+        for (position, reading) in readings {
+            if let Some(tag) = self.site.tags.get(reading.tag.index()) {
+                of_devices.entry(tag.device).or_default().push((position, reading));
+            }
+        }
+        for (device, readings) in of_devices {
+            if !self.bear_for_history(device, &readings, now) {
+                readings.iter().for_each(|(position, _)| unsent.idle.insert(*position..position.after(1)));
+                continue;
+            }
+            for (position, reading) in readings {
+                if !self.push_history(device, position, &reading) {
+                    unsent.unfit.insert(position..position.after(1));
+                }
+            }
+        }
+        unsent
+    }
+
+    /// Whether a device is born, or was now because there is something to tell of it.
+    fn bear_for_history(
+        &mut self,
+        device: DeviceId,
+        readings: &[(Position, Reading)],
+        now: Timestamp,
+    ) -> bool {
+        if self.is_device_up(device) || self.born_for_history.contains(&device) {
+            return true;
+        }
+        if !readings.iter().any(|(_, reading)| reading.quality.is_good()) {
+            return false;
+        }
+        self.born_for_history.insert(device);
+        let birth = self.device_birth(device, now);
+        self.history.extend(birth);
+        true
+    }
+
+    /// False where the reading does not fit the tag any more.
+    fn push_history(&mut self, device: DeviceId, position: Position, reading: &Reading) -> bool {
+        let Some(tag) = self.site.tags.get(reading.tag.index()) else { return false };
+        let Some(at) = reading.at.wall(self.booted_at) else { return false };
+        let mut metric = self.form.data_metric(tag, reading, at, !reading.quality.is_good());
+        if metric.value.is_none() && reading.value.is_some() {
+            return false;
+        }
+        metric.is_historical = Some(true);
+        push_data(&mut self.history, device, position, metric);
+        self.moves.taken_back.remove(position..position.after(1));
+        self.moves.queued.insert(position..position.after(1));
+        true
+    }
+
+    /// Whether anything but history waits.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.live.is_some() && !self.waiting.is_empty()
+    }
+
+    /// How many messages of history wait.
+    #[must_use]
+    pub fn history_waiting(&self) -> usize {
+        self.history.len()
+    }
+
+    /// There is no more history: devices that were born for it are gone again.
+    pub fn handle_history_end(&mut self, now: Timestamp) {
+        let deaths = std::mem::take(&mut self.born_for_history).into_iter();
+        self.history.extend(deaths.map(|device| Waiting::death(device, now)));
+    }
+
+    /// Readings of this range were lost, `count` of them.
+    pub fn handle_lost(&mut self, lost: &node::Lost, now: Timestamp) {
+        self.counters.readings_lost.add(lost.count);
+        self.about.handle_lost(lost);
+        self.tell_about(now);
+    }
+
+    /// What is wrong with the store.
+    pub fn handle_alarm(&mut self, alarm: Option<&'static str>, now: Timestamp) {
+        self.about.alarm = alarm;
+        self.tell_about(now);
+    }
+
+    fn tell_about(&mut self, now: Timestamp) {
+        if self.live.is_some() {
+            let payload = Payload { metrics: self.about.metrics(now), ..Payload::default() };
+            self.wait(Some(Waiting::of_node(Verb::NodeData, payload)));
         }
     }
 
@@ -220,6 +358,7 @@ impl Session {
     pub fn handle_due(&mut self, now: Instant, wall: Timestamp) {
         if self.rebirth.due.is_some_and(|due| due <= now) {
             self.rebirth = Rebirth { last: Some(now), due: None };
+            self.take_back();
             self.bear(wall);
         }
     }
@@ -227,9 +366,9 @@ impl Session {
     /// The next message, numbered; take it only to send it.
     pub fn poll_publication(&mut self, now: Timestamp) -> Option<Publication> {
         let live = self.live.as_mut()?;
-        let mut waiting = self.waiting.pop_front()?;
+        let mut waiting = self.waiting.pop_front().or_else(|| self.history.pop_front())?;
         if waiting.verb == Verb::DeviceData {
-            self.waiting_readings = self.waiting_readings.saturating_sub(waiting.carried.len());
+            self.waiting_readings = self.waiting_readings.saturating_sub(waiting.payload.metrics.len());
         }
         if waiting.verb == Verb::NodeBirth {
             live.next_seq = 0;
@@ -247,116 +386,126 @@ impl Session {
         self.is_up.get_mut(device.index()).is_some_and(|known| std::mem::replace(known, is_up))
     }
 
-    fn push(&mut self, verb: Verb, device: Option<DeviceId>, payload: Payload, carried: Vec<TagId>) {
-        self.waiting.push_back(Waiting { verb, device, payload, carried });
+    fn is_device_up(&self, device: DeviceId) -> bool {
+        self.is_up.get(device.index()).copied().unwrap_or_default()
     }
 
-    fn handle_reading(&mut self, reading: &Reading) {
+    fn wait(&mut self, waiting: Option<Waiting>) {
+        if let Some(waiting) = &waiting {
+            self.moves.taken_back.subtract(&waiting.carried);
+            self.moves.queued.extend(&waiting.carried);
+        }
+        self.waiting.extend(waiting);
+    }
+
+    fn handle_reading(&mut self, position: Position, reading: &Reading, now: Timestamp) {
         let Some(tag) = self.site.tags.get(reading.tag.index()) else { return };
+        let is_born = self.live.is_some() && self.is_device_up(tag.device);
         let Some(last) = self.tags.get_mut(reading.tag.index()) else { return };
-        let is_born = self.live.is_some() && self.is_up.get(tag.device.index()).copied().unwrap_or_default();
-        let was_untold = std::mem::replace(&mut last.is_untold, !is_born && reading.quality.is_good());
-        last.reading = Some(reading.clone());
+        last.reading = Some((position, reading.clone()));
         if !is_born {
-            self.lose(u64::from(was_untold));
-            return;
+            return; // a birth tells the last of them, the others come as history
         }
         let with_quality = !reading.quality.is_good() || last.told_quality != Some(reading.quality);
         last.told_quality = Some(reading.quality);
-        let metric = self.form.data_metric(tag, reading, with_quality);
-        let device = tag.device;
-        self.push_data(device, reading.tag, metric);
-    }
-
-    /// Adds a metric to the message that waits last, if that is for the same device and has room.
-    fn push_data(&mut self, device: DeviceId, tag: TagId, metric: Metric) {
+        let at = reading.at.wall(self.booted_at).unwrap_or(now);
+        let metric = self.form.data_metric(tag, reading, at, with_quality);
+        push_data(&mut self.waiting, tag.device, position, metric);
         self.waiting_readings += 1;
-        match self.waiting.back_mut() {
-            Some(last)
-                if last.verb == Verb::DeviceData
-                    && last.device == Some(device)
-                    && last.payload.metrics.len() < DATA_METRICS_MAX =>
-            {
-                last.payload.metrics.push(metric);
-                last.carried.push(tag);
-            }
-            _ => {
-                let payload = Payload { metrics: vec![metric], ..Payload::default() };
-                self.push(Verb::DeviceData, Some(device), payload, vec![tag]);
-            }
-        }
+        self.moves.queued.insert(position..position.after(1));
     }
 
     /// The node's birth and those of all devices that answer.
     fn bear(&mut self, now: Timestamp) {
-        let metrics = self.node_metrics(now);
+        let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
+        let metrics = self.about.birth_metrics(&self.site, &self.counters, bd_seq, now);
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        self.push(Verb::NodeBirth, None, payload, Vec::new());
+        self.wait(Some(Waiting::of_node(Verb::NodeBirth, payload)));
         for device in self.site.clone().devices.iter().map(|device| device.id) {
-            if self.is_up.get(device.index()) == Some(&true) {
-                self.bear_device(device, now);
+            if self.is_device_up(device) {
+                let birth = self.device_birth(device, now);
+                self.wait(birth);
             }
         }
-    }
-
-    fn node_metrics(&self, now: Timestamp) -> Vec<Metric> {
-        let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
-        let text = |name: &str, text: &str| {
-            node_metric(name, Datatype::String, metric::Value::StringValue(text.to_owned()), now)
-        };
-        let count =
-            |name: &str, count: u64| node_metric(name, Datatype::Int64, metric::Value::LongValue(count), now);
-        let counters = &self.counters;
-        let mut metrics = vec![
-            bd_seq_metric(bd_seq, now),
-            node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(false), now),
-            text("Properties/version", env!("CARGO_PKG_VERSION")),
-            count(READINGS_LOST, self.readings_lost),
-            count("Gateway/timeouts", counters.of_devices(|device| device.timeouts.get())),
-            count("Gateway/replies_late", counters.of_devices(|device| device.late.get())),
-            count("Gateway/frames_foreign", counters.of_devices(|device| device.foreign.get())),
-            count("Gateway/exceptions", counters.of_devices(|device| device.exceptions.sum())),
-            count("Gateway/overruns", counters.of_devices(DeviceCounters::overruns)),
-            count("Gateway/connects", counters.connects.get()),
-        ];
-        metrics.extend(self.site.gateway.site.as_deref().map(|site| text("Properties/site", site)));
-        metrics.extend(self.site.gateway.title.as_deref().map(|title| text("Properties/title", title)));
-        metrics
     }
 
     /// A device's birth: every tag of it, with what is known of it now.
-    fn bear_device(&mut self, id: DeviceId, now: Timestamp) {
+    fn device_birth(&mut self, id: DeviceId, now: Timestamp) -> Option<Waiting> {
         let site = self.site.clone();
-        let Some(device) = site.devices.get(id.index()) else { return };
+        let device = site.devices.get(id.index())?;
         let (mut metrics, carried) = self.device_metrics(device, now);
-        if let Some(title) = &device.title {
-            let title = metric::Value::StringValue(title.clone());
-            metrics.push(node_metric("Properties/title", Datatype::String, title, now));
-        }
+        metrics.extend(device.title.as_deref().map(|title| node::text("Properties/title", title, now)));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        self.push(Verb::DeviceBirth, Some(id), payload, carried);
+        Some(Waiting { verb: Verb::DeviceBirth, device: Some(id), payload, carried, size: 0 })
     }
 
-    /// The metrics, and whose readings no message has carried yet.
-    fn device_metrics(&mut self, device: &Device, now: Timestamp) -> (Vec<Metric>, Vec<TagId>) {
-        let tags = self.site.tags.iter().zip(&mut self.tags).filter(|(tag, _)| tag.device == device.id);
-        let form = self.form;
-        let mut carried = Vec::new();
-        let metrics = tags.map(|(tag, last)| {
-            if std::mem::take(&mut last.is_untold) {
-                carried.push(tag.id);
-            }
-            let quality =
-                last.reading.as_ref().map_or(Quality::BadNoCommunication, |reading| reading.quality);
+    /// The metrics, and which readings they tell.
+    fn device_metrics(&mut self, device: &Device, now: Timestamp) -> (Vec<Metric>, Positions) {
+        let (form, booted_at) = (self.form, self.booted_at);
+        let mut carried = Positions::default();
+        let mut metrics = Vec::new();
+        for tag in self.site.tags_of(device) {
+            let Some(last) = self.tags.get_mut(tag.id.index()) else { continue };
+            let reading = last.reading.as_ref().map(|(_, reading)| reading);
+            let quality = reading.map_or(Quality::BadNoCommunication, |reading| reading.quality);
             last.told_quality = Some(quality);
-            form.birth_metric(tag, last.reading.as_ref(), now)
-        });
-        (metrics.collect(), carried)
+            carried.extend(&last.position());
+            let at = reading.and_then(|reading| reading.at.wall(booted_at)).unwrap_or(now);
+            metrics.push(form.birth_metric(tag, reading, at));
+        }
+        (metrics, carried)
     }
 }
 
-fn bd_seq_metric(bd_seq: u8, now: Timestamp) -> Metric {
-    node_metric("bdSeq", Datatype::Int64, metric::Value::LongValue(u64::from(bd_seq)), now)
+impl Last {
+    fn position(&self) -> Positions {
+        let range = self.reading.as_ref().map(|(position, _)| *position..position.after(1));
+        range.map(Positions::of).unwrap_or_default()
+    }
+}
+
+impl Waiting {
+    fn of_node(verb: Verb, payload: Payload) -> Waiting {
+        Waiting { verb, device: None, payload, carried: Positions::default(), size: 0 }
+    }
+
+    fn death(device: DeviceId, at: Timestamp) -> Waiting {
+        let payload = Payload { timestamp: Some(at.millis()), ..Payload::default() };
+        let (verb, carried) = (Verb::DeviceDeath, Positions::default());
+        Waiting { verb, device: Some(device), payload, carried, size: 0 }
+    }
+}
+
+/// Adds a metric to the message that waits last, if that is for the same device and has room.
+fn push_data(queue: &mut VecDeque<Waiting>, device: DeviceId, position: Position, metric: Metric) {
+    let size = metric_size(&metric);
+    let range = position..position.after(1);
+    match queue.back_mut() {
+        Some(last)
+            if last.verb == Verb::DeviceData
+                && last.device == Some(device)
+                && last.payload.metrics.len() < DATA_METRICS_MAX
+                && last.size + size <= DATA_SIZE_MAX =>
+        {
+            last.payload.metrics.push(metric);
+            last.carried.insert(range);
+            last.size += size;
+        }
+        _ => {
+            let payload = Payload { metrics: vec![metric], ..Payload::default() };
+            let (verb, carried) = (Verb::DeviceData, Positions::of(range));
+            queue.push_back(Waiting { verb, device: Some(device), payload, carried, size });
+        }
+    }
+}
+
+/// About how many bytes a metric takes, and not fewer.
+fn metric_size(metric: &Metric) -> usize {
+    let text = match &metric.value {
+        Some(metric::Value::StringValue(text)) => text.len(),
+        _ => 0,
+    };
+    METRIC_SIZE + metric.name.as_ref().map_or(0, String::len) + text
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub enum Verb {
     NodeBirth,
     /// The edge node is gone.
     NodeDeath,
+    /// Changed metrics of the node.
+    NodeData,
     /// A device is there, with all of its metrics.
     DeviceBirth,
     /// A device is gone.
@@ -23,6 +25,7 @@ impl Verb {
         match self {
             Verb::NodeBirth => "NBIRTH",
             Verb::NodeDeath => "NDEATH",
+            Verb::NodeData => "NDATA",
             Verb::DeviceBirth => "DBIRTH",
             Verb::DeviceDeath => "DDEATH",
             Verb::DeviceData => "DDATA",

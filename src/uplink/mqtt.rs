@@ -3,6 +3,7 @@
 //! Each connection has a client and an event loop of its own and is never re-used: rumqttc would send what was queued
 //! for an old connection before the births of the new one.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,10 @@ use tokio::sync::mpsc;
 use crate::config::site::{Broker, Login, Password, Uplink};
 use crate::sparkplug::session::Publication;
 
-/// The largest packet either way: a birth of some thousand tags.
-const PACKET_SIZE_MAX: usize = 1 << 20;
+/// The largest packet that is taken from a broker: a command is far smaller.
+const INCOMING_SIZE_MAX: usize = 1 << 20;
+/// The largest packet that is sent: the birth of a device with a hundred thousand tags. Data messages are far smaller.
+pub(super) const OUTGOING_SIZE_MAX: usize = 16 << 20;
 /// Publications that have been handed over and not been written to the socket yet.
 pub(super) const WINDOW: usize = 32;
 /// Requests beside publications: a subscription, a disconnection.
@@ -25,7 +28,7 @@ const OTHER_REQUESTS: usize = 8;
 const EVENTS: usize = 64;
 
 /// What has happened on the connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Happening {
     /// The broker has taken the connection.
     Connected,
@@ -33,8 +36,10 @@ pub(super) enum Happening {
     Subscribed(bool),
     /// The oldest publication not yet reported so has been written to the socket.
     Sent,
-    /// The broker has the publication at QoS 1.
+    /// The broker has the oldest publication at QoS 1 not yet reported so.
     Acknowledged,
+    /// It is there.
+    Heard,
     /// A message for us.
     Message {
         topic: String,
@@ -56,6 +61,29 @@ pub(super) struct Connection {
 pub(super) struct Pump {
     event_loop: EventLoop,
     events: mpsc::Sender<Happening>,
+    unacknowledged: Unacknowledged,
+}
+
+/// The packet ids of publications at QoS 1, in the order in which they were sent.
+#[derive(Debug, Default)]
+struct Unacknowledged(VecDeque<(u16, bool)>);
+
+impl Unacknowledged {
+    fn handle_sent(&mut self, packet_id: u16) {
+        if packet_id != 0 {
+            self.0.push_back((packet_id, false));
+        }
+    }
+
+    /// How many of the oldest are acknowledged with this; an acknowledgement out of order waits for those before it.
+    fn handle_acknowledged(&mut self, packet_id: u16) -> usize {
+        if let Some((_, is_there)) = self.0.iter_mut().find(|(id, is_there)| *id == packet_id && !is_there) {
+            *is_there = true;
+        }
+        let before = self.0.len();
+        while self.0.pop_front_if(|(_, is_there)| *is_there).is_some() {}
+        before - self.0.len()
+    }
 }
 
 /// A new connection to `broker`, which is made when the pump runs.
@@ -70,7 +98,7 @@ pub(super) fn connect(
     let mut options = MqttOptions::new(&uplink.client_id, &broker.host, broker.port);
     options.set_keep_alive(uplink.keep_alive);
     options.set_clean_session(true);
-    options.set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX);
+    options.set_max_packet_size(INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX);
     options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
     if let Some(login) = &uplink.login {
         options.set_credentials(&login.username, password(login)?);
@@ -78,7 +106,8 @@ pub(super) fn connect(
     let (client, mut event_loop) = AsyncClient::new(options, WINDOW + OTHER_REQUESTS);
     event_loop.network_options.set_tcp_nodelay(true);
     let (events, happenings) = mpsc::channel(EVENTS);
-    Ok((Connection { client }, Pump { event_loop, events }, happenings))
+    let pump = Pump { event_loop, events, unacknowledged: Unacknowledged::default() };
+    Ok((Connection { client }, pump, happenings))
 }
 
 fn password(login: &Login) -> io::Result<String> {
@@ -123,32 +152,59 @@ impl Pump {
     /// Keeps the connection going until it fails; why.
     pub(super) async fn run(mut self) -> ConnectionError {
         loop {
-            let happening = match self.event_loop.poll().await {
-                Ok(event) => happening(event),
+            let event = match self.event_loop.poll().await {
+                Ok(event) => event,
                 Err(error) => return error,
             };
-            if let Some(happening) = happening {
+            let (happening, count) = self.happening(event);
+            for _ in 0..count {
                 // the receiver lives as long as the uplink polls this pump
-                self.events.send(happening).await.ok();
+                self.events.send(happening.clone()).await.ok();
             }
         }
     }
+
+    /// What an event says, and how often.
+    fn happening(&mut self, event: Event) -> (Happening, usize) {
+        let happening = match event {
+            Event::Incoming(Packet::ConnAck(_)) => Happening::Connected,
+            Event::Incoming(Packet::SubAck(ack)) => {
+                Happening::Subscribed(!ack.return_codes.contains(&SubscribeReasonCode::Failure))
+            }
+            Event::Incoming(Packet::PubAck(ack)) => {
+                return (Happening::Acknowledged, self.unacknowledged.handle_acknowledged(ack.pkid));
+            }
+            Event::Incoming(Packet::Publish(publish)) => Happening::Message {
+                topic: publish.topic,
+                payload: publish.payload,
+                is_retained: publish.retain,
+            },
+            Event::Incoming(_) => Happening::Heard,
+            Event::Outgoing(Outgoing::Publish(packet_id)) => {
+                self.unacknowledged.handle_sent(packet_id);
+                Happening::Sent
+            }
+            Event::Outgoing(Outgoing::Disconnect) => Happening::Disconnected,
+            Event::Outgoing(_) => return (Happening::Heard, 0),
+        };
+        (happening, 1)
+    }
 }
 
-fn happening(event: Event) -> Option<Happening> {
-    match event {
-        Event::Incoming(Packet::ConnAck(_)) => Some(Happening::Connected),
-        Event::Incoming(Packet::SubAck(ack)) => {
-            Some(Happening::Subscribed(!ack.return_codes.contains(&SubscribeReasonCode::Failure)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_count_in_the_order_of_sending() {
+        let mut ledger = Unacknowledged::default();
+        for packet_id in [0, 1, 2, 0, 3] {
+            ledger.handle_sent(packet_id);
         }
-        Event::Incoming(Packet::PubAck(_)) => Some(Happening::Acknowledged),
-        Event::Incoming(Packet::Publish(publish)) => Some(Happening::Message {
-            topic: publish.topic,
-            payload: publish.payload,
-            is_retained: publish.retain,
-        }),
-        Event::Outgoing(Outgoing::Publish(_)) => Some(Happening::Sent),
-        Event::Outgoing(Outgoing::Disconnect) => Some(Happening::Disconnected),
-        Event::Incoming(_) | Event::Outgoing(_) => None,
+        assert_eq!(ledger.handle_acknowledged(2), 0);
+        assert_eq!(ledger.handle_acknowledged(9), 0);
+        assert_eq!(ledger.handle_acknowledged(1), 2);
+        assert_eq!(ledger.handle_acknowledged(1), 0);
+        assert_eq!(ledger.handle_acknowledged(3), 1);
     }
 }

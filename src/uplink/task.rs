@@ -1,40 +1,64 @@
-//! The task of one uplink: connects, bears, delivers, and says farewell.
+//! The task of one uplink: connects, bears, delivers, replays, and says farewell.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rumqttc::{ConnectionError, QoS};
-use tokio::sync::mpsc;
+use rumqttc::QoS;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
+use super::backoff::Backoff;
 use super::bdseq::BdSeq;
-use super::mqtt::{self, Connection, Happening, WINDOW};
+use super::delivery::Delivery;
+use super::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX, WINDOW};
+use super::replay::Replay;
 use crate::clock;
 use crate::config::site::{Broker, Site, Uplink};
 use crate::counters::Counters;
+use crate::position::{Position, Positions};
+use crate::queue::task::{News, Outlet};
+use crate::queue::{Bookmark, Delivered, Gap, Piece, Reason};
 use crate::reading::Update;
+use crate::sparkplug::session::node::Lost;
 use crate::sparkplug::session::{Publication, Session};
-use crate::tag::TagId;
 
-/// The first wait after a failed attempt to connect; it doubles up to `reconnect_max`.
-const RECONNECT_MIN: Duration = Duration::from_secs(1);
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
 const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a broker may take to acknowledge a barrier, where that is more than a keep-alive takes.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(20);
 /// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Updates that are taken together before anything is sent, so that what belongs together travels together.
-const UPDATES_AT_ONCE: usize = 64;
+/// News that is taken together before anything is sent, so that what belongs together travels together.
+const NEWS_AT_ONCE: usize = 64;
+/// The longest wait for devices that do not answer before the history is sent.
+const HISTORY_HOLD: Duration = Duration::from_secs(5);
+/// Messages of history that wait; with fewer, more is read.
+const HISTORY_WAITING_MAX: usize = 16;
+/// What was sent is proven by a barrier after this part of `queue.flush`, so that it need not go to the disk.
+const BARRIERS_PER_FLUSH: u32 = 2;
+/// The longest wait for that.
+const BARRIER_AFTER_MAX: Duration = Duration::from_secs(5);
+/// A broker that has died is noticed within so many times the keep-alive: what was confirmed before is sure.
+const SURE_KEEP_ALIVES: u32 = 2;
 
 /// Delivers to one broker, or to several in turn.
 #[derive(Debug)]
 pub struct Task {
     uplink: Uplink,
     session: Session,
-    updates: mpsc::Receiver<Update>,
+    outlet: Outlet,
+    delivery: Delivery,
+    replay: Replay,
+    /// What has been asked from the store.
+    asked: Option<(Position, oneshot::Receiver<Piece>)>,
+    bookmark: Bookmark,
+    /// What the store knows of the delivery.
+    told: Delivered,
+    is_clock_trusted: bool,
+    barrier: String,
     counters: Arc<Counters>,
     bd_seq: BdSeq,
     backoff: Backoff,
@@ -42,105 +66,95 @@ pub struct Task {
 
 /// Why a connection has ended.
 enum End {
-    /// There will be no more updates: the gateway stops.
-    Stopped,
-    /// It failed; `was_steady` if it had lasted.
-    Lost { was_steady: bool },
+    /// There will be no more news: the gateway stops. `is_clean`: the broker has all and knows it.
+    Stopped { is_clean: bool },
+    /// It failed.
+    Lost,
 }
 
-/// How long to wait before the next attempt to connect: full jitter, so that a thousand gateways do not come at once.
-#[derive(Debug)]
-struct Backoff {
-    failures: u32,
-    reconnect_max: Duration,
-    birth_jitter: Duration,
-}
-
-impl Backoff {
-    /// `chance` is 0 to 1.
-    fn wait(&self, chance: f64) -> Duration {
-        let doubled = RECONNECT_MIN.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
-        let ceiling = match self.failures {
-            0 => self.birth_jitter,
-            _ => doubled.min(self.reconnect_max),
-        };
-        ceiling.mul_f64(chance)
-    }
-}
-
-/// What is under way on a connection.
-#[derive(Default)]
-struct UnderWay {
-    /// What each publication carries that has been handed over and not been written yet.
-    unsent: VecDeque<Vec<TagId>>,
+/// The state of a connection.
+struct Talk {
+    bd_seq: u8,
+    /// Publications that have been handed over and not been written yet.
+    in_hand: usize,
     /// When the births were handed over.
     born: Option<Instant>,
-    farewell: Farewell,
+    /// When the broker was heard last.
+    heard: Instant,
+    started: Instant,
+    is_over: bool,
 }
 
-#[derive(Default, PartialEq)]
-enum Farewell {
-    #[default]
-    NotYet,
-    /// The death certificate has been handed over.
-    Said,
-    /// The broker has it.
-    Heard,
+enum Woken {
+    Happening(Happening),
+    News(News),
+    Closed,
+    Piece(Position, Option<Piece>),
+    Failed(String),
+    Due,
 }
 
 impl Task {
-    /// An uplink that takes `updates`.
+    /// An uplink that takes what `outlet` gives.
     #[must_use]
-    pub fn new(
-        site: Arc<Site>,
-        uplink: Uplink,
-        updates: mpsc::Receiver<Update>,
-        counters: Arc<Counters>,
-    ) -> Task {
-        let bd_seq = BdSeq::open(&site.gateway.state_dir, &uplink.name);
-        let backoff =
-            Backoff { failures: 0, reconnect_max: uplink.reconnect_max, birth_jitter: uplink.birth_jitter };
+    pub fn new(site: &Arc<Site>, uplink: Uplink, outlet: Outlet, counters: Arc<Counters>) -> Task {
+        let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
+        let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         Task {
-            session: Session::new(site, &uplink, counters.clone()),
+            session: Session::new(site.clone(), &uplink, counters.clone()),
+            delivery: Delivery::new(outlet.start, outlet.next, barrier_after, sure_after),
+            replay: Replay::new(uplink.history_rate, outlet.next, clock::monotonic()),
+            asked: None,
+            bookmark: Bookmark::default(),
+            told: outlet.start,
+            is_clock_trusted: clock::booted_at().is_some(),
+            barrier: format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name),
+            bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
+            backoff: Backoff::new(&uplink),
+            outlet,
             uplink,
-            updates,
             counters,
-            bd_seq,
-            backoff,
         }
     }
 
-    /// Delivers until there are no more updates.
+    /// Delivers until the gateway stops.
     pub async fn run(mut self) {
         let brokers = self.uplink.brokers.clone();
         let mut wait =
             if self.bd_seq.is_first() { Duration::ZERO } else { self.backoff.wait(fastrand::f64()) };
         for broker in brokers.iter().cycle() {
             if self.rest(clock::monotonic() + wait).await {
-                return;
+                break;
             }
-            match self.converse(broker).await {
-                End::Stopped => return,
-                End::Lost { was_steady } => {
-                    self.backoff.failures =
-                        if was_steady { 0 } else { self.backoff.failures.saturating_add(1) };
-                    wait = self.backoff.wait(fastrand::f64());
-                }
+            let end = self.converse(broker).await;
+            self.session.handle_disconnected();
+            let is_clean = matches!(end, End::Stopped { is_clean: true });
+            self.delivery.handle_end(is_clean);
+            self.asked = None;
+            self.say_delivered(true);
+            if matches!(end, End::Stopped { .. }) {
+                break;
             }
+            wait = self.backoff.wait(fastrand::f64());
         }
+        let delivered = self.delivery.delivered(true);
+        self.outlet.part(delivered).await;
     }
 
-    /// Takes updates until `until`, without a broker to tell; true if there will be no more.
+    /// Takes news until `until`, and until the time of day is known, without a broker to tell; true if there will be no
+    /// more.
     async fn rest(&mut self, until: Instant) -> bool {
         loop {
+            let is_known = self.is_clock_trusted;
             // both arms may be dropped at any time: recv is cancel-safe, a sleep has no effect
             tokio::select! {
-                update = self.updates.recv() => match update {
-                    Some(update) => self.session.handle_update(update, clock::wall()),
+                news = self.outlet.news.recv() => match news {
+                    Some(news) => self.take(news),
                     None => return true,
                 },
-                () = sleep_until(until.into()) => return false,
+                () = sleep_until(until.into()), if is_known => return false,
             }
+            self.say_delivered(true);
         }
     }
 
@@ -152,54 +166,59 @@ impl Task {
             Ok(parts) => parts,
             Err(error) => {
                 warn!(uplink = %self.uplink.name, %error, "cannot connect");
-                return End::Lost { was_steady: false };
+                self.backoff.handle_end(false);
+                return End::Lost;
             }
         };
         let pump = pump.run();
         tokio::pin!(pump);
-        let mut under_way = UnderWay::default();
-        let patience = clock::monotonic() + BIRTH_PATIENCE;
-        let end = loop {
-            self.send(&connection, &mut under_way);
-            let rebirth_due = self.session.rebirth_due();
-            // the pump is never dropped half-way: it lives outside of the loop; both recv are cancel-safe
-            tokio::select! {
-                error = &mut pump => break self.lost(&error, &under_way),
-                Some(happening) = happenings.recv() => self.handle(happening, &connection, &mut under_way, bd_seq),
-                () = sleep_until(patience.into()), if under_way.born.is_none() => {
-                    warn!(uplink = %self.uplink.name, "the broker does not answer the subscription: connecting again");
-                    break End::Lost { was_steady: false };
-                }
-                () = sleep_until(rebirth_due.unwrap_or(clock::monotonic()).into()), if rebirth_due.is_some() => {
-                    self.session.handle_due(clock::monotonic(), clock::wall());
-                }
-                update = self.updates.recv() => match update {
-                    Some(update) => self.take(update),
-                    None => {
-                        let farewell = self.farewell(&connection, &mut under_way, &mut happenings, bd_seq);
-                        // a farewell that hangs or a pump that fails ends it all the same: the will speaks then
-                        tokio::select! {
-                            _ = &mut pump => {}
-                            _ = tokio::time::timeout(FAREWELL, farewell) => {}
-                        }
-                        break End::Stopped;
+        let now = clock::monotonic();
+        let mut talk = Talk { bd_seq, in_hand: 0, born: None, heard: now, started: now, is_over: false };
+        loop {
+            self.send(&connection, &mut talk);
+            let ask_due = self.ask(&talk);
+            let due = self.due(&talk).min(ask_due.unwrap_or(talk.heard + self.uplink.keep_alive * 2));
+            // the pump is never dropped half-way: it lives outside of the loop; all other arms may be dropped
+            let woken = tokio::select! {
+                error = &mut pump => Woken::Failed(error.to_string()),
+                Some(happening) = happenings.recv() => Woken::Happening(happening),
+                news = self.outlet.news.recv() => news.map_or(Woken::Closed, Woken::News),
+                (from, piece) = piece(&mut self.asked) => Woken::Piece(from, piece),
+                () = sleep_until(due.into()) => Woken::Due,
+            };
+            match woken {
+                Woken::Happening(happening) => self.handle(happening, &connection, &mut talk),
+                Woken::News(news) => self.take(news),
+                Woken::Piece(from, piece) => self.replay(from, piece.unwrap_or_default()),
+                Woken::Failed(error) => return self.lost(&error, &talk),
+                Woken::Due => {
+                    if let Some(why) = self.handle_due(&talk) {
+                        return self.lost(why, &talk);
                     }
-                },
+                }
+                Woken::Closed => {
+                    let farewell = self.farewell(&connection, &mut talk, &mut happenings);
+                    // a farewell that hangs or a pump that fails ends it all the same: the will speaks then
+                    tokio::select! {
+                        _ = &mut pump => {}
+                        _ = tokio::time::timeout(FAREWELL, farewell) => {}
+                    }
+                    return End::Stopped { is_clean: talk.is_over };
+                }
             }
-        };
-        self.session.handle_disconnected(under_way.unsent.into());
-        end
+            self.say_delivered(talk.born.is_none());
+        }
     }
 
     async fn next_bd_seq(&mut self) -> u8 {
         let next = self.bd_seq.next();
         let bd_seq = self.bd_seq.clone();
         let mut saving = tokio::task::spawn_blocking(move || bd_seq.save());
-        // flash may stall for seconds: updates are taken meanwhile; a handle may be polled again, recv is cancel-safe
+        // flash may stall for seconds: news is taken meanwhile; a handle may be polled again, recv is cancel-safe
         let saved = loop {
             tokio::select! {
                 saved = &mut saving => break saved,
-                Some(update) = self.updates.recv() => self.take(update),
+                Some(news) = self.outlet.news.recv() => self.take(news),
             }
         };
         if let Ok(Err(error)) = saved {
@@ -208,36 +227,191 @@ impl Task {
         next
     }
 
-    /// Takes an update and those that wait behind it.
-    fn take(&mut self, update: Update) {
-        let now = clock::wall();
-        self.session.handle_update(update, now);
-        for _ in 1..UPDATES_AT_ONCE {
-            match self.updates.try_recv() {
-                Ok(update) => self.session.handle_update(update, now),
-                Err(_) => return, // empty, or closed: the next recv tells which
+    /// Takes news and what waits behind it.
+    fn take(&mut self, news: News) {
+        self.take_one(news);
+        for _ in 1..NEWS_AT_ONCE {
+            match self.outlet.news.try_recv() {
+                Ok(news) => self.take_one(news),
+                Err(_) => break, // empty, or closed: the next recv tells which
             }
+        }
+        self.book();
+    }
+
+    fn take_one(&mut self, news: News) {
+        let now = clock::wall();
+        match news {
+            News::Update { first, update } => {
+                let count = match &update {
+                    Update::Readings(readings) => readings.len() as u64,
+                    Update::DeviceUp(_) | Update::DeviceDown(..) => 0,
+                };
+                self.delivery.handle_stored(first.after(count));
+                self.replay.handle_stored(first.after(count), clock::monotonic());
+                self.session.handle_update(first, update, now);
+            }
+            News::Clock(booted_at) => {
+                self.is_clock_trusted = true;
+                self.session.handle_clock(booted_at);
+            }
+            News::Gap(gap) => self.lose(gap),
+            News::Alarm(alarm) => self.session.handle_alarm(alarm, now),
+        }
+    }
+
+    /// Brings the ledger up to what the session has queued and taken back.
+    fn book(&mut self) {
+        let moves = self.session.take_moves();
+        self.delivery.handle_taken_back(&moves.taken_back);
+        self.delivery.handle_waiting(&moves.queued);
+    }
+
+    /// Counts and announces what of a gap this uplink had not delivered.
+    fn lose(&mut self, gap: Gap) {
+        let count = self.delivery.handle_gap(gap.first..gap.end);
+        if count > 0 {
+            let lost = Lost { count, from: gap.from, to: gap.to, reason: gap.reason.id() };
+            error!(uplink = %self.uplink.name, readings = count, reason = lost.reason, "readings are lost");
+            self.session.handle_lost(&lost, clock::wall());
+        }
+    }
+
+    fn lose_all(&mut self, positions: &Positions, reason: Reason) {
+        for range in positions.iter() {
+            self.lose(Gap { first: range.start, end: range.end, from: None, to: None, reason });
         }
     }
 
     /// Hands over what there is to send, as far as the window goes.
-    fn send(&mut self, connection: &Connection, under_way: &mut UnderWay) {
-        while under_way.unsent.len() < WINDOW {
-            let Some(mut publication) = self.session.poll_publication(clock::wall()) else { return };
-            under_way.unsent.push_back(std::mem::take(&mut publication.carried));
-            if connection.publish(publication, QoS::AtMostOnce).is_err() {
-                return; // the connection is closing: what is unsent is counted at its end
+    fn send(&mut self, connection: &Connection, talk: &mut Talk) {
+        while talk.in_hand < WINDOW {
+            let now = clock::monotonic();
+            if self.delivery.barrier_due().is_some_and(|due| due <= now) {
+                let barrier = Publication {
+                    topic: self.barrier.clone(),
+                    payload: Vec::new(),
+                    carried: Positions::default(),
+                };
+                if connection.publish(barrier, QoS::AtLeastOnce).is_err() {
+                    return; // the connection is closing: its end is told by the pump
+                }
+                talk.in_hand += 1;
+                self.delivery.handle_barrier_sent(now);
+                continue;
             }
+            let Some(mut publication) = self.session.poll_publication(clock::wall()) else { return };
+            let carried = std::mem::take(&mut publication.carried);
+            if publication.payload.len() + publication.topic.len() > OUTGOING_SIZE_MAX - 16 {
+                error!(
+                    topic = publication.topic,
+                    size = publication.payload.len(),
+                    "larger than any broker takes: not sent"
+                );
+                continue;
+            }
+            if connection.publish(publication, QoS::AtMostOnce).is_err() {
+                return;
+            }
+            talk.in_hand += 1;
+            self.delivery.handle_sent(carried, false, now);
         }
     }
 
-    fn handle(
-        &mut self,
-        happening: Happening,
-        connection: &Connection,
-        under_way: &mut UnderWay,
-        bd_seq: u8,
-    ) {
+    /// Asks the store for what was missed, as fast as it may be sent; when to ask again, if that is known.
+    fn ask(&mut self, talk: &Talk) -> Option<Instant> {
+        let now = clock::monotonic();
+        let settled = self.replay.settled(now);
+        let born = talk.born?;
+        if self.asked.is_some()
+            || self.session.history_waiting() >= HISTORY_WAITING_MAX
+            || self.delivery.is_full()
+        {
+            return None; // something else will happen first
+        }
+        let held_until = born + HISTORY_HOLD;
+        if !self.session.is_all_up() && now < held_until {
+            return Some(held_until);
+        }
+        let Some(from) = self.delivery.history_due(settled) else {
+            if self.session.history_waiting() == 0 {
+                self.session.handle_history_end(clock::wall());
+            }
+            return self.replay.settles_at();
+        };
+        match self.replay.count(now) {
+            Ok(count) => {
+                let piece = self.outlet.read(from, count, std::mem::take(&mut self.bookmark));
+                self.asked = piece.map(|piece| (from, piece));
+                None
+            }
+            Err(later) => Some(later),
+        }
+    }
+
+    /// Queues what was read from the store, as far as it is still to be sent.
+    fn replay(&mut self, from: Position, piece: Piece) {
+        self.replay.handle_read(piece.readings.len());
+        self.bookmark = piece.bookmark;
+        let mut missing = Positions::of(from..piece.next);
+        missing.subtract(&piece.unknown);
+        missing.subtract(&piece.undated);
+        piece.readings.iter().for_each(|(position, _)| missing.remove(*position..position.after(1)));
+        let wanted =
+            piece.readings.into_iter().filter(|(position, _)| self.delivery.is_wanted(*position)).collect();
+        let unsent = self.session.handle_history(wanted, clock::wall());
+        self.book();
+        self.delivery.handle_read(piece.next);
+        self.delivery.give_up(&unsent.idle);
+        let reasons = [Reason::Damage, Reason::Tag, Reason::Tag, Reason::Clock];
+        for (positions, reason) in [missing, piece.unknown, unsent.unfit, piece.undated].iter().zip(reasons) {
+            self.lose_all(positions, reason);
+        }
+    }
+
+    /// When something is to be done if nothing happens before.
+    fn due(&self, talk: &Talk) -> Instant {
+        let silent = talk.heard + self.uplink.keep_alive * 3 / 2;
+        let has_room = talk.in_hand < WINDOW;
+        let all = [
+            Some(silent),
+            talk.born.is_none().then_some(talk.started + BIRTH_PATIENCE),
+            self.delivery.waits_since().map(|since| since + self.barrier_patience()),
+            self.delivery.barrier_due().filter(|_| has_room),
+            self.delivery.sure_due(),
+            self.session.rebirth_due(),
+        ];
+        all.into_iter().flatten().min().unwrap_or(silent)
+    }
+
+    fn barrier_patience(&self) -> Duration {
+        BARRIER_PATIENCE.max(self.uplink.keep_alive * 3 / 2)
+    }
+
+    /// Does what is due; why the connection is to be given up, if it is.
+    fn handle_due(&mut self, talk: &Talk) -> Option<&'static str> {
+        let now = clock::monotonic();
+        self.delivery.handle_time(now);
+        self.session.handle_due(now, clock::wall());
+        self.book();
+        let has_waited =
+            |since: Instant, patience: Duration| now.saturating_duration_since(since) >= patience;
+        if has_waited(talk.heard, self.uplink.keep_alive * 3 / 2) {
+            return Some("the broker has not been heard for one and a half keep-alives");
+        }
+        if talk.born.is_none() && has_waited(talk.started, BIRTH_PATIENCE) {
+            return Some("the broker does not answer the subscription");
+        }
+        let is_unproven =
+            self.delivery.waits_since().is_some_and(|since| has_waited(since, self.barrier_patience()));
+        is_unproven.then_some("the broker does not acknowledge the barrier: may this client publish it?")
+    }
+
+    fn handle(&mut self, happening: Happening, connection: &Connection, talk: &mut Talk) {
+        let now = clock::monotonic();
+        if !matches!(happening, Happening::Sent | Happening::Disconnected) {
+            talk.heard = now;
+        }
         match happening {
             Happening::Connected => {
                 self.counters.connects.add(1);
@@ -247,85 +421,82 @@ impl Task {
                 if !is_granted {
                     warn!(uplink = %self.uplink.name, "the broker refuses the subscription to commands");
                 }
-                info!(uplink = %self.uplink.name, bd_seq, "session born");
-                under_way.born = Some(clock::monotonic());
-                self.session.handle_connected(bd_seq, clock::wall());
+                info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
+                talk.born = Some(now);
+                self.session.handle_connected(talk.bd_seq, clock::wall());
+                self.book();
             }
-            Happening::Sent => {
-                under_way.unsent.pop_front();
-            }
+            Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
             Happening::Message { topic, payload, is_retained } => {
-                let is_obeyed =
-                    !is_retained && self.session.handle_message(&topic, &payload, clock::monotonic());
+                let is_obeyed = !is_retained && self.session.handle_message(&topic, &payload, now);
                 debug!(uplink = %self.uplink.name, topic, is_obeyed, "command");
             }
-            Happening::Acknowledged if under_way.farewell == Farewell::Said => {
-                under_way.farewell = Farewell::Heard;
-            }
-            Happening::Acknowledged | Happening::Disconnected => {}
+            Happening::Acknowledged => self.delivery.handle_acknowledged(now),
+            Happening::Heard | Happening::Disconnected => {}
         }
     }
 
-    fn lost(&self, error: &ConnectionError, under_way: &UnderWay) -> End {
-        let was_steady = under_way.born.is_some_and(|born| clock::monotonic() - born >= STEADY);
-        if under_way.born.is_some() || self.backoff.failures == 0 {
+    fn lost(&mut self, error: &str, talk: &Talk) -> End {
+        let was_steady = talk.born.is_some_and(|born| clock::monotonic() - born >= STEADY);
+        if talk.born.is_some() || self.backoff.failures == 0 {
             warn!(uplink = %self.uplink.name, %error, "no connection to the broker; polling goes on");
         } else {
             debug!(uplink = %self.uplink.name, %error, failures = self.backoff.failures, "still no connection");
         }
-        End::Lost { was_steady }
+        self.backoff.handle_end(was_steady);
+        End::Lost
     }
 
-    /// Sends what waits, then the death certificate, then DISCONNECT.
+    /// Tells the store how far this uplink has come, where that has changed.
+    fn say_delivered(&mut self, is_away: bool) {
+        let delivered = self.delivery.delivered(is_away);
+        if delivered != self.told && self.outlet.say_delivered(delivered) {
+            self.told = delivered;
+        }
+    }
+
+    /// Sends what waits, then the death certificate, then DISCONNECT. The broker's acknowledgement of the death proves
+    /// that it has all that came before.
     async fn farewell(
         &mut self,
         connection: &Connection,
-        under_way: &mut UnderWay,
+        talk: &mut Talk,
         happenings: &mut mpsc::Receiver<Happening>,
-        bd_seq: u8,
     ) {
-        if under_way.born.is_none() {
+        if talk.born.is_none() {
             return;
         }
+        let mut is_said = false;
         loop {
-            if under_way.farewell == Farewell::NotYet {
-                self.send(connection, under_way); // after a death there is nothing but a new session
+            if !is_said {
+                self.send(connection, talk); // after a death there is nothing but a new session
             }
-            if under_way.farewell == Farewell::NotYet && under_way.unsent.is_empty() {
-                let death: Publication = self.session.death(bd_seq, clock::wall());
-                under_way.unsent.push_back(Vec::new());
-                under_way.farewell = Farewell::Said;
+            if !is_said && talk.in_hand < WINDOW && !self.session.is_waiting() {
+                is_said = true;
+                let death = self.session.death(talk.bd_seq, clock::wall());
                 connection.publish(death, QoS::AtLeastOnce).ok(); // closing: the will speaks
+                self.delivery.handle_sent(Positions::default(), true, clock::monotonic());
             }
             match happenings.recv().await {
                 None | Some(Happening::Disconnected) => return,
-                Some(happening) => self.handle(happening, connection, under_way, bd_seq),
+                Some(happening) => self.handle(happening, connection, talk),
             }
-            if under_way.farewell == Farewell::Heard {
+            if is_said && self.delivery.is_quiet() {
+                talk.is_over = true;
                 connection.disconnect().ok(); // closing already
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_doubles_up_to_the_ceiling_and_is_jittered_over_its_whole_length() {
-        let mut backoff = Backoff {
-            failures: 0,
-            reconnect_max: Duration::from_secs(300),
-            birth_jitter: Duration::from_secs(5),
-        };
-        let waits: Vec<u64> = (0..11)
-            .map(|failures| {
-                backoff.failures = failures;
-                backoff.wait(1.0).as_secs()
-            })
-            .collect();
-        assert_eq!(waits, [5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        assert_eq!(backoff.wait(0.0), Duration::ZERO);
+/// What the store answers, and from where on it was asked; `None` where it has ended.
+async fn piece(asked: &mut Option<(Position, oneshot::Receiver<Piece>)>) -> (Position, Option<Piece>) {
+    match asked {
+        Some((from, piece)) => {
+            let answer = (*from, piece.await.ok());
+            *asked = None;
+            answer
+        }
+        None => std::future::pending().await,
     }
 }

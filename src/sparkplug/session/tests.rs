@@ -1,3 +1,5 @@
+use super::super::payload::{Datatype, node_metric};
+use super::node::READINGS_LOST;
 use super::*;
 use crate::config;
 use crate::reading::{Stamp, Value};
@@ -41,12 +43,22 @@ fn reading(tag: u32, value: Value, at: u64) -> Reading {
     }
 }
 
+/// Positions are the times of the readings here.
 fn readings(session: &mut Session, readings: &[Reading]) {
-    session.handle_update(Update::Readings(readings.into()), NOW);
+    for reading in readings {
+        let Stamp::Wall(at) = reading.at else { panic!("by the wall clock") };
+        session.handle_update(Position(at.millis()), Update::Readings([reading.clone()].into()), NOW);
+    }
 }
 
 fn up(session: &mut Session, device: u32) {
-    session.handle_update(Update::DeviceUp(DeviceId(device)), NOW);
+    session.handle_update(Position(0), Update::DeviceUp(DeviceId(device)), NOW);
+}
+
+fn positions(all: impl IntoIterator<Item = u64>) -> Positions {
+    let mut positions = Positions::default();
+    all.into_iter().for_each(|at| positions.insert(Position(at)..Position(at + 1)));
+    positions
 }
 
 fn drain(session: &mut Session) -> Vec<(String, Payload)> {
@@ -148,7 +160,11 @@ fn a_device_dies_once_and_is_born_again_with_what_is_known_then() {
     let mut session = session("");
     session.handle_connected(0, NOW);
     up(&mut session, 1);
-    session.handle_update(Update::DeviceDown(DeviceId(1), Stamp::Wall(Timestamp::from_millis(77))), NOW);
+    session.handle_update(
+        Position(0),
+        Update::DeviceDown(DeviceId(1), Stamp::Wall(Timestamp::from_millis(77))),
+        NOW,
+    );
     readings(&mut session, &[reading(2, Value::Float(2.5), 80)]);
     up(&mut session, 1);
     let sent = drain(&mut session);
@@ -198,39 +214,20 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
 }
 
 #[test]
-fn a_reading_that_no_message_carried_is_counted_as_lost() {
+fn it_is_told_which_readings_wait_and_each_message_says_which_it_carries() {
     let mut session = session("");
-    readings(&mut session, &[reading(0, Value::Int(1), 1)]);
-    readings(&mut session, &[reading(0, Value::Int(2), 2)]);
-    assert_eq!(session.readings_lost, 1);
+    readings(&mut session, &[reading(0, Value::Int(1), 1), reading(0, Value::Int(2), 2)]);
     up(&mut session, 0);
+    assert_eq!(session.take_moves(), Moves::default());
     session.handle_connected(0, NOW);
-    readings(&mut session, &[reading(0, Value::Int(3), 3)]);
-    readings(&mut session, &[reading(0, Value::Int(4), 4)]);
-    assert_eq!(session.readings_lost, 1);
-    // 2 waited in the birth, 3 and 4 as data: the next birth will say 4
-    session.handle_disconnected(Vec::new());
-    assert_eq!((session.readings_lost, session.counters.readings_lost.get()), (3, 3));
-    session.handle_connected(1, NOW);
-    let sent = drain(&mut session);
-    check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
-    assert_eq!(metric_of(&sent[0].1, READINGS_LOST).value, Some(metric::Value::LongValue(3)));
-    assert_eq!(metric_of(&sent[1].1, "a").value, Some(metric::Value::IntValue(4)));
-}
-
-#[test]
-fn what_was_handed_over_and_not_sent_is_told_by_the_next_birth_or_counted() {
-    let mut session = session("");
-    up(&mut session, 0);
-    session.handle_connected(0, NOW);
-    drain(&mut session);
-    readings(&mut session, &[reading(0, Value::Int(1), 1)]);
-    let unsent = session.poll_publication(NOW).unwrap().carried;
-    readings(&mut session, &[reading(0, Value::Int(2), 2)]);
-    session.handle_disconnected(vec![unsent]);
-    assert_eq!(session.readings_lost, 1);
-    readings(&mut session, &[reading(0, Value::Int(3), 3)]);
-    assert_eq!(session.readings_lost, 2);
+    readings(&mut session, &[reading(0, Value::Int(3), 3), reading(2, Value::Float(0.5), 4)]);
+    // 1 was replaced before any birth, 4 is of a device that is not born: both are left to the history
+    assert_eq!(session.take_moves(), Moves { queued: positions([2, 3]), taken_back: positions([]) });
+    let carried: Vec<Positions> =
+        std::iter::from_fn(|| session.poll_publication(NOW)).map(|sent| sent.carried).collect();
+    assert_eq!(carried, [positions([]), positions([2]), positions([3])]);
+    session.handle_disconnected();
+    assert_eq!(session.take_moves(), Moves::default());
 }
 
 #[test]
@@ -239,17 +236,151 @@ fn what_waits_for_a_slow_connection_is_bounded_and_then_all_is_born_again() {
     up(&mut session, 0);
     session.handle_connected(0, NOW);
     drain(&mut session);
-    let bad = Reading { value: None, quality: Quality::BadConfig, ..reading(1, Value::Int(0), 1) };
+    let bad = Reading { value: None, quality: Quality::BadConfig, ..reading(1, Value::Int(0), 100_000) };
     readings(&mut session, &[bad]);
     let count = u64::try_from(WAITING_READINGS_MAX).unwrap();
     for at in 0..count {
         readings(&mut session, &[reading(0, Value::Int(1), at)]);
     }
-    assert_eq!(session.readings_lost, count - 1);
+    // all but the two that the births tell come as history
+    let expected = Moves { queued: positions([count - 1, 100_000]), taken_back: positions(0..count - 1) };
+    assert_eq!(session.take_moves(), expected);
     let sent = drain(&mut session);
     check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
     assert_eq!(metric_of(&sent[1].1, "a").timestamp, Some(count - 1));
     assert_eq!(quality_of(metric_of(&sent[1].1, "b")), Some((0, "bad:config".into())));
+}
+
+#[test]
+fn data_that_waits_when_a_rebirth_is_due_is_not_sent_before_it() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    readings(&mut session, &[reading(0, Value::Int(1), 1), reading(0, Value::Int(2), 2)]);
+    let request = node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(true), NOW);
+    let request = Payload { metrics: vec![request], ..Payload::default() }.encode_to_vec();
+    let now = crate::clock::monotonic();
+    assert!(session.handle_message("spBv1.0/g/NCMD/n", &request, now));
+    session.handle_due(now, NOW);
+    assert_eq!(session.take_moves(), Moves { queued: positions([2]), taken_back: positions([1]) });
+    check_sent(&drain(&mut session), "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
+}
+
+fn history(session: &mut Session, readings: &[Reading]) -> Unsent {
+    let with_positions = readings.iter().map(|reading| match reading.at {
+        Stamp::Wall(at) => (Position(at.millis()), reading.clone()),
+        Stamp::SinceBoot(_) => panic!("by the wall clock"),
+    });
+    session.handle_history(with_positions.collect(), NOW)
+}
+
+#[test]
+fn history_follows_all_that_waits_in_order_marked_and_with_its_own_time() {
+    let mut session = session("");
+    up(&mut session, 0);
+    up(&mut session, 1);
+    session.handle_connected(0, NOW);
+    let bad = Reading { quality: Quality::BadCommLastValueKnown, ..reading(0, Value::Int(2), 20) };
+    let unsent = history(
+        &mut session,
+        &[
+            reading(0, Value::Int(1), 10),
+            reading(2, Value::Float(0.5), 11),
+            bad,
+            reading(0, Value::Int(3), 30),
+        ],
+    );
+    assert_eq!(unsent, Unsent::default());
+    readings(&mut session, &[reading(0, Value::Int(9), 99)]);
+    assert_eq!(session.history_waiting(), 2);
+    let sent = drain(&mut session);
+    check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1 g/DBIRTH/n/e#2 g/DDATA/n/d#3 g/DDATA/n/d#4 g/DDATA/n/e#5");
+    let shown = |payload: &Payload| -> Vec<_> {
+        payload
+            .metrics
+            .iter()
+            .map(|m| (m.timestamp.unwrap(), m.is_historical, quality_of(m).map(|q| q.0)))
+            .collect()
+    };
+    assert_eq!(shown(&sent[3].1), [(99, None, Some(192))]);
+    assert_eq!(
+        shown(&sent[4].1),
+        [(10, Some(true), None), (20, Some(true), Some(500)), (30, Some(true), None)]
+    );
+    assert_eq!(session.take_moves().queued, positions([10, 11, 20, 30, 99]));
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_born_for_its_history_and_dies_after_it() {
+    let mut session = session("");
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    let silent =
+        Reading { value: None, quality: Quality::BadNoCommunication, ..reading(2, Value::Int(0), 5) };
+    let unsent = history(&mut session, &[silent, reading(0, Value::Int(1), 10)]);
+    assert_eq!(unsent, Unsent { unfit: positions([]), idle: positions([5]) });
+    history(&mut session, &[reading(0, Value::Int(2), 11)]);
+    session.handle_history_end(NOW);
+    session.handle_history_end(NOW);
+    let sent = drain(&mut session);
+    check_sent(&sent, "g/DBIRTH/n/d#1 g/DDATA/n/d#2 g/DDEATH/n/d#3");
+    assert_eq!(quality_of(metric_of(&sent[0].1, "a")), Some((0, "bad:no_communication".into())));
+    // one that answers meanwhile stays
+    history(&mut session, &[reading(0, Value::Int(3), 12)]);
+    up(&mut session, 0);
+    session.handle_history_end(NOW);
+    check_sent(&drain(&mut session), "g/DBIRTH/n/d#4 g/DBIRTH/n/d#5 g/DDATA/n/d#6");
+}
+
+#[test]
+fn a_reading_of_another_type_than_its_tag_has_now_is_not_sent() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    let unsent =
+        history(&mut session, &[reading(0, Value::Text("x".into()), 5), reading(0, Value::Int(1), 6)]);
+    assert_eq!(unsent, Unsent { unfit: positions([5]), idle: positions([]) });
+}
+
+#[test]
+fn a_data_message_stays_under_the_limits_of_brokers() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    let long: std::sync::Arc<str> = "x".repeat(1000).into();
+    for at in 0..200 {
+        readings(&mut session, &[reading(1, Value::Text(long.clone()), at)]);
+    }
+    let mut count = 0;
+    while let Some(sent) = session.poll_publication(NOW) {
+        assert!(sent.payload.len() <= DATA_SIZE_MAX, "{}", sent.payload.len());
+        count += 1;
+    }
+    assert_eq!(count, 4);
+}
+
+#[test]
+fn losses_and_alarms_are_announced_at_once_and_in_births() {
+    let mut session = session("");
+    session.handle_connected(0, NOW);
+    let birth = &drain(&mut session)[0].1;
+    assert_eq!(metric_of(birth, READINGS_LOST).value, Some(metric::Value::LongValue(0)));
+    assert_eq!(metric_of(birth, "Gateway/last_gap").is_null, Some(true));
+    assert_eq!(metric_of(birth, "Gateway/store").value, Some(metric::Value::StringValue("ok".into())));
+    let lost = node::Lost { count: 3, from: Some(NOW), to: None, reason: "damaged" };
+    session.handle_lost(&lost, NOW);
+    session.handle_alarm(Some("disk"), NOW);
+    let sent = drain(&mut session);
+    check_sent(&sent, "g/NDATA/n#1 g/NDATA/n#2");
+    assert_eq!(metric_of(&sent[0].1, READINGS_LOST).value, Some(metric::Value::LongValue(3)));
+    let Some(metric::Value::StringValue(gap)) = &metric_of(&sent[0].1, "Gateway/last_gap").value else {
+        panic!()
+    };
+    assert_eq!(gap, r#"{"from_ms":1000000,"readings":3,"reason":"damaged","to_ms":null}"#);
+    assert_eq!(metric_of(&sent[1].1, "Gateway/store").value, Some(metric::Value::StringValue("disk".into())));
+    assert_eq!(session.counters.readings_lost.get(), 3);
 }
 
 #[test]

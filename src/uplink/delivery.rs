@@ -1,0 +1,235 @@
+//! The ledger of one uplink: what the broker surely has, what is on its way, and what is still to be sent. Pure.
+//!
+//! A message at QoS 0 has no acknowledgement. After a while a *barrier* is sent, an empty message at QoS 1: a broker reads
+//! a connection in order, so that its acknowledgement proves that everything before it has been read as well. A broker
+//! can still die with what it has read; so what was confirmed is *sure* only after a time in which such a death would have
+//! been noticed, and a connection that ends uncleanly makes everything that is not sure to be sent again.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::position::{Position, Positions};
+use crate::queue::Delivered;
+
+/// The most barriers that are not acknowledged yet.
+const BARRIERS_MAX: usize = 4;
+/// After so many readings a barrier is sent at once.
+const READINGS_PER_BARRIER: u64 = 5000;
+
+/// What the broker has and has not.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// A barrier follows what was sent after so long.
+    barrier_after: Duration,
+    /// What was confirmed is sure after so long.
+    sure_after: Duration,
+    /// Delivered for good, or given up for good.
+    sure: Positions,
+    /// Confirmed, and when; the oldest first.
+    confirmed: VecDeque<(Instant, Positions)>,
+    /// All of these.
+    fresh: Positions,
+    /// In messages that wait, or were handed over and are not confirmed.
+    pending: Positions,
+    /// Handed over, in order.
+    sent: VecDeque<Sent>,
+    barriers: usize,
+    /// The first position that the store has not given yet.
+    next: Position,
+    /// From here on nothing has been asked from the store in this connection.
+    history_from: Position,
+}
+
+/// What was handed over to the connection.
+#[derive(Debug)]
+struct Sent {
+    carried: Positions,
+    at: Instant,
+    /// Acknowledged by the broker: a barrier, or any message at QoS 1. What was sent before is proven by it too.
+    is_proof: bool,
+}
+
+impl Delivery {
+    /// Everything before `start` is delivered; the store has readings up to `next`.
+    pub(super) fn new(
+        start: Delivered,
+        next: Position,
+        barrier_after: Duration,
+        sure_after: Duration,
+    ) -> Delivery {
+        Delivery {
+            barrier_after,
+            sure_after,
+            sure: Positions::of(Position(0)..start.sure),
+            confirmed: VecDeque::new(),
+            fresh: Positions::default(),
+            pending: Positions::default(),
+            sent: VecDeque::new(),
+            barriers: 0,
+            next,
+            history_from: start.sure,
+        }
+    }
+
+    /// How far this uplink has come.
+    pub(super) fn delivered(&self, is_away: bool) -> Delivered {
+        let sure = self.sure.first_missing(Position(0));
+        let mut confirmed = sure;
+        loop {
+            let further = self.fresh.first_missing(self.sure.first_missing(confirmed));
+            if further == confirmed {
+                return Delivered { confirmed, sure, is_away };
+            }
+            confirmed = further;
+        }
+    }
+
+    /// The store has given positions up to there.
+    pub(super) fn handle_stored(&mut self, next: Position) {
+        self.next = self.next.max(next);
+    }
+
+    /// They are in a message that waits to be sent.
+    pub(super) fn handle_waiting(&mut self, positions: &Positions) {
+        self.pending.extend(positions);
+    }
+
+    /// A message with these was handed over; `is_proof`: the broker acknowledges it.
+    pub(super) fn handle_sent(&mut self, carried: Positions, is_proof: bool, now: Instant) {
+        self.pending.extend(&carried);
+        self.sent.push_back(Sent { carried, at: now, is_proof });
+    }
+
+    /// A barrier was handed over.
+    pub(super) fn handle_barrier_sent(&mut self, now: Instant) {
+        self.barriers += 1;
+        self.sent.push_back(Sent { carried: Positions::default(), at: now, is_proof: true });
+    }
+
+    /// Whether more should wait for what was sent to be proven.
+    pub(super) fn is_full(&self) -> bool {
+        self.barriers >= BARRIERS_MAX
+    }
+
+    /// When a barrier is to be sent; none while nothing waits for one.
+    pub(super) fn barrier_due(&self) -> Option<Instant> {
+        if self.is_full() {
+            return None;
+        }
+        let unproven = self.sent.iter().rev().take_while(|sent| !sent.is_proof);
+        let (mut count, mut oldest) = (0, None);
+        for sent in unproven {
+            count += sent.carried.count();
+            oldest = Some(sent.at);
+        }
+        let wait = if count >= READINGS_PER_BARRIER { Duration::ZERO } else { self.barrier_after };
+        oldest.map(|oldest| oldest + wait)
+    }
+
+    /// The oldest message that asks for it has been acknowledged.
+    pub(super) fn handle_acknowledged(&mut self, now: Instant) {
+        let Some(proof) = self.sent.iter().position(|sent| sent.is_proof) else { return };
+        let mut proven = Positions::default();
+        for sent in self.sent.drain(..=proof) {
+            proven.extend(&sent.carried);
+        }
+        self.barriers = self.barriers.saturating_sub(1);
+        self.pending.subtract(&proven);
+        self.fresh.extend(&proven);
+        if !proven.is_empty() {
+            self.confirmed.push_back((now, proven));
+        }
+    }
+
+    /// The oldest thing that was handed over and has not been acknowledged: since when it waits.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.sent.iter().find(|sent| sent.is_proof).map(|sent| sent.at)
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// What was confirmed long enough ago is sure from now on.
+    pub(super) fn handle_time(&mut self, now: Instant) {
+        while let Some((at, _)) = self.confirmed.front()
+            && now.saturating_duration_since(*at) >= self.sure_after
+            && let Some((_, positions)) = self.confirmed.pop_front()
+        {
+            self.fresh.subtract(&positions);
+            self.sure.extend(&positions);
+        }
+    }
+
+    /// When that changes next.
+    pub(super) fn sure_due(&self) -> Option<Instant> {
+        self.confirmed.front().map(|(at, _)| *at + self.sure_after)
+    }
+
+    /// These will never be delivered: they are gone, or nobody wants them.
+    pub(super) fn give_up(&mut self, positions: &Positions) {
+        self.sure.extend(positions);
+    }
+
+    /// How many of a range were not delivered; from now on they count as given up.
+    pub(super) fn handle_gap(&mut self, range: Range<Position>) -> u64 {
+        let mut lost = Positions::of(range.clone());
+        for known in [&self.sure, &self.fresh, &self.pending] {
+            lost.subtract(known);
+        }
+        self.give_up(&lost);
+        lost.count()
+    }
+
+    /// What waits was taken back: it is to be sent another time.
+    pub(super) fn handle_taken_back(&mut self, positions: &Positions) {
+        self.pending.subtract(positions);
+        self.history_from = positions.first().map_or(self.history_from, |first| self.history_from.min(first));
+    }
+
+    /// The connection has ended. What was on its way is to be sent again; after an unclean end also what is not sure.
+    pub(super) fn handle_end(&mut self, is_clean: bool) {
+        self.pending = Positions::default();
+        self.sent.clear();
+        self.barriers = 0;
+        if is_clean {
+            for (_, positions) in self.confirmed.drain(..) {
+                self.sure.extend(&positions);
+            }
+        }
+        self.confirmed.clear();
+        self.fresh = Positions::default();
+        self.history_from = self.sure.first_missing(Position(0));
+    }
+
+    /// From where to read what is to be sent late, if anything before `until` is.
+    pub(super) fn history_due(&mut self, until: Position) -> Option<Position> {
+        let mut from = self.history_from;
+        loop {
+            let further = [&self.sure, &self.fresh, &self.pending]
+                .into_iter()
+                .fold(from, |from, known| known.first_missing(from));
+            if further == from {
+                break;
+            }
+            from = further;
+        }
+        self.history_from = from;
+        (from < until.min(self.next)).then_some(from)
+    }
+
+    /// Whether a reading that was read from the store is still to be sent.
+    pub(super) fn is_wanted(&self, position: Position) -> bool {
+        ![&self.sure, &self.fresh, &self.pending].into_iter().any(|known| known.contains(position))
+    }
+
+    /// What lies before `next` has been read from the store.
+    pub(super) fn handle_read(&mut self, next: Position) {
+        self.history_from = self.history_from.max(next);
+    }
+}
+
+#[cfg(test)]
+mod tests;
