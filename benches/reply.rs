@@ -109,7 +109,11 @@ fn unchanged_readings<const IS_TCP: bool>(bencher: Bencher<'_, '_>, count: u16) 
         let Ok(Answer::Response(Response::ReadHoldingRegisters(words))) = device.ask().result else {
             panic!("no answer");
         };
-        let scan = Scan { parts: parts.clone(), result: Ok(Data::Words(words)), at };
+        let scan = Scan {
+            parts: parts.clone(),
+            result: Ok(Data::Words(words)),
+            at: tidegate::reading::Stamp::Wall(at),
+        };
         normalizer.handle(Polled::Scan(scan), now)
     };
     assert!(read().is_some(), "the first readings are new");

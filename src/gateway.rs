@@ -23,9 +23,10 @@ use crate::link::listen::{self, Terms, WAITING_MAX};
 use crate::normalize;
 use crate::poll::memory::{self, Memory};
 use crate::poll::task::{Ports, Task};
+use crate::queue;
 use crate::reading::Quality;
 use crate::scan::{Part, Polled, Scan};
-use crate::{queue, uplink};
+use crate::uplink;
 
 /// Scans that wait to be normalised; a full channel holds the buses back, which counts as overruns.
 const SCANS: usize = 256;

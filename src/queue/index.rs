@@ -148,7 +148,9 @@ impl Index {
 
     /// Takes the segment that is written away if it has no reading.
     pub(super) fn take_empty(&mut self) -> Option<Position> {
-        self.segments.pop_back_if(|active| active.end == active.first).map(|active| active.first)
+        let first = self.active().filter(|active| active.end == active.first)?.first;
+        self.segments.pop_back();
+        Some(first)
     }
 
     /// A new segment of `size` bytes is written from now on.

@@ -80,9 +80,9 @@ impl Unacknowledged {
         if let Some((_, is_there)) = self.0.iter_mut().find(|(id, is_there)| *id == packet_id && !is_there) {
             *is_there = true;
         }
-        let before = self.0.len();
-        while self.0.pop_front_if(|(_, is_there)| *is_there).is_some() {}
-        before - self.0.len()
+        let count = self.0.iter().take_while(|(_, is_there)| *is_there).count();
+        self.0.drain(..count);
+        count
     }
 }
 

@@ -21,11 +21,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("driver", &["config", "driver", "link"]),
     ("poll", &["config", "driver", "link", "poll"]),
     ("normalize", &["config", "normalize"]),
+    ("queue", &["config", "queue"]),
     ("sparkplug", &["config", "sparkplug"]),
-    ("uplink", &["config", "sparkplug", "uplink"]),
+    ("uplink", &["config", "queue", "sparkplug", "uplink"]),
     ("sim", &["config", "link", "sim"]),
-    ("gateway", &["config", "link", "poll", "normalize", "uplink"]),
-    ("cli", &["cli", "config", "gateway", "sim", "sparkplug"]),
+    ("gateway", &["config", "link", "poll", "normalize", "queue", "uplink"]),
+    ("cli", &["cli", "config", "gateway", "queue", "sim", "sparkplug"]),
 ];
 
 /// Stages that may import more of `config` than the checked site.
@@ -48,6 +49,11 @@ const ACTING: &[&str] = &[
     "poll/lane.rs",
     "poll/memory.rs",
     "poll/task.rs",
+    "queue/disk.rs",
+    "queue/memory.rs",
+    "queue/recover.rs",
+    "queue/store.rs",
+    "queue/task.rs",
     "sim/broker.rs",
     "sim/serve.rs",
     "uplink/mqtt.rs",
@@ -55,7 +61,8 @@ const ACTING: &[&str] = &[
 ];
 
 /// Files that may start tasks.
-const SPAWNING: &[&str] = &["cli/demo.rs", "gateway.rs", "link/listen.rs", "sim/broker.rs", "sim/serve.rs"];
+const SPAWNING: &[&str] =
+    &["cli/demo.rs", "gateway.rs", "link/listen.rs", "queue/task.rs", "sim/broker.rs", "sim/serve.rs"];
 
 /// Every source file: its path below `src`, its stage, and its lines but for tests and comments.
 fn sources() -> Vec<(String, String, Vec<String>)> {

@@ -121,7 +121,7 @@ impl World {
                     fs::remove_file(self.plan().disk.join(name_of(first))).ok();
                     Done::Kept { first, to, end, result: Err(io::ErrorKind::StorageFull.into()) }
                 }
-                job => disk.perform(job),
+                job @ (Job::Keep { .. } | Job::Delete(_) | Job::Read(_)) => disk.perform(job),
             };
             if let Done::Kept { first, to, end, result: Ok(()) } = &done {
                 self.kept.insert(*first, (*to, *end));
