@@ -6,6 +6,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod quality;
+mod queue;
 mod run;
 
 use std::ffi::OsString;
@@ -23,8 +24,7 @@ const FAULT: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Commands of the contract that a later version builds.
-const LATER: [&str; 10] =
-    ["plan", "scan", "read", "write", "simulate", "watch", "queue", "types", "fleet", "schema"];
+const LATER: [&str; 9] = ["plan", "scan", "read", "write", "simulate", "watch", "types", "fleet", "schema"];
 
 /// The industrial edge gateway for small factories: Modbus equipment to MQTT Sparkplug B.
 #[derive(Debug, Parser)]
@@ -50,6 +50,14 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Show what is stored and not delivered yet: sizes, ages, gaps. Changes nothing; the gateway may be running.
+    Queue {
+        /// The state directory, the queue in it, or a copy.
+        path: PathBuf,
+        /// Print every reading that is stored.
+        #[arg(long, value_enum, value_name = "FORMAT")]
+        export: Option<Export>,
+    },
     /// Show it all on this machine: simulated devices, an embedded broker, the gateway between them.
     #[cfg(feature = "demo")]
     Demo {
@@ -63,6 +71,11 @@ enum Command {
         #[arg(long)]
         faults: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Export {
+    Csv,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -90,6 +103,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
+        Command::Queue { path, export } => queue::queue(&path, export),
         #[cfg(feature = "demo")]
         Command::Demo { seconds, config, faults } => demo::demo(seconds, config.as_deref(), faults),
     }

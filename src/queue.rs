@@ -12,6 +12,7 @@ mod disk;
 mod frame;
 mod history;
 mod index;
+pub mod inspect;
 mod memory;
 mod names;
 mod record;

@@ -63,6 +63,7 @@ impl Build {
         let gateway = self.gateway(root);
         let links = link::build(self, root.table("link"));
         let uplinks = self.uplinks(root.table("uplink"), gateway.as_ref());
+        let queue = self.queue(root.table("queue"));
         let (devices, tags) = device::build(self, root);
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
@@ -74,7 +75,7 @@ impl Build {
             devices,
             tags,
             uplinks: uplinks.into_iter().collect::<Option<Vec<_>>>()?,
-            queue: self.queue(root.table("queue")),
+            queue,
             log_level: log_level(root.table("log")),
         })
     }

@@ -13,7 +13,9 @@ use tracing::warn;
 use super::segment::name_of;
 use crate::position::Position;
 
-/// Where file systems in memory are, beside what the service manager says.
+/// What the service manager says to the service, and not to others.
+const SERVICE_RUNTIME: &str = "/run/tidegate";
+/// Where file systems in memory are, beside that.
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// The segments in memory.
@@ -135,12 +137,21 @@ fn open(folder: &Path) -> io::Result<File> {
 /// Folders in memory for the gateway with this state directory, the best first: the service manager's, shared memory,
 /// and, on a machine without either, the disk after all.
 pub(super) fn folders(state_dir: &Path) -> Vec<PathBuf> {
-    let name: String = state_dir.to_string_lossy().chars().map(|c| if c == '/' { '-' } else { c }).collect();
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    let shared = Path::new(SHARED_MEMORY);
-    let shared = shared.is_dir().then(|| shared.join(format!("tidegate{name}")));
-    let runtime = runtime.map(|folder| folder.join(format!("queue{name}")));
-    runtime.into_iter().chain(shared).chain([state_dir.join("queue").join("recent")]).collect()
+    let shared = Some(PathBuf::from(SHARED_MEMORY)).filter(|folder| folder.is_dir());
+    let named = runtime.into_iter().chain(shared).map(|folder| folder.join(name(state_dir)));
+    named.chain([state_dir.join("queue").join("recent")]).collect()
+}
+
+/// Folders in memory that a gateway with this state directory may have, also where a service manager had named one.
+pub(super) fn folders_to_look_at(state_dir: &Path) -> Vec<PathBuf> {
+    let service = Path::new(SERVICE_RUNTIME).join(name(state_dir));
+    folders(state_dir).into_iter().chain([service]).collect()
+}
+
+fn name(state_dir: &Path) -> String {
+    let path: String = state_dir.to_string_lossy().chars().map(|c| if c == '/' { '-' } else { c }).collect();
+    format!("tidegate{path}")
 }
 
 /// Fills `buffer` from `offset` on, but for what lies behind `end`; how much that was.

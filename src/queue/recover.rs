@@ -18,7 +18,7 @@ use crate::position::Position;
 use crate::reading::{Stamp, Timestamp};
 
 /// Where files go that are no segments.
-const SET_ASIDE: &str = "set-aside";
+pub(super) const SET_ASIDE: &str = "set-aside";
 /// The most gaps that are remembered.
 pub(super) const GAPS_MAX: usize = 64;
 

@@ -32,6 +32,7 @@ impl Gateway {
         );
         std::fs::write(&path, head + configuration).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.env("RUNTIME_DIRECTORY", folder.join("run"));
         Gateway(command.args(["run", "--config"]).arg(&path).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
@@ -292,4 +293,72 @@ async fn two_gateways_do_not_share_a_state_directory() {
     .await;
     let mut second = Gateway::start(folder.path(), &configuration(broker, plc));
     assert_eq!(second.ended().await, Some(1));
+}
+
+/// What `tidegate queue` says of the state of a gateway that was started in `folder`.
+fn queue(folder: &Path, more: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.env("RUNTIME_DIRECTORY", folder.join("run")).arg("queue").arg(folder.join("state")).args(more);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_read_without_a_broker_outlives_a_kill_and_comes_as_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let mut tasks = JoinSet::new();
+    serve_floor(plc, &mut tasks).await;
+    let configuration = configuration(broker, plc).replace("tags = [", "report = \"always\"\ntags = [");
+    let gateway = Gateway::start(folder.path(), &configuration);
+    let stored =
+        |text: &str| text.lines().filter(|line| line.contains(",press,model,Press TG-200,good")).count();
+    within(async {
+        while !folder.path().join("state/lock").is_file()
+            || stored(&queue(folder.path(), &["--export", "csv"])) < 20
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    drop(gateway);
+    let exported = queue(folder.path(), &["--export", "csv"]);
+    let summary = queue(folder.path(), &[]);
+    assert!(
+        summary.contains("uplink u: ") && summary.contains("readings may still have to be delivered"),
+        "{summary}"
+    );
+    serve_broker(broker, &mut tasks).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let gateway = Gateway::start(folder.path(), &configuration);
+    let mut times = Vec::new();
+    within(async {
+        while times.len() < stored(&exported) {
+            let data = consumer
+                .wait_for("DDATA/n/press", |data| {
+                    data.metrics.iter().any(|metric| metric.is_historical == Some(true))
+                })
+                .await;
+            let of_model = data.metrics.iter().filter(|metric| metric.name.as_deref() == Some("model"));
+            times.extend(of_model.filter_map(|metric| metric.timestamp));
+        }
+    })
+    .await;
+    assert!(times.is_sorted(), "{times:?}");
+    let first =
+        exported.lines().find(|line| line.contains(",model,")).unwrap().split(',').nth(1).unwrap().to_owned();
+    let sent = std::time::UNIX_EPOCH + Duration::from_millis(times[0]);
+    assert_eq!(humantime::parse_rfc3339(&first).unwrap(), sent);
+    // a clean end leaves nothing behind
+    gateway.terminate();
+    consumer.wait_for("NDEATH/n", |_| true).await;
+    within(async {
+        while !queue(folder.path(), &[])
+            .starts_with(&format!("{}/state/queue\n\n0 readings", folder.path().display()))
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
 }

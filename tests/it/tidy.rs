@@ -50,6 +50,7 @@ const ACTING: &[&str] = &[
     "poll/memory.rs",
     "poll/task.rs",
     "queue/disk.rs",
+    "queue/inspect.rs",
     "queue/memory.rs",
     "queue/recover.rs",
     "queue/store.rs",
