@@ -92,7 +92,14 @@ fn start(world: &World, folder: &Path, tags: u32, every: &str) -> Gateway {
     text.push_str("]\n");
     let path = folder.join("gateway.toml");
     std::fs::write(&path, text).unwrap();
-    Gateway(Command::new(BINARY).args(["run", "--config"]).arg(&path).spawn().unwrap())
+    Gateway(
+        Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&path)
+            .env("RUNTIME_DIRECTORY", folder.join("run"))
+            .spawn()
+            .unwrap(),
+    )
 }
 
 async fn consumer(broker: SocketAddr) -> (AsyncClient, EventLoop) {

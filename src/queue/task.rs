@@ -147,17 +147,17 @@ impl Task {
     /// Stores `updates` and hands them on, until there are no more and no uplink is left; then what is not delivered is
     /// brought to the disk.
     pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
-        let mut is_open = true;
+        let (mut is_open, mut is_needed) = (true, true);
         self.tell().await;
-        loop {
-            match self.wait(&mut updates, is_open).await {
+        while is_open || is_needed {
+            match self.wait(&mut updates, is_open, is_needed).await {
                 Woken::Updates(updates) => self.take(updates).await,
                 Woken::Closed => {
                     is_open = false;
                     self.outlets.clear(); // the uplinks end, and say how far they have come
                 }
                 Woken::Request(request) => self.answer(request),
-                Woken::Abandoned => break,
+                Woken::Abandoned => is_needed = false,
                 Woken::Done(done) => {
                     self.disk.under_way -= 1;
                     self.store.handle_done(done, clock::monotonic());
@@ -176,7 +176,7 @@ impl Task {
         self.end().await;
     }
 
-    async fn wait(&mut self, updates: &mut mpsc::Receiver<Update>, is_open: bool) -> Woken {
+    async fn wait(&mut self, updates: &mut mpsc::Receiver<Update>, is_open: bool, is_needed: bool) -> Woken {
         let look_due = clock::booted_at().is_none().then(|| clock::monotonic() + CLOCK_EVERY);
         let due = self.store.due().into_iter().chain(look_due).min();
         let mut batch = Vec::new();
@@ -186,7 +186,7 @@ impl Task {
                 0 => Woken::Closed,
                 _ => Woken::Updates(batch),
             },
-            request = self.requests.recv() => request.map_or(Woken::Abandoned, Woken::Request),
+            request = self.requests.recv(), if is_needed => request.map_or(Woken::Abandoned, Woken::Request),
             Some(done) = self.disk.done.recv() => Woken::Done(done),
             () = wait_until(due) => Woken::Due,
         }
