@@ -80,6 +80,8 @@ pub struct Moves {
     pub queued: Positions,
     /// Out.
     pub taken_back: Positions,
+    /// These say only that a device which counts as gone does not answer: nobody is told.
+    pub idle: Positions,
 }
 
 /// Readings of a history that cannot be sent.
@@ -403,8 +405,13 @@ impl Session {
         let is_born = self.live.is_some() && self.is_device_up(tag.device);
         let Some(last) = self.tags.get_mut(reading.tag.index()) else { return };
         last.reading = Some((position, reading.clone()));
+        let range = position..position.after(1);
         if !is_born {
-            return; // a birth tells the last of them, the others come as history
+            // a birth tells the last of them, the others come as history
+            if self.live.is_some() && !reading.quality.is_good() {
+                self.moves.idle.insert(range);
+            }
+            return;
         }
         let with_quality = !reading.quality.is_good() || last.told_quality != Some(reading.quality);
         last.told_quality = Some(reading.quality);
@@ -412,7 +419,7 @@ impl Session {
         let metric = self.form.data_metric(tag, reading, at, with_quality);
         push_data(&mut self.waiting, tag.device, position, metric);
         self.waiting_readings += 1;
-        self.moves.queued.insert(position..position.after(1));
+        self.moves.queued.insert(range);
     }
 
     /// The node's birth and those of all devices that answer.

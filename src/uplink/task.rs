@@ -265,6 +265,7 @@ impl Task {
         let moves = self.session.take_moves();
         self.delivery.handle_taken_back(&moves.taken_back);
         self.delivery.handle_waiting(&moves.queued);
+        self.delivery.give_up(&moves.idle);
     }
 
     /// Counts and announces what of a gap this uplink had not delivered.

@@ -222,11 +222,16 @@ fn it_is_told_which_readings_wait_and_each_message_says_which_it_carries() {
     session.handle_connected(0, NOW);
     readings(&mut session, &[reading(0, Value::Int(3), 3), reading(2, Value::Float(0.5), 4)]);
     // 1 was replaced before any birth, 4 is of a device that is not born: both are left to the history
-    assert_eq!(session.take_moves(), Moves { queued: positions([2, 3]), taken_back: positions([]) });
+    assert_eq!(session.take_moves(), Moves { queued: positions([2, 3]), ..Moves::default() });
     let carried: Vec<Positions> =
         std::iter::from_fn(|| session.poll_publication(NOW)).map(|sent| sent.carried).collect();
     assert_eq!(carried, [positions([]), positions([2]), positions([3])]);
+    let silent =
+        Reading { value: None, quality: Quality::BadNoCommunication, ..reading(2, Value::Int(0), 9) };
+    readings(&mut session, &[silent.clone()]);
+    assert_eq!(session.take_moves(), Moves { idle: positions([9]), ..Moves::default() });
     session.handle_disconnected();
+    readings(&mut session, &[silent]);
     assert_eq!(session.take_moves(), Moves::default());
 }
 
@@ -243,7 +248,11 @@ fn what_waits_for_a_slow_connection_is_bounded_and_then_all_is_born_again() {
         readings(&mut session, &[reading(0, Value::Int(1), at)]);
     }
     // all but the two that the births tell come as history
-    let expected = Moves { queued: positions([count - 1, 100_000]), taken_back: positions(0..count - 1) };
+    let expected = Moves {
+        queued: positions([count - 1, 100_000]),
+        taken_back: positions(0..count - 1),
+        ..Moves::default()
+    };
     assert_eq!(session.take_moves(), expected);
     let sent = drain(&mut session);
     check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
@@ -263,7 +272,10 @@ fn data_that_waits_when_a_rebirth_is_due_is_not_sent_before_it() {
     let now = crate::clock::monotonic();
     assert!(session.handle_message("spBv1.0/g/NCMD/n", &request, now));
     session.handle_due(now, NOW);
-    assert_eq!(session.take_moves(), Moves { queued: positions([2]), taken_back: positions([1]) });
+    assert_eq!(
+        session.take_moves(),
+        Moves { queued: positions([2]), taken_back: positions([1]), ..Moves::default() }
+    );
     check_sent(&drain(&mut session), "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
 }
 
