@@ -1,9 +1,10 @@
 //! Tidegate: the industrial edge gateway for small factories.
 //!
 //! ```text
-//!  link ──> driver ──> poll ──> normalize ──> sparkplug ──> uplink ──> a broker
-//!  bytes    frames     what is   registers    readings      a broker
-//!           to scans   due       to readings  to messages   session
+//!  link ──> driver ──> poll ──> normalize ──> queue ──> sparkplug ──> uplink ──> a broker
+//!  bytes    frames     what is   registers     kept      readings      a broker
+//!           to scans   due       to readings   until     to messages   session
+//!                                              delivered
 //!
 //!  around it: config (what is wanted) · gateway (who runs) · sim (a shop floor) · cli
 //! ```
