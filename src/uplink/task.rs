@@ -352,6 +352,10 @@ impl Task {
 
     /// Queues what was read from the store, as far as it is still to be sent.
     fn replay(&mut self, from: Position, piece: Piece) {
+        // what was dropped meanwhile has been told before, and why
+        while let Ok(news) = self.outlet.news.try_recv() {
+            self.take_one(news);
+        }
         self.replay.handle_read(piece.readings.len());
         self.bookmark = piece.bookmark;
         let mut missing = Positions::of(from..piece.next);
