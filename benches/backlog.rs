@@ -28,6 +28,7 @@ use tidegate::sparkplug::proto::Payload;
 use tidegate::{clock, config, gateway, queue};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
 /// What is read, each second.
@@ -53,7 +54,8 @@ async fn main() {
     let address = plc.local_addr().unwrap();
     let floor = Shared::new(Floor::new(Vec::new()).with_addressed("plc", [1]));
     let far = FarEnd::new("plc", Framing::Tcp, floor);
-    let devices = tokio::spawn(far.listen(plc));
+    let mut devices = JoinSet::new();
+    devices.spawn(far.listen(plc));
     let broker = free_address().await;
     let folder = tempfile::tempdir().unwrap();
     let _mosquitto = mosquitto(folder.path(), broker);
@@ -66,7 +68,6 @@ async fn main() {
         let wanted = if rate == "5000/s" { 50_000 } else { SECONDS * u64::from(TAGS) };
         deliver(folder.path(), &text, broker, wanted).await;
     }
-    devices.abort();
 }
 
 async fn free_address() -> SocketAddr {

@@ -13,9 +13,18 @@ use crate::position::{Position, Positions};
 use crate::queue::Delivered;
 
 /// The most barriers that are not acknowledged yet.
-const BARRIERS_MAX: usize = 4;
-/// After so many readings a barrier is sent at once.
-const READINGS_PER_BARRIER: u64 = 5000;
+const BARRIERS_MAX: usize = 8;
+/// Bytes that may be on their way before anything is known of the connection.
+const WINDOW_START: usize = 16 << 10;
+/// The fewest and the most bytes that may be on their way.
+const WINDOW_MIN: usize = 4 << 10;
+const WINDOW_MAX: usize = 1 << 20;
+/// A barrier that comes back sooner shows that the connection takes more than is on its way.
+const QUICK: Duration = Duration::from_secs(1);
+/// A barrier that comes back later shows that it takes less: what is on its way must not hide a connection that is dead.
+const SLOW: Duration = Duration::from_secs(4);
+/// After this part of the window a barrier is sent at once.
+const BARRIERS_PER_WINDOW: usize = 4;
 
 /// What the broker has and has not.
 #[derive(Debug)]
@@ -34,6 +43,10 @@ pub(super) struct Delivery {
     pending: Positions,
     /// Handed over, in order.
     sent: VecDeque<Sent>,
+    /// Bytes of them.
+    sent_size: usize,
+    /// Bytes that may be on their way: as many as the connection takes within seconds.
+    window: usize,
     barriers: usize,
     /// The first position that the store has not given yet.
     next: Position,
@@ -45,6 +58,7 @@ pub(super) struct Delivery {
 #[derive(Debug)]
 struct Sent {
     carried: Positions,
+    size: usize,
     at: Instant,
     /// Acknowledged by the broker: a barrier, or any message at QoS 1. What was sent before is proven by it too.
     is_proof: bool,
@@ -66,6 +80,8 @@ impl Delivery {
             fresh: Positions::default(),
             pending: Positions::default(),
             sent: VecDeque::new(),
+            sent_size: 0,
+            window: WINDOW_START,
             barriers: 0,
             next,
             history_from: start.sure,
@@ -95,44 +111,53 @@ impl Delivery {
         self.pending.extend(positions);
     }
 
-    /// A message with these was handed over; `is_proof`: the broker acknowledges it.
-    pub(super) fn handle_sent(&mut self, carried: Positions, is_proof: bool, now: Instant) {
+    /// A message of `size` bytes with these was handed over; `is_proof`: the broker acknowledges it.
+    pub(super) fn handle_sent(&mut self, carried: Positions, size: usize, is_proof: bool, now: Instant) {
         self.pending.extend(&carried);
-        self.sent.push_back(Sent { carried, at: now, is_proof });
+        self.sent_size += size;
+        self.sent.push_back(Sent { carried, size, at: now, is_proof });
     }
 
     /// A barrier was handed over.
     pub(super) fn handle_barrier_sent(&mut self, now: Instant) {
         self.barriers += 1;
-        self.sent.push_back(Sent { carried: Positions::default(), at: now, is_proof: true });
+        self.handle_sent(Positions::default(), 0, true, now);
     }
 
-    /// Whether more should wait for what was sent to be proven.
-    pub(super) fn is_full(&self) -> bool {
-        self.barriers >= BARRIERS_MAX
+    /// Whether the connection takes more now: what is on its way is less than it takes within seconds.
+    pub(super) fn has_room(&self) -> bool {
+        self.barriers < BARRIERS_MAX && self.sent_size < self.window
     }
 
     /// When a barrier is to be sent; none while nothing waits for one.
     pub(super) fn barrier_due(&self) -> Option<Instant> {
-        if self.is_full() {
+        if self.barriers >= BARRIERS_MAX {
             return None;
         }
         let unproven = self.sent.iter().rev().take_while(|sent| !sent.is_proof);
-        let (mut count, mut oldest) = (0, None);
+        let (mut size, mut oldest) = (0, None);
         for sent in unproven {
-            count += sent.carried.count();
+            size += sent.size;
             oldest = Some(sent.at);
         }
-        let wait = if count >= READINGS_PER_BARRIER { Duration::ZERO } else { self.barrier_after };
-        oldest.map(|oldest| oldest + wait)
+        let is_much = size >= self.window / BARRIERS_PER_WINDOW;
+        oldest.map(|oldest| oldest + if is_much { Duration::ZERO } else { self.barrier_after })
     }
 
     /// The oldest message that asks for it has been acknowledged.
     pub(super) fn handle_acknowledged(&mut self, now: Instant) {
         let Some(proof) = self.sent.iter().position(|sent| sent.is_proof) else { return };
-        let mut proven = Positions::default();
+        let was_full = self.sent_size >= self.window / 2;
+        let (mut proven, mut took) = (Positions::default(), Duration::ZERO);
         for sent in self.sent.drain(..=proof) {
+            self.sent_size -= sent.size;
             proven.extend(&sent.carried);
+            took = now.saturating_duration_since(sent.at);
+        }
+        if took > SLOW {
+            self.window = (self.window / 2).max(WINDOW_MIN);
+        } else if took < QUICK && was_full {
+            self.window = (self.window * 2).min(WINDOW_MAX);
         }
         self.barriers = self.barriers.saturating_sub(1);
         self.pending.subtract(&proven);
@@ -193,7 +218,7 @@ impl Delivery {
     pub(super) fn handle_end(&mut self, is_clean: bool) {
         self.pending = Positions::default();
         self.sent.clear();
-        self.barriers = 0;
+        (self.sent_size, self.window, self.barriers) = (0, WINDOW_START, 0);
         if is_clean {
             for (_, positions) in self.confirmed.drain(..) {
                 self.sure.extend(&positions);

@@ -26,7 +26,7 @@ use crate::sparkplug::session::{Publication, Session};
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
 const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a broker may take to acknowledge a barrier, where that is more than a keep-alive takes.
-const BARRIER_PATIENCE: Duration = Duration::from_secs(20);
+const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
 /// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean end may take.
@@ -301,9 +301,13 @@ impl Task {
                 self.delivery.handle_barrier_sent(now);
                 continue;
             }
+            if !self.delivery.has_room() {
+                return; // a barrier is on its way
+            }
             let Some(mut publication) = self.session.poll_publication(clock::wall()) else { return };
             let carried = std::mem::take(&mut publication.carried);
-            if publication.payload.len() + publication.topic.len() > OUTGOING_SIZE_MAX - 16 {
+            let size = publication.payload.len() + publication.topic.len();
+            if size > OUTGOING_SIZE_MAX - 16 {
                 error!(
                     topic = publication.topic,
                     size = publication.payload.len(),
@@ -315,7 +319,7 @@ impl Task {
                 return;
             }
             talk.in_hand += 1;
-            self.delivery.handle_sent(carried, false, now);
+            self.delivery.handle_sent(carried, size, false, now);
         }
     }
 
@@ -326,7 +330,7 @@ impl Task {
         let born = talk.born?;
         if self.asked.is_some()
             || self.session.history_waiting() >= HISTORY_WAITING_MAX
-            || self.delivery.is_full()
+            || !self.delivery.has_room()
         {
             return None; // something else will happen first
         }
@@ -480,7 +484,7 @@ impl Task {
                 is_said = true;
                 let death = self.session.death(talk.bd_seq, clock::wall());
                 connection.publish(death, QoS::AtLeastOnce).ok(); // closing: the will speaks
-                self.delivery.handle_sent(Positions::default(), true, clock::monotonic());
+                self.delivery.handle_sent(Positions::default(), 0, true, clock::monotonic());
             }
             match happenings.recv().await {
                 None | Some(Happening::Disconnected) => return,

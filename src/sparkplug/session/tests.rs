@@ -228,7 +228,7 @@ fn it_is_told_which_readings_wait_and_each_message_says_which_it_carries() {
     assert_eq!(carried, [positions([]), positions([2]), positions([3])]);
     let silent =
         Reading { value: None, quality: Quality::BadNoCommunication, ..reading(2, Value::Int(0), 9) };
-    readings(&mut session, &[silent.clone()]);
+    readings(&mut session, std::slice::from_ref(&silent));
     assert_eq!(session.take_moves(), Moves { idle: positions([9]), ..Moves::default() });
     session.handle_disconnected();
     readings(&mut session, &[silent]);

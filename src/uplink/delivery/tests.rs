@@ -27,12 +27,12 @@ fn the_cursor_moves_only_to_what_a_barrier_has_proven() {
     let mut delivery = delivery(0, 0);
     assert_eq!(delivery.barrier_due(), None);
     delivery.handle_stored(Position(20));
-    delivery.handle_sent(positions(0..10), false, now);
+    delivery.handle_sent(positions(0..10), 100, false, now);
     assert_eq!(delivery.barrier_due(), Some(now + BARRIER_AFTER));
     check(&delivery, 0, 0);
     delivery.handle_barrier_sent(now + SECOND);
     assert_eq!((delivery.barrier_due(), delivery.waits_since()), (None, Some(now + SECOND)));
-    delivery.handle_sent(positions(10..20), false, now + SECOND);
+    delivery.handle_sent(positions(10..20), 100, false, now + SECOND);
     check(&delivery, 0, 0);
     delivery.handle_acknowledged(now + 2 * SECOND);
     check(&delivery, 10, 0);
@@ -49,9 +49,9 @@ fn the_cursor_moves_only_to_what_a_barrier_has_proven() {
 fn a_message_that_is_acknowledged_itself_proves_itself_and_what_came_before() {
     let now = crate::clock::monotonic();
     let mut delivery = delivery(0, 30);
-    delivery.handle_sent(positions(0..10), false, now);
-    delivery.handle_sent(positions(10..20), true, now);
-    delivery.handle_sent(positions(20..30), true, now);
+    delivery.handle_sent(positions(0..10), 100, false, now);
+    delivery.handle_sent(positions(10..20), 100, true, now);
+    delivery.handle_sent(positions(20..30), 100, true, now);
     assert_eq!(delivery.barrier_due(), None);
     delivery.handle_acknowledged(now);
     check(&delivery, 20, 0);
@@ -62,20 +62,57 @@ fn a_message_that_is_acknowledged_itself_proves_itself_and_what_came_before() {
 }
 
 #[test]
-fn much_that_was_sent_is_proven_at_once_but_not_with_too_many_barriers_under_way() {
+fn much_that_was_sent_is_proven_at_once_and_the_window_is_never_full_without_a_barrier_on_its_way() {
     let now = crate::clock::monotonic();
     let mut delivery = delivery(0, 0);
-    for index in 0..6 {
-        let start = index * READINGS_PER_BARRIER;
-        delivery.handle_sent(positions(start..start + READINGS_PER_BARRIER), false, now);
-        assert_eq!(delivery.barrier_due().is_some(), index < 4, "{index}");
+    let (mut next, mut sent) = (0, 0);
+    while delivery.has_room() {
+        delivery.handle_sent(positions(next..next + 1), 1000, false, now);
+        next += 1;
+        sent += 1000;
         if delivery.barrier_due().is_some_and(|due| due <= now) {
             delivery.handle_barrier_sent(now);
         }
     }
-    assert!(delivery.is_full());
+    assert!((WINDOW_START..WINDOW_START + 1000).contains(&sent), "{sent}");
+    assert_eq!(delivery.waits_since(), Some(now));
     delivery.handle_acknowledged(now);
-    assert!(!delivery.is_full());
+    assert!(delivery.has_room());
+}
+
+/// How many bytes are on their way at most in the end, on a connection that takes so many a second.
+fn window_at(bytes_a_second: u32, seconds: u32) -> usize {
+    let mut delivery = delivery(0, 0);
+    let (start, mut next, mut most) = (crate::clock::monotonic(), 0, 0);
+    // when the broker will have read each barrier
+    let mut line: VecDeque<Duration> = VecDeque::new();
+    let (mut now, mut busy_until) = (Duration::ZERO, Duration::ZERO);
+    while now < seconds * SECOND {
+        while delivery.has_room() {
+            busy_until = busy_until.max(now) + Duration::from_secs_f64(2000.0 / f64::from(bytes_a_second));
+            delivery.handle_sent(positions(next..next + 1), 2000, false, start + now);
+            next += 1;
+            if delivery.barrier_due().is_some_and(|due| due <= start + now) {
+                delivery.handle_barrier_sent(start + now);
+                line.push_back(busy_until);
+            }
+        }
+        if now > seconds / 2 * SECOND {
+            most = most.max(delivery.sent_size);
+        }
+        now = line.pop_front().unwrap_or(now + SECOND).max(now);
+        delivery.handle_acknowledged(start + now);
+    }
+    most
+}
+
+#[test]
+fn what_is_on_its_way_is_what_the_connection_takes_within_seconds() {
+    for rate in [1_000, 5_000, 20_000, 100_000] {
+        let seconds = f64::from(u32::try_from(window_at(rate, 300)).unwrap()) / f64::from(rate);
+        assert!((0.5..9.0).contains(&seconds), "{rate} bytes/s: {seconds} s on the way");
+    }
+    assert!(window_at(20_000_000, 2) >= WINDOW_MAX);
 }
 
 #[test]
@@ -84,7 +121,7 @@ fn after_an_unclean_end_what_is_not_sure_is_sent_again_and_after_a_clean_one_not
     for is_clean in [true, false] {
         let mut delivery = delivery(0, 40);
         for (second, range) in [(0, 0..10), (8, 10..20)] {
-            delivery.handle_sent(positions(range), false, now + second * SECOND);
+            delivery.handle_sent(positions(range), 100, false, now + second * SECOND);
             delivery.handle_barrier_sent(now + second * SECOND);
             delivery.handle_acknowledged(now + second * SECOND);
         }
@@ -103,7 +140,7 @@ fn history_is_what_neither_was_sent_nor_waits_and_lies_before_what_is_too_young(
     let mut delivery = delivery(5, 50);
     assert_eq!(delivery.history_due(Position(5)), None);
     assert_eq!(delivery.history_due(Position(50)), Some(Position(5)));
-    delivery.handle_sent(positions(5..8), false, now);
+    delivery.handle_sent(positions(5..8), 100, false, now);
     delivery.handle_waiting(&positions(8..10));
     assert_eq!(delivery.history_due(Position(50)), Some(Position(10)));
     assert!(!delivery.is_wanted(Position(9)) && delivery.is_wanted(Position(10)));
@@ -120,10 +157,10 @@ fn history_is_what_neither_was_sent_nor_waits_and_lies_before_what_is_too_young(
 fn of_a_gap_only_what_was_not_delivered_is_lost_and_the_cursor_passes_it() {
     let now = crate::clock::monotonic();
     let mut delivery = delivery(5, 50);
-    delivery.handle_sent(positions(5..10), false, now);
+    delivery.handle_sent(positions(5..10), 100, false, now);
     delivery.handle_barrier_sent(now);
     delivery.handle_acknowledged(now);
-    delivery.handle_sent(positions(10..12), false, now);
+    delivery.handle_sent(positions(10..12), 100, false, now);
     assert_eq!(delivery.handle_gap(Position(0)..Position(20)), 8);
     assert_eq!(delivery.handle_gap(Position(0)..Position(20)), 0);
     check(&delivery, 10, 5);
@@ -174,7 +211,7 @@ proptest! {
             let mut carried = Positions::default();
             (from.0..next.min(from.0 + count)).map(Position).filter(|at| ledger.is_wanted(*at)).for_each(|at| carried.insert(at..at.after(1)));
             ledger.handle_read(Position(next.min(from.0 + count)));
-            ledger.handle_sent(carried.clone(), false, now);
+            ledger.handle_sent(carried.clone(), 100, false, now);
             wire.push_back((carried, false));
         };
         for step in steps {
