@@ -1,18 +1,33 @@
 //! The only reader of clocks.
 //!
 //! Pure code gets `now` as an argument; only acting files ask here. The monotonic clock is tokio's, so that tests
-//! can make time up (`#[tokio::test(start_paused = true)]`).
+//! can make time up (`#[tokio::test(start_paused = true)]`). The time that leaves the gateway is that of one [`Timeline`],
+//! for the machine has one wall clock: it never goes back, and says since when the machine runs where the wall clock is not
+//! trusted.
+
+mod facts;
+mod kernel;
+mod timeline;
+mod trust;
 
 use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use tokio::net::unix::pipe;
 use tokio::time::sleep_until;
+use tracing::{info, warn};
 
 use crate::reading::{Stamp, Timestamp};
+pub use timeline::{Clocks, News, Timeline};
+pub use trust::Doubt;
+
+/// The time of this process: trusted until somebody says otherwise.
+static TIME: Mutex<Timeline> = Mutex::new(Timeline::new());
 
 /// The monotonic time: for every interval, deadline and schedule.
 #[must_use]
@@ -21,33 +36,101 @@ pub fn monotonic() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The wall clock in UTC: for timestamps that leave the gateway, and for nothing else.
+/// The time in UTC: for timestamps that leave the gateway, and for nothing else. Never goes back, but once where trust
+/// comes ([`look`]).
 ///
-/// A clock before 1970 reads as 0.
+/// A system clock before 1970 reads as 0.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the file that reads clocks")]
 pub fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    ask(&TIME, clocks, Timeline::wall)
 }
 
-/// Now, as readings are to say it.
+/// Now, as readings are to say it: of two that are at least 10 ms apart the later one is always later.
 #[must_use]
 pub fn stamp() -> Stamp {
-    Stamp::Wall(wall())
+    ask(&TIME, clocks, Timeline::stamp)
 }
 
-/// stub
+/// How far the time is ahead of the system clock, which was set back.
+#[must_use]
+pub fn ahead() -> Duration {
+    ask(&TIME, clocks, Timeline::ahead)
+}
+
+/// When the machine was started: what turns [`Stamp::SinceBoot`] of this start into wall time. `None` while the system
+/// clock is not trusted; then the same for the life of the process.
+#[must_use]
 pub fn booted_at() -> Option<Timestamp> {
-    Some(Timestamp::from_millis(0))
+    ask(&TIME, clocks, Timeline::booted_at)
 }
-/// stub
-pub fn look() -> Option<Timestamp> {
-    None
-}
-/// stub
+
+/// Which start of the machine this is; zeros where it cannot be read.
+#[must_use]
 pub fn boot_id() -> [u8; 16] {
-    [0; 16]
+    static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
+    *BOOT_ID.get_or_init(facts::boot_id)
+}
+
+/// What the machine has to say against its system clock; reads some small files.
+///
+/// # Errors
+/// Why it is not to be trusted.
+pub fn judge() -> Result<(), Doubt> {
+    facts::gather(system()).judge()
+}
+
+/// From now on stamps say since when the machine runs, until [`look`] finds its system clock to be trusted: to be called
+/// before the first stamp.
+pub fn distrust() {
+    ask(&TIME, clocks, |time, _| time.distrust());
+}
+
+/// Whether stamps are of the wall clock.
+#[must_use]
+pub fn is_trusted() -> bool {
+    ask(&TIME, clocks, |time, _| time.is_trusted())
+}
+
+/// Looks whether the system clock is to be trusted by now: gives [`booted_at`] when that has become so by this call.
+/// Costs some small files each time, and nothing once it is trusted.
+pub fn look() -> Option<Timestamp> {
+    if is_trusted() || judge().is_err() {
+        return None;
+    }
+    let booted_at = ask(&TIME, clocks, Timeline::trust)?;
+    info!(booted_at = booted_at.millis(), "the system clock is trusted");
+    Some(booted_at)
+}
+
+/// Both clocks are read under the lock, so that no thread comes with what was before.
+fn ask<T>(
+    time: &Mutex<Timeline>,
+    clocks: fn() -> Clocks,
+    what: impl FnOnce(&mut Timeline, Clocks) -> T,
+) -> T {
+    let mut time = time.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = what(&mut time, clocks());
+    let news = time.poll_news();
+    drop(time); // a log may take long
+    match news {
+        Some(News::SetBack { by }) => warn!(
+            by_ms = by.as_millis(),
+            "the system clock was set back: timestamps go on at a tenth of their speed until it has caught up"
+        ),
+        Some(News::CaughtUp) => info!("the system clock has caught up with the timestamps"),
+        None => {}
+    }
+    answer
+}
+
+fn clocks() -> Clocks {
+    // an uptime is never negative
+    Clocks { uptime: clock_gettime(ClockId::Boottime).try_into().unwrap_or_default(), system: system() }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads clocks")]
+fn system() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A timer that is exact to some ten microseconds, where that of the runtime rounds up to whole milliseconds: as much as
@@ -98,6 +181,8 @@ fn set(timer: &pipe::Receiver, rest: Duration) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     #[tokio::test]
@@ -115,5 +200,53 @@ mod tests {
             assert!(monotonic() >= due);
         }
         alarm.until(monotonic()).await;
+    }
+
+    #[test]
+    fn the_time_is_the_systems_and_stamps_say_it() {
+        let before = system().as_millis();
+        let Stamp::Wall(stamp) = stamp() else { panic!("it is trusted until somebody says otherwise") };
+        assert!(u128::from(stamp.millis()) >= before && wall() >= stamp);
+        assert!(ahead() < Duration::from_secs(1));
+        assert_eq!(look(), None);
+        assert_eq!(booted_at(), booted_at());
+        assert!(booted_at().is_some_and(|booted_at| booted_at < stamp));
+    }
+
+    /// By another system clock than this machine's, which is set back by an hour with each second look at it.
+    #[test]
+    fn threads_that_ask_at_once_get_times_in_order() {
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        let set = || {
+            let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+            Clocks { system: Duration::from_secs(1_800_000_000 + looks % 2 * 3600), ..clocks() }
+        };
+        let time = Mutex::new(Timeline::new());
+        let latest = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        let known = latest.load(Ordering::SeqCst);
+                        let at = ask(&time, set, Timeline::wall).millis();
+                        assert!(at >= known, "{at} after {known}");
+                        latest.fetch_max(at, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(latest.into_inner() >= 1_800_003_600_000);
+        assert_eq!(ask(&time, set, Timeline::ahead).as_secs() / 3600, (LOOKS.load(Ordering::Relaxed) % 2));
+    }
+
+    /// Prints what a stamp costs: `cargo nextest run --no-capture what_a_stamp_costs`.
+    #[test]
+    fn what_a_stamp_costs() {
+        const COUNT: u32 = 100_000;
+        let begin = monotonic();
+        for _ in 0..COUNT {
+            std::hint::black_box(stamp());
+        }
+        println!("{} ns", (monotonic() - begin).as_nanos() / u128::from(COUNT));
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::site::{Channel, Endpoint, Site};
+use crate::config::site::{Channel, ClockTrust, Endpoint, Site};
 use crate::counters::Counters;
 use crate::link::Link;
 use crate::link::caller::Arrivals;
@@ -73,6 +73,7 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     let _lock = lock(&site.gateway.state_dir)?;
     info!(name = %site.gateway.name, devices = site.devices.len(), tags = site.tags.len(), "starting");
+    doubt_clock(site.gateway.clock);
     let mut tasks = Tasks::start(site, counters)?;
     tokio::pin!(stop);
     loop {
@@ -84,6 +85,16 @@ pub async fn run(
     }
     info!("stopping");
     tasks.end().await
+}
+
+/// Readings get their wall time later where the system clock is not to be trusted yet.
+fn doubt_clock(trust: ClockTrust) {
+    if trust == ClockTrust::Auto
+        && let Err(reason) = clock::judge()
+    {
+        clock::distrust();
+        warn!(%reason, "readings get their time when a time server has set the system clock; where it is right all the same: `clock = \"system\"` in [gateway]");
+    }
 }
 
 /// Holds the state directory; `None` where it cannot be written, which is worth a warning and no more.

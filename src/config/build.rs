@@ -11,7 +11,7 @@ use super::expand;
 use super::finding::Finding;
 use super::schema;
 use super::site::{
-    self, Broker, Gateway, IntegerTypes, LogLevel, Login, Password, Queue, Secret, Site, Uplink,
+    self, Broker, ClockTrust, Gateway, IntegerTypes, LogLevel, Login, Password, Queue, Secret, Site, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
@@ -120,6 +120,10 @@ impl Build {
             title: value(table, "title", values::text),
             state_dir: value(table, "state_dir", values::text)
                 .map_or_else(|| PathBuf::from(site::STATE_DIR), PathBuf::from),
+            clock: match table.get("clock").and_then(Node::text) {
+                Some("system") => ClockTrust::System,
+                _ => ClockTrust::Auto,
+            },
         })
     }
 

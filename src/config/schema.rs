@@ -87,7 +87,7 @@ const GATEWAY: Fields = &[
     ("shifts", Rule::Later),
     ("breaks", Rule::Later),
     ("workdays", Rule::Later),
-    ("clock", Rule::Later),
+    ("clock", Rule::Value(|node| values::choice(node, &["auto", "system"]).map(drop))),
 ];
 
 const UPLINK: Fields = &[

@@ -119,6 +119,18 @@ pub struct Gateway {
     pub title: Option<String>,
     /// Where it keeps its files.
     pub state_dir: PathBuf,
+    /// When readings get their wall time.
+    pub clock: ClockTrust,
+}
+
+/// When the system clock is trusted, and readings are given their wall time by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockTrust {
+    /// When a time server holds it, or the machine has a clock that runs while it is off.
+    #[default]
+    Auto,
+    /// From the start.
+    System,
 }
 
 /// `[log] level`.

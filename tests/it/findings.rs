@@ -1,6 +1,7 @@
 //! What `check` says of broken configurations: each `findings/NAME.toml` has its `NAME.txt`.
 
 use crate::{files, root};
+use tidegate::config::site::ClockTrust;
 use tidegate::config::{self, finding};
 
 #[test]
@@ -53,4 +54,17 @@ fn the_configurations_in_the_documents_are_fine() {
         }
     }
     assert!(seen >= 2, "README and the configuration reference each show a whole configuration");
+}
+
+#[test]
+fn the_system_clock_is_judged_unless_it_is_said_to_be_right() {
+    let shipped = std::fs::read_to_string(root().join("configs/demo.toml")).unwrap();
+    let written = "clock = \"system\"\n";
+    assert!(shipped.contains(written));
+    for (line, expected) in
+        [(written, ClockTrust::System), ("clock = \"auto\"\n", ClockTrust::Auto), ("", ClockTrust::Auto)]
+    {
+        let site = config::parse("c.toml", &shipped.replace(written, line)).site.unwrap();
+        assert_eq!(site.gateway.clock, expected, "{line}");
+    }
 }

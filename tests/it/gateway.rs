@@ -27,7 +27,7 @@ impl Gateway {
         let path = folder.join("gateway.toml");
         let state = folder.join("state");
         let head = format!(
-            "[gateway]\nname = \"n\"\nenterprise = \"e\"\nstate_dir = \"{}\"\n[log]\nlevel = \"error\"\n",
+            "[gateway]\nname = \"n\"\nenterprise = \"e\"\nstate_dir = \"{}\"\nclock = \"system\"\n[log]\nlevel = \"error\"\n",
             state.display()
         );
         std::fs::write(&path, head + configuration).unwrap();

@@ -38,6 +38,8 @@ const ACTING: &[&str] = &[
     "cli/demo.rs",
     "cli/run.rs",
     "clock.rs",
+    "clock/facts.rs",
+    "clock/kernel.rs",
     "driver/modbus/client.rs",
     "gateway.rs",
     "link.rs",
@@ -60,6 +62,9 @@ const ACTING: &[&str] = &[
     "uplink/mqtt.rs",
     "uplink/task.rs",
 ];
+
+/// The file that may hold `unsafe`.
+const UNSAFE: &str = "clock/kernel.rs";
 
 /// Files that may start tasks.
 const SPAWNING: &[&str] =
@@ -116,7 +121,8 @@ fn stages_import_downwards_only() {
 
 #[test]
 fn only_acting_files_wait_or_touch_the_system() {
-    let signs = ["async fn", "async move", ".await", "tokio::", "rustix::", "std::fs", "std::net::Tcp"];
+    let signs =
+        ["async fn", "async move", ".await", "tokio::", "rustix::", "libc::", "std::fs", "std::net::Tcp"];
     let pure_exceptions = ["config/source.rs", "uplink/bdseq.rs"]; // files, no waiting
     for (name, _, lines) in sources() {
         if ACTING.contains(&name.as_str()) || pure_exceptions.contains(&name.as_str()) {
@@ -136,6 +142,17 @@ fn tasks_are_started_in_named_files_only() {
             assert!(!line.contains(".spawn("), "{name}: {}", line.trim());
         }
     }
+}
+
+#[test]
+fn unsafe_is_in_one_file_only() {
+    let all = [files(&root().join("src"), "rs"), files(&root().join("benches"), "rs")].concat();
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let has_unsafe = |path: &Path| {
+        text(path).lines().any(|line| line.split("//").next().unwrap_or_default().contains("unsafe"))
+    };
+    let found: Vec<_> = all.iter().filter(|path| has_unsafe(path)).collect();
+    assert_eq!(found, [&root().join("src").join(UNSAFE)]);
 }
 
 #[test]
