@@ -75,12 +75,9 @@ impl Disk {
     pub(super) fn perform(&self, job: Job) -> Done {
         match job {
             Job::Keep { first, source, from, to, end } => {
-                let result = self.keep(first, &source, from, to);
-                if result.is_err() {
-                    // after a failed write or sync nothing of the file is to be relied on: it is written anew
-                    fs::remove_file(self.path(first)).ok(); // is overwritten else
-                }
-                Done::Kept { first, to, end, result }
+                // after a failed write or sync the file is written anew, over what is there: on a disk that is only
+                // full, what it was sure of stays until then
+                Done::Kept { first, to, end, result: self.keep(first, &source, from, to) }
             }
             Job::Delete(first) => {
                 fs::remove_file(self.path(first)).ok(); // may never have come to the disk; is found at the next start
@@ -106,8 +103,8 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
         let file = if from == 0 {
-            fs::create_dir_all(&self.folder)?;
-            options.create(true).truncate(true).open(self.path(first))?
+            self.make_folder()?;
+            options.create(true).truncate(false).open(self.path(first))?
         } else {
             options.open(self.path(first))?
         };
@@ -122,12 +119,23 @@ impl Disk {
             at += filled as u64;
             self.counters.disk_bytes.add(filled as u64);
         }
+        if from == 0 && file.metadata()?.len() > to {
+            file.set_len(to)?; // something else had its name
+        }
         file.sync_data()?;
         if from == 0 {
             sync_folder(&self.folder)?;
         }
         self.counters.disk_syncs.add(1);
         Ok(())
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        self.folder.parent().map_or(Ok(()), sync_folder)
     }
 
     fn read(

@@ -14,6 +14,7 @@
 mod cli;
 mod corpus;
 mod dial_in;
+mod disk;
 mod findings;
 mod frames;
 mod fuzzed;

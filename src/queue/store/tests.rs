@@ -117,8 +117,6 @@ impl World {
             let disk = self.store().disk();
             let done = match job {
                 Job::Keep { first, to, end, .. } if !self.is_disk_well => {
-                    self.kept.remove(&first);
-                    fs::remove_file(self.plan().disk.join(name_of(first))).ok();
                     Done::Kept { first, to, end, result: Err(io::ErrorKind::StorageFull.into()) }
                 }
                 job @ (Job::Keep { .. } | Job::Delete(_) | Job::Read(_)) => disk.perform(job),
