@@ -107,7 +107,7 @@ impl Task {
             asked: None,
             bookmark: Bookmark::default(),
             told: outlet.start,
-            is_clock_trusted: clock::booted_at().is_some(),
+            is_clock_trusted: clock::is_trusted(),
             barrier: format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name),
             bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
             backoff: Backoff::new(&uplink),
