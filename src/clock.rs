@@ -36,8 +36,8 @@ pub fn monotonic() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The time in UTC: for timestamps that leave the gateway, and for nothing else. Never goes back, but once where trust
-/// comes ([`look`]).
+/// The time in UTC: for timestamps that leave the gateway, and for nothing else. Never goes back, but where the system clock
+/// was wrong by hours, and once where trust comes ([`look`]).
 ///
 /// A system clock before 1970 reads as 0.
 #[must_use]
@@ -64,7 +64,7 @@ pub fn booted_at() -> Option<Timestamp> {
     ask(&TIME, clocks, Timeline::booted_at)
 }
 
-/// Which start of the machine this is; zeros where it cannot be read.
+/// Which start of the machine this is; where it cannot be read, which start of the program.
 #[must_use]
 pub fn boot_id() -> [u8; 16] {
     static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
@@ -116,6 +116,10 @@ fn ask<T>(
         Some(News::SetBack { by }) => warn!(
             by_ms = by.as_millis(),
             "the system clock was set back: timestamps go on at a tenth of their speed until it has caught up"
+        ),
+        Some(News::Followed { by }) => warn!(
+            by_ms = by.as_millis(),
+            "the system clock was wrong by hours and was set back: timestamps follow it, and repeat times that were said before"
         ),
         Some(News::CaughtUp) => info!("the system clock has caught up with the timestamps"),
         None => {}

@@ -24,9 +24,11 @@ fn hardware() -> Option<Duration> {
     told.filter_map(|seconds| seconds.trim().parse().ok()).max().map(Duration::from_secs)
 }
 
-/// The id of this start of the machine; zeros where it cannot be read.
+/// The id of this start of the machine. Where it cannot be read, one that no other start of the program has: what is not
+/// known to be of the same start must not pass for it.
 pub(super) fn boot_id() -> [u8; 16] {
-    fs::read_to_string(BOOT_ID).ok().and_then(|text| parse_id(&text)).unwrap_or_default()
+    let read = fs::read_to_string(BOOT_ID).ok().and_then(|text| parse_id(&text));
+    read.unwrap_or_else(|| fastrand::u128(..).to_be_bytes())
 }
 
 /// 32 hexadecimal digits, with hyphens somewhere between them.

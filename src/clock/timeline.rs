@@ -5,9 +5,10 @@
 //!  goes on             is the system clock's
 //!  is set forward      follows at once
 //!  is set back         goes on at a tenth of its speed until the system clock has caught up
+//!  is set far back     follows at once: what was said before was wrong, and for hours more it would be
 //! ```
 //!
-//! So of two readings of a tag that are at least 10 ms apart the later one always has the later millisecond, whatever is
+//! So but for a clock that was wrong by hours, of two readings of a tag that are at least 10 ms apart the later one always has the later millisecond, whatever is
 //! done to the system clock.
 
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::reading::{Stamp, Timestamp};
 /// it is asked for, and no rounding is lost.
 const TENTHS_A_MICRO: u64 = 10;
 const TENTHS_A_MILLI: u64 = 10_000;
+/// A larger step back is followed at once.
+const STEP_WALKED_OFF: Duration = Duration::from_secs(2 * 3600);
 /// A smaller step back is a correction that is not worth a word.
 const STEP_TOLD: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,11 @@ pub enum News {
     },
     /// It is where it was before that.
     CaughtUp,
+    /// It was set back so far that the time followed.
+    Followed {
+        /// How far.
+        by: Duration,
+    },
 }
 
 /// The time that readings carry.
@@ -132,6 +140,11 @@ impl Timeline {
         let system = micros(now.system).saturating_mul(TENTHS_A_MICRO);
         self.uptime_us = uptime_us;
         self.time = slow.max(system);
+        let back = duration(self.time - system);
+        if back > STEP_WALKED_OFF && self.is_trusted {
+            (self.time, self.ahead, self.is_set_back) = (system, 0, false);
+            self.news = Some(News::Followed { by: back });
+        }
         if self.is_trusted && self.booted_at.is_none() {
             self.settle();
         }

@@ -100,6 +100,8 @@ pub struct Task {
     requests: mpsc::Receiver<Request>,
     disk: Disk,
     alarm: Option<&'static str>,
+    /// While the clock is not trusted: when it is looked at again.
+    look_due: Option<Instant>,
 }
 
 /// The thread that touches the disk.
@@ -140,7 +142,8 @@ pub fn open(site: &Arc<Site>, counters: &Arc<StoreCounters>) -> io::Result<(Task
         outlets.push(telling);
         ends.push(Outlet { uplink, requests: asking.clone(), news, start, next: store.next_position() });
     }
-    Ok((Task { store, outlets, requests, disk, alarm: None }, ends))
+    let look_due = (!clock::is_trusted()).then_some(now);
+    Ok((Task { store, outlets, requests, disk, alarm: None, look_due }, ends))
 }
 
 impl Task {
@@ -162,13 +165,9 @@ impl Task {
                     self.disk.under_way -= 1;
                     self.store.handle_done(done, clock::monotonic());
                 }
-                Woken::Due => {
-                    if let Some(booted_at) = clock::look() {
-                        self.store.handle_clock(booted_at, clock::monotonic());
-                        self.tell_all(&News::Clock(booted_at)).await;
-                    }
-                }
+                Woken::Due => {}
             }
+            self.look().await;
             let jobs = self.store.act(clock::monotonic());
             self.disk.ask(jobs);
             self.tell().await;
@@ -176,9 +175,22 @@ impl Task {
         self.end().await;
     }
 
+    /// Looks at a clock that is not trusted, from time to time.
+    async fn look(&mut self) {
+        let now = clock::monotonic();
+        if self.look_due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.look_due = Some(now + CLOCK_EVERY);
+        if let Some(booted_at) = clock::look() {
+            self.look_due = None;
+            self.store.handle_clock(booted_at, now);
+            self.tell_all(&News::Clock(booted_at)).await;
+        }
+    }
+
     async fn wait(&mut self, updates: &mut mpsc::Receiver<Update>, is_open: bool, is_needed: bool) -> Woken {
-        let look_due = (!clock::is_trusted()).then(|| clock::monotonic() + CLOCK_EVERY);
-        let due = self.store.due().into_iter().chain(look_due).min();
+        let due = self.store.due().into_iter().chain(self.look_due).min();
         let mut batch = Vec::new();
         // all of them may be dropped at any time: what was not received stays
         tokio::select! {

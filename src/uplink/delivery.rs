@@ -2,8 +2,8 @@
 //!
 //! A message at QoS 0 has no acknowledgement. After a while a *barrier* is sent, an empty message at QoS 1: a broker reads
 //! a connection in order, so that its acknowledgement proves that everything before it has been read as well. A broker
-//! can still die with what it has read; so what was confirmed is *sure* only after a time in which such a death would have
-//! been noticed, and a connection that ends uncleanly makes everything that is not sure to be sent again.
+//! can still die with what it has read; so what was confirmed is *sure* only when the broker is heard after a time in which
+//! such a death would have been noticed, and a connection that ends uncleanly makes everything that is not sure to be sent again.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -177,8 +177,8 @@ impl Delivery {
         self.sent.is_empty()
     }
 
-    /// What was confirmed long enough ago is sure from now on.
-    pub(super) fn handle_time(&mut self, now: Instant) {
+    /// The broker was heard at `now`: what it confirmed long enough before is sure.
+    pub(super) fn handle_heard(&mut self, now: Instant) {
         while let Some((at, _)) = self.confirmed.front()
             && now.saturating_duration_since(*at) >= self.sure_after
             && let Some((_, positions)) = self.confirmed.pop_front()
@@ -186,11 +186,6 @@ impl Delivery {
             self.fresh.subtract(&positions);
             self.sure.extend(&positions);
         }
-    }
-
-    /// When that changes next.
-    pub(super) fn sure_due(&self) -> Option<Instant> {
-        self.confirmed.front().map(|(at, _)| *at + self.sure_after)
     }
 
     /// These will never be delivered: they are gone, or nobody wants them.

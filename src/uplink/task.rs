@@ -186,6 +186,10 @@ impl Task {
                 (from, piece) = piece(&mut self.asked) => Woken::Piece(from, piece),
                 () = sleep_until(due.into()) => Woken::Due,
             };
+            if clock::monotonic().saturating_duration_since(due) > self.uplink.keep_alive / 2 {
+                // what comes in now may be of a broker that has died meanwhile
+                return self.lost("this program was held up", &talk);
+            }
             match woken {
                 Woken::Happening(happening) => self.handle(happening, &connection, &mut talk),
                 Woken::News(news) => self.take(news),
@@ -387,7 +391,6 @@ impl Task {
             talk.born.is_none().then_some(talk.started + BIRTH_PATIENCE),
             self.delivery.waits_since().map(|since| since + self.barrier_patience()),
             self.delivery.barrier_due().filter(|_| has_room),
-            self.delivery.sure_due(),
             self.session.rebirth_due(),
         ];
         all.into_iter().flatten().min().unwrap_or(silent)
@@ -400,7 +403,6 @@ impl Task {
     /// Does what is due; why the connection is to be given up, if it is.
     fn handle_due(&mut self, talk: &Talk) -> Option<&'static str> {
         let now = clock::monotonic();
-        self.delivery.handle_time(now);
         self.session.handle_due(now, clock::wall());
         self.book();
         let has_waited =
@@ -420,6 +422,7 @@ impl Task {
         let now = clock::monotonic();
         if !matches!(happening, Happening::Sent | Happening::Disconnected) {
             talk.heard = now;
+            self.delivery.handle_heard(now);
         }
         match happening {
             Happening::Connected => {
