@@ -19,6 +19,7 @@ mod frames;
 mod fuzzed;
 mod gateway;
 mod line;
+mod lossless;
 mod proto;
 mod quirks;
 mod rig;

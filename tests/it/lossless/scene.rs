@@ -1,0 +1,220 @@
+//! Plant, gateway, proxy, broker and judge together, and what is done to them.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidegate::clock;
+
+use super::judge::Judge;
+use super::mosquitto::Mosquitto;
+use super::plant::Plant;
+use super::program::Program;
+use super::proxy::{Fault, Proxy};
+use super::subscriber::Subscriber;
+use super::verdict::{Kill, Verdict, verdict};
+use super::{ENTERPRISE, HAS_STORE, NODE, SIZE};
+
+/// The longest that anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// In the end: the longest without a reading that was missing, and between two looks.
+const STANDSTILL: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(500);
+/// How often arrivals are handled.
+const STEP: Duration = Duration::from_millis(10);
+/// Readings a second that must have been owed for a test to have tested anything.
+const OWED_A_SECOND_MIN: u64 = 800;
+/// Lines of a log that are shown where a test fails.
+const LOG_LINES: usize = 40;
+
+/// Everything, running. Fields are dropped in this order: the gateway first.
+pub(super) struct Scene {
+    gateway: Program,
+    pub(super) proxy: Proxy,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    plant: Plant,
+    pub(super) judge: Judge,
+    kills: Vec<Kill>,
+    /// What was done, and when.
+    faults: Vec<(u64, String)>,
+    start_ms: u64,
+    folder: TempDir,
+    /// One scene at a time: half of the machine is needed for each.
+    _turn: File,
+}
+
+impl Scene {
+    /// Starts all, and waits until every device is born.
+    pub(super) async fn start() -> Scene {
+        let turn = turn();
+        let shared = Path::new("/dev/shm");
+        let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        let folder = folder.unwrap();
+        let broker = Mosquitto::start(folder.path()).await;
+        let plant = Plant::start(SIZE);
+        let proxy = Proxy::start(broker.address);
+        let subscriber = Subscriber::start(broker.address);
+        let configuration = configuration(folder.path(), &proxy, &plant);
+        let mut scene = Scene {
+            gateway: Program::start(folder.path(), &configuration),
+            proxy,
+            broker,
+            subscriber,
+            plant,
+            judge: Judge::new(SIZE),
+            kills: Vec::new(),
+            faults: Vec::new(),
+            start_ms: now_ms(),
+            folder,
+            _turn: turn,
+        };
+        scene.heard_again().await;
+        scene.proxy.open();
+        scene.until("every device is born", |scene| scene.judge.born() == usize::from(SIZE.devices)).await;
+        scene
+    }
+
+    /// Lets all run for so long.
+    pub(super) async fn go_on(&mut self, time: Duration) {
+        self.reached(time, |_| false).await;
+    }
+
+    /// Lets all run until something is so; false if it is not within `limit`.
+    pub(super) async fn reached(&mut self, limit: Duration, is_so: impl Fn(&Scene) -> bool) -> bool {
+        let end = clock::monotonic() + limit;
+        loop {
+            for arrival in self.subscriber.take() {
+                self.judge.handle(&arrival);
+            }
+            self.gateway.assert_runs();
+            if is_so(self) {
+                return true;
+            }
+            let rest = end.saturating_duration_since(clock::monotonic());
+            if rest.is_zero() {
+                return false;
+            }
+            tokio::time::sleep(rest.min(STEP)).await;
+        }
+    }
+
+    /// Lets all run until something is so, which must happen.
+    pub(super) async fn until(&mut self, what: &str, is_so: impl Fn(&Scene) -> bool) {
+        assert!(self.reached(PATIENCE, is_so).await, "within {PATIENCE:?}: {what}");
+    }
+
+    /// Writes down what is done.
+    pub(super) fn note(&mut self, what: &str) {
+        self.faults.push((now_ms(), format!("{} ({what})", self.faults.len())));
+    }
+
+    pub(super) fn order(&mut self, fault: Fault) {
+        self.note(&format!("{fault:?}"));
+        self.proxy.order(fault);
+    }
+
+    /// Kills the gateway and starts it again at once.
+    pub(super) fn kill_gateway(&mut self) {
+        self.gateway.assert_runs();
+        self.note("kill");
+        let start_ms = now_ms();
+        self.gateway.kill();
+        self.kills.push(Kill { start_ms, end_ms: now_ms() });
+        self.gateway.start_again();
+    }
+
+    /// Kills the broker and starts it again. The gateway is let in when the judge hears everything again: a broker has
+    /// no memory of what it took while nobody listened.
+    pub(super) async fn kill_broker(&mut self, away: Duration) {
+        self.note("broker killed");
+        self.proxy.close();
+        self.broker.kill();
+        self.go_on(away).await;
+        self.broker.start_again().await;
+        self.heard_again().await;
+        self.proxy.open();
+    }
+
+    /// Stops the broker for a time as SIGSTOP does it.
+    pub(super) async fn stop_broker(&mut self, time: Duration) {
+        self.note("broker stopped");
+        self.broker.stop();
+        self.go_on(time).await;
+        self.broker.go_on();
+    }
+
+    async fn heard_again(&mut self) {
+        let is_heard = |scene: &Scene| scene.judge.subscriptions == scene.broker.starts;
+        self.until("the judge has subscribed", is_heard).await;
+    }
+
+    /// Waits until all that has been served so far has arrived, or nothing of it comes any more; prints the figures.
+    pub(super) async fn end(&mut self, test: &str) -> Verdict {
+        let until_ms = now_ms();
+        let mut missing = usize::MAX;
+        let mut stands_still = Duration::ZERO;
+        let verdict = loop {
+            self.go_on(LOOK).await;
+            let verdict = verdict(&self.judge, &self.plant.log(), until_ms, &self.kills);
+            stands_still = if verdict.lost.len() < missing { Duration::ZERO } else { stands_still + LOOK };
+            missing = verdict.lost.len();
+            if missing == 0 || stands_still >= STANDSTILL {
+                break verdict;
+            }
+        };
+        let drained_ms = now_ms() - until_ms;
+        let seconds = (until_ms - self.start_ms) / 1000;
+        eprintln!("{test}: {} faults, {verdict}, {seconds} s + {drained_ms} ms", self.faults.len());
+        if !verdict.lost.is_empty() {
+            eprint!("{}", verdict.losses(&self.faults));
+        }
+        assert_eq!(self.judge.subscriptions, self.broker.starts, "the judge was away");
+        let owed_min = usize::try_from(seconds * OWED_A_SECOND_MIN).unwrap();
+        assert!(verdict.owed >= owed_min, "{} readings owed, of {owed_min} at least", verdict.owed);
+        verdict
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["gateway.log", "mosquitto.log"] {
+                let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+                eprintln!("{name}, the end of {} lines:\n{tail}", lines.len());
+            }
+        }
+    }
+}
+
+/// Milliseconds of the wall clock, which all here share.
+pub(super) fn now_ms() -> u64 {
+    clock::wall().millis()
+}
+
+/// Waits for the other tests of this kind, whatever process they are in.
+fn turn() -> File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lossless.lock");
+    let file = File::options().create(true).append(true).open(path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
+fn configuration(folder: &Path, proxy: &Proxy, plant: &Plant) -> String {
+    let (queue, history) = match HAS_STORE {
+        true => ("[queue]\nflush = \"1s\"\n", "history_rate = \"5000/s\"\n"),
+        false => ("", ""),
+    };
+    format!(
+        "[gateway]\nname = \"{NODE}\"\nenterprise = \"{ENTERPRISE}\"\nstate_dir = \"{}\"\n\
+         [log]\nlevel = \"warn\"\n{queue}\
+         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"2s\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\n{history}\
+         {}",
+        folder.join("state").display(),
+        proxy.address,
+        plant.configuration()
+    )
+}

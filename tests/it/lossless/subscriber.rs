@@ -1,0 +1,84 @@
+//! What a consumer at the broker gets, taken down raw and at once: what it means is found out elsewhere.
+//!
+//! It must miss nothing that the broker took. So it has a thread of its own; it subscribes at QoS 0 and sends no pings,
+//! for a socket that it wrote to could be reset while there is something to read on it; and what was read before a
+//! connection failed is taken before the next one is made.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use tidegate::clock;
+
+use super::worker::Worker;
+
+/// Between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(20);
+/// The largest packet either way.
+const PACKET_SIZE_MAX: usize = 64 << 20;
+
+/// Something that the subscriber saw, and when.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) at_ms: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// A new connection, of which everything is heard from here on.
+    Subscribed,
+    /// A message.
+    Message { topic: String, payload: Bytes },
+}
+
+/// A running subscriber.
+pub(super) struct Subscriber {
+    heard: Arc<Mutex<Vec<Arrival>>>,
+    _worker: Worker,
+}
+
+impl Subscriber {
+    pub(super) fn start(broker: SocketAddr) -> Subscriber {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let kept = heard.clone();
+        let worker = Worker::start("subscriber", move || async move {
+            loop {
+                listen(broker, &heard).await;
+                tokio::time::sleep(RECONNECT).await;
+            }
+        });
+        Subscriber { heard: kept, _worker: worker }
+    }
+
+    /// What has come since the last call.
+    pub(super) fn take(&self) -> Vec<Arrival> {
+        std::mem::take(&mut self.heard.lock().unwrap())
+    }
+}
+
+/// One connection, until it fails.
+async fn listen(broker: SocketAddr, heard: &Mutex<Vec<Arrival>>) {
+    let mut options = MqttOptions::new("judge", broker.ip().to_string(), broker.port());
+    options.set_keep_alive(Duration::ZERO).set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX);
+    let (client, mut events) = AsyncClient::new(options, 8);
+    client.try_subscribe("spBv1.0/#", QoS::AtMostOnce).unwrap();
+    while let Ok(event) = events.poll().await {
+        take_down(event, heard);
+    }
+    for event in events.state.events.drain(..) {
+        take_down(event, heard);
+    }
+}
+
+fn take_down(event: Event, heard: &Mutex<Vec<Arrival>>) {
+    let Event::Incoming(packet) = event else { return };
+    let what = match packet {
+        Packet::SubAck(_) => What::Subscribed,
+        Packet::Publish(publish) => What::Message { topic: publish.topic, payload: publish.payload },
+        _ => return,
+    };
+    heard.lock().unwrap().push(Arrival { at_ms: clock::wall().millis(), what });
+}
