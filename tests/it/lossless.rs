@@ -97,6 +97,7 @@ async fn the_gateway_is_killed_at_random() {
 /// What is done to link and broker.
 #[derive(Clone, Copy)]
 enum Trouble {
+    BrokerForgets,
     BrokerKilled,
     BrokerStopped,
     Cut(End),
@@ -106,7 +107,8 @@ enum Trouble {
     CutAfter,
 }
 
-const TROUBLES: [Trouble; 8] = [
+const TROUBLES: [Trouble; 9] = [
+    Trouble::BrokerForgets,
     Trouble::BrokerKilled,
     Trouble::BrokerStopped,
     Trouble::Cut(End::Fin),
@@ -121,6 +123,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 async fn make(trouble: Trouble, scene: &mut Scene, rng: &mut Rng) {
     let admitted = scene.proxy.admitted_ms().len();
     match trouble {
+        Trouble::BrokerForgets => scene.let_broker_forget(some_millis(rng, 500..2500)).await,
         Trouble::BrokerKilled => scene.kill_broker(some_millis(rng, 0..1000)).await,
         Trouble::BrokerStopped => scene.stop_broker(PAUSE).await,
         Trouble::Cut(end) => scene.order(Fault::Cut(end)),

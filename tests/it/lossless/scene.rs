@@ -133,8 +133,18 @@ impl Scene {
         self.broker.kill();
         self.go_on(away).await;
         self.broker.start_again().await;
+        self.subscriber.set_deaf(false);
         self.heard_again().await;
         self.proxy.open();
+    }
+
+    /// The broker dies with what it took and acknowledged in the time before, and nobody has heard it. `time` must be less
+    /// than that for which the gateway does not rely on an acknowledgement.
+    pub(super) async fn let_broker_forget(&mut self, time: Duration) {
+        self.note(&format!("broker forgets {time:?}"));
+        self.subscriber.set_deaf(true);
+        self.go_on(time).await;
+        self.kill_broker(Duration::ZERO).await;
     }
 
     /// Stops the broker for a time as SIGSTOP does it.

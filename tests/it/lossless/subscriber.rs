@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use tidegate::clock;
+use tokio::sync::watch;
 
 use super::worker::Worker;
 
@@ -37,6 +38,7 @@ pub(super) enum What {
 /// A running subscriber.
 pub(super) struct Subscriber {
     heard: Arc<Mutex<Vec<Arrival>>>,
+    is_deaf: watch::Sender<bool>,
     _worker: Worker,
 }
 
@@ -44,13 +46,22 @@ impl Subscriber {
     pub(super) fn start(broker: SocketAddr) -> Subscriber {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let kept = heard.clone();
+        let (is_deaf, mut deaf) = watch::channel(false);
         let worker = Worker::start("subscriber", move || async move {
             loop {
-                listen(broker, &heard).await;
-                tokio::time::sleep(RECONNECT).await;
+                deaf.wait_for(|deaf| !deaf).await.unwrap();
+                tokio::select! {
+                    () = listen(broker, &heard) => tokio::time::sleep(RECONNECT).await,
+                    is_deaf = deaf.wait_for(|deaf| *deaf) => drop(is_deaf.unwrap()),
+                }
             }
         });
-        Subscriber { heard: kept, _worker: worker }
+        Subscriber { heard: kept, is_deaf, _worker: worker }
+    }
+
+    /// Deaf it has no connection, and misses what the broker takes.
+    pub(super) fn set_deaf(&self, is_deaf: bool) {
+        self.is_deaf.send_replace(is_deaf);
     }
 
     /// What has come since the last call.
