@@ -25,9 +25,6 @@ use scene::{Scene, now_ms};
 use verdict::Verdict;
 use wire::{End, Side, Trap};
 
-/// Whether the gateway has a store: it is told how to use it, and nothing may be lost.
-const HAS_STORE: bool = true;
-
 /// The edge node.
 const ENTERPRISE: &str = "e";
 const NODE: &str = "n";
@@ -105,9 +102,10 @@ enum Trouble {
     Stall,
     StallThenCut,
     CutAfter,
+    GatewayHeld,
 }
 
-const TROUBLES: [Trouble; 9] = [
+const TROUBLES: [Trouble; 10] = [
     Trouble::BrokerForgets,
     Trouble::BrokerKilled,
     Trouble::BrokerStopped,
@@ -117,8 +115,11 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::Stall,
     Trouble::StallThenCut,
     Trouble::CutAfter,
+    Trouble::GatewayHeld,
 ];
 const PAUSE: Duration = Duration::from_secs(3);
+/// Longer than two keep-alives, after which the gateway takes for granted what was acknowledged.
+const HELD: Duration = Duration::from_secs(5);
 
 async fn make(trouble: Trouble, scene: &mut Scene, rng: &mut Rng) {
     let admitted = scene.proxy.admitted_ms().len();
@@ -133,6 +134,7 @@ async fn make(trouble: Trouble, scene: &mut Scene, rng: &mut Rng) {
             let end = some_end(rng);
             scene.order(Fault::Stall(PAUSE, Some(end)));
         }
+        Trouble::GatewayHeld => scene.hold_gateway(HELD, some_end(rng)).await,
         Trouble::CutAfter => {
             let (side, bytes) = if rng.bool() { (Side::Gateway, 4096) } else { (Side::Broker, 16) };
             scene.order(Fault::CutAfter(side, some_bytes(rng, bytes), some_end(rng)));
@@ -166,6 +168,19 @@ async fn links_and_brokers_fail_at_random() {
 const EXCHANGE: u64 = 1 << 16;
 /// What the broker says in an exchange: CONNACK (4 bytes), SUBACK (6), some PUBACK (4 each).
 const ANSWERS: u64 = 24;
+
+/// What counts as delivered must have been acknowledged: no time that passes makes up for that.
+#[tokio::test]
+async fn the_gateway_is_held_while_what_it_said_is_under_way() {
+    let mut rng = rng("held");
+    let mut scene = Scene::start().await;
+    for _ in 0..times("TIDEGATE_LONG_HOLDS", 4) {
+        scene.go_on(some_millis(&mut rng, 1000..2000)).await;
+        scene.hold_gateway(HELD, some_end(&mut rng)).await;
+    }
+    scene.go_on(PAUSE).await;
+    assert_clean(&scene.end("held").await);
+}
 
 #[tokio::test]
 async fn the_link_is_cut_at_every_point_of_an_exchange() {

@@ -29,6 +29,12 @@ impl Program {
         self.child = spawn(&self.folder);
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    pub(super) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// It has not ended by itself.
     #[track_caller]
     pub(super) fn assert_runs(&mut self) {

@@ -13,14 +13,17 @@ use super::plant::Plant;
 use super::program::Program;
 use super::proxy::{Fault, Proxy};
 use super::subscriber::Subscriber;
-use super::verdict::{Kill, Verdict, verdict};
-use super::{ENTERPRISE, HAS_STORE, NODE, SIZE};
+use super::verdict::{Absence, Verdict, verdict};
+use super::wire::End;
+use super::{ENTERPRISE, NODE, SIZE};
 
 /// The longest that anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// In the end: the longest without a reading that was missing, and between two looks.
 const STANDSTILL: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(500);
+/// What a gateway that is held has said before without being heard.
+const UNHEARD: Duration = Duration::from_millis(1500);
 /// How often arrivals are handled.
 const STEP: Duration = Duration::from_millis(10);
 /// Readings a second that must have been owed for a test to have tested anything.
@@ -36,7 +39,7 @@ pub(super) struct Scene {
     subscriber: Subscriber,
     plant: Plant,
     pub(super) judge: Judge,
-    kills: Vec<Kill>,
+    absences: Vec<Absence>,
     /// What was done, and when.
     faults: Vec<(u64, String)>,
     start_ms: u64,
@@ -64,7 +67,7 @@ impl Scene {
             subscriber,
             plant,
             judge: Judge::new(SIZE),
-            kills: Vec::new(),
+            absences: Vec::new(),
             faults: Vec::new(),
             start_ms: now_ms(),
             folder,
@@ -121,7 +124,7 @@ impl Scene {
         self.note("kill");
         let start_ms = now_ms();
         self.gateway.kill();
-        self.kills.push(Kill { start_ms, end_ms: now_ms() });
+        self.absences.push(Absence { start_ms, end_ms: now_ms(), goes_on: false });
         self.gateway.start_again();
     }
 
@@ -155,6 +158,20 @@ impl Scene {
         self.broker.go_on();
     }
 
+    /// Holds the gateway as SIGSTOP does it. What it said last is still on its way, and the connection ends meanwhile: it
+    /// learns of that only after all times have run out by which it could have told.
+    pub(super) async fn hold_gateway(&mut self, time: Duration, end: End) {
+        self.order(Fault::Stall(time, Some(end)));
+        self.go_on(UNHEARD).await;
+        self.note("gateway held");
+        let start_ms = now_ms();
+        self.gateway.signal("-STOP");
+        self.order(Fault::Cut(end));
+        self.go_on(time).await;
+        self.gateway.signal("-CONT");
+        self.absences.push(Absence { start_ms, end_ms: now_ms(), goes_on: true });
+    }
+
     async fn heard_again(&mut self) {
         let is_heard = |scene: &Scene| scene.judge.subscriptions == scene.broker.starts;
         self.until("the judge has subscribed", is_heard).await;
@@ -167,7 +184,7 @@ impl Scene {
         let mut stands_still = Duration::ZERO;
         let verdict = loop {
             self.go_on(LOOK).await;
-            let verdict = verdict(&self.judge, &self.plant.log(), until_ms, &self.kills);
+            let verdict = verdict(&self.judge, &self.plant.log(), until_ms, &self.absences);
             stands_still = if verdict.lost.len() < missing { Duration::ZERO } else { stands_still + LOOK };
             missing = verdict.lost.len();
             if missing == 0 || stands_still >= STANDSTILL {
@@ -181,7 +198,9 @@ impl Scene {
             eprint!("{}", verdict.losses(&self.faults));
         }
         assert_eq!(self.judge.subscriptions, self.broker.starts, "the judge was away");
-        let owed_min = usize::try_from(seconds * OWED_A_SECOND_MIN).unwrap();
+        let held_ms: u64 =
+            self.absences.iter().filter(|one| one.goes_on).map(|one| one.end_ms - one.start_ms).sum();
+        let owed_min = usize::try_from((seconds - held_ms / 1000) * OWED_A_SECOND_MIN).unwrap();
         assert!(verdict.owed >= owed_min, "{} readings owed, of {owed_min} at least", verdict.owed);
         verdict
     }
@@ -214,14 +233,10 @@ fn turn() -> File {
 }
 
 fn configuration(folder: &Path, proxy: &Proxy, plant: &Plant) -> String {
-    let (queue, history) = match HAS_STORE {
-        true => ("[queue]\nflush = \"1s\"\n", "history_rate = \"5000/s\"\n"),
-        false => ("", ""),
-    };
     format!(
         "[gateway]\nname = \"{NODE}\"\nenterprise = \"{ENTERPRISE}\"\nstate_dir = \"{}\"\n\
-         [log]\nlevel = \"warn\"\n{queue}\
-         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"2s\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\n{history}\
+         [log]\nlevel = \"warn\"\n[queue]\nflush = \"1s\"\n\
+         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"2s\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\nhistory_rate = \"5000/s\"\n\
          {}",
         folder.join("state").display(),
         proxy.address,

@@ -29,18 +29,24 @@ impl Tally {
     }
 }
 
-/// A kill of the gateway: from before the signal until the process was gone.
+/// The gateway was killed, or held as SIGSTOP does it: from before the signal until the process was gone, or went on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kill {
+pub(super) struct Absence {
     pub(super) start_ms: u64,
     pub(super) end_ms: u64,
+    /// It was only held.
+    pub(super) goes_on: bool,
 }
 
-impl Kill {
+impl Absence {
     /// The gateway may have died with this reading: it came over a connection of that process, just before its end or
-    /// after it.
+    /// after it. Or it may have been held for longer than it waits for an answer.
     fn excuses(&self, served: &Served) -> bool {
-        served.opened_ms < self.end_ms && served.at_ms + BEFORE_A_KILL_MS >= self.start_ms
+        let is_after = match self.goes_on {
+            true => served.at_ms > self.end_ms + BEFORE_A_KILL_MS,
+            false => served.opened_ms >= self.end_ms,
+        };
+        !is_after && served.at_ms + BEFORE_A_KILL_MS >= self.start_ms
     }
 }
 
@@ -69,7 +75,7 @@ pub(super) struct Verdict {
 }
 
 /// Judges what was served up to `until_ms` and all that arrived.
-pub(super) fn verdict(judge: &Judge, log: &Log, until_ms: u64, kills: &[Kill]) -> Verdict {
+pub(super) fn verdict(judge: &Judge, log: &Log, until_ms: u64, absences: &[Absence]) -> Verdict {
     let mut verdict = Verdict {
         corrupt: judge.corrupt.clone(),
         out_of_order: judge.out_of_order.clone(),
@@ -80,7 +86,7 @@ pub(super) fn verdict(judge: &Judge, log: &Log, until_ms: u64, kills: &[Kill]) -
     };
     for (value, served) in log.all().filter(|(_, served)| served.at_ms <= until_ms) {
         let has_arrived = judge.has(served.tag, value);
-        let is_owed = !kills.iter().any(|kill| kill.excuses(&served));
+        let is_owed = !absences.iter().any(|absence| absence.excuses(&served));
         verdict.served += 1;
         verdict.owed += usize::from(is_owed);
         verdict.arrived += usize::from(has_arrived);
@@ -96,7 +102,10 @@ pub(super) fn verdict(judge: &Judge, log: &Log, until_ms: u64, kills: &[Kill]) -
             }
             Some(served) => {
                 let earliest = served.at_ms.saturating_sub(EARLY_MAX_MS);
-                if !(earliest..=served.at_ms + LATE_MAX_MS).contains(&seen.source_ms) {
+                // what came while it was held was read when it went on
+                let held = absences.iter().filter(|absence| absence.goes_on && absence.excuses(&served));
+                let latest = held.map(|absence| absence.end_ms).fold(served.at_ms, u64::max) + LATE_MAX_MS;
+                if !(earliest..=latest).contains(&seen.source_ms) {
                     verdict.corrupt.add(|| format!("of another time: {seen:?}, {served:?}"));
                 }
             }

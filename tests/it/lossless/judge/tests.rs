@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidegate::sparkplug::proto::payload::{PropertySet, PropertyValue};
 
 use super::super::plant::{Log, Served};
-use super::super::verdict::{Kill, Verdict, verdict};
+use super::super::verdict::{Absence, Verdict, verdict};
 use super::*;
 
 const SIZE: Size = Size { devices: 2, tags: 2 };
@@ -82,8 +82,8 @@ impl Case {
         }
     }
 
-    fn verdict(&self, until_ms: u64, kills: &[Kill]) -> Verdict {
-        verdict(&self.judge, &self.log, until_ms, kills)
+    fn verdict(&self, until_ms: u64, absences: &[Absence]) -> Verdict {
+        verdict(&self.judge, &self.log, until_ms, absences)
     }
 
     /// Lost, corrupt, out of order, protocol, duplicates.
@@ -134,12 +134,18 @@ fn what_does_not_come_is_lost() {
 fn what_was_read_just_before_a_kill_is_excused_and_nothing_else() {
     let mut case = case();
     case.born(7).data(&[(LIVE, 0), (LIVE, 1)]);
-    let lost = |start_ms, end_ms| case.verdict(ALWAYS, &[Kill { start_ms, end_ms }]).lost.len();
+    let lost =
+        |start_ms, end_ms| case.verdict(ALWAYS, &[Absence { start_ms, end_ms, goes_on: false }]).lost.len();
     assert_eq!(lost(1400, 1410), 0);
     assert_eq!(lost(1401, 1410), 2); // the one of 1200 is 201 ms older
     assert_eq!(lost(1600, 1610), 4);
     // read by the process that was started after the kill
     assert_eq!(lost(800, 850), 6);
+    // a gateway that was only held owes what came after
+    let held =
+        |start_ms, end_ms| case.verdict(ALWAYS, &[Absence { start_ms, end_ms, goes_on: true }]).lost.len();
+    assert_eq!((held(1400, 1410), held(1300, 1300), held(800, 850)), (0, 0, 6));
+    assert_eq!((held(800, 1000), held(800, 1199)), (4, 2));
 }
 
 #[test]
