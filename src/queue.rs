@@ -24,3 +24,4 @@ pub mod task;
 pub use history::{Bookmark, Piece};
 pub use index::Delivered;
 pub use record::{Gap, Reason};
+pub use recover::JUMP;

@@ -87,7 +87,7 @@ impl Disk {
                 let Read { first, end, from, count, bookmark, boots, reply } = *read;
                 let piece = self.read(first, end, from, count, bookmark, &boots).unwrap_or_else(|error| {
                     tracing::warn!(segment = %self.path(first).display(), %error, "cannot be read");
-                    Piece { next: end.max(from), ..Piece::default() }
+                    Piece { next: from, unreadable: Some(end), ..Piece::default() }
                 });
                 reply.send(piece).ok(); // the connection that wanted it is gone
                 Done::Other

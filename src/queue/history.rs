@@ -49,6 +49,8 @@ pub struct Piece {
     pub undated: Positions,
     /// Where to go on. What lies before it and is in none of these is not in the store.
     pub next: Position,
+    /// A segment cannot be read now, but perhaps another time; where it ends.
+    pub unreadable: Option<Position>,
     /// Take it along to the next request.
     pub bookmark: Bookmark,
 }

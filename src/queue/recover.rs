@@ -32,27 +32,47 @@ pub(super) struct Recovered {
     pub(super) boots: Boots,
     /// The position of the next reading.
     pub(super) next: Position,
+    /// Something may be there that could not be read.
+    is_unsure: bool,
 }
 
+/// Positions that lie further apart have nothing between them: the numbers were begun anew beyond whatever there may be,
+/// because a disk could not be read.
+pub const JUMP: u64 = 1 << 32;
+
 /// Looks through the segments on the disk and in memory. Of those on the disk all but the last are only begun: that
-/// tells where they stand, and 1 GiB takes no time.
-pub(super) fn recover(disk: &Path, memory: &mut Memory, counters: &StoreCounters, now: Instant) -> Recovered {
+/// tells where they stand, and 1 GiB takes no time. Where something cannot be read that may be readable another time,
+/// positions go on from `far`, which no earlier run can have reached.
+pub(super) fn recover(
+    disk: &Path,
+    memory: &mut Memory,
+    far: Position,
+    counters: &StoreCounters,
+    now: Instant,
+) -> Recovered {
     let mut found = Recovered::default();
-    let on_disk = segments_in(disk, counters);
-    let in_memory = memory.folder().map(|folder| segments_in(folder, counters)).unwrap_or_default();
+    let on_disk = segments_in(disk, counters, &mut found.is_unsure);
+    let in_memory = match memory.folder() {
+        Some(folder) => segments_in(folder, counters, &mut found.is_unsure),
+        None => Vec::new(),
+    };
     let mut all: Vec<Position> = on_disk.iter().chain(&in_memory).copied().collect();
     all.sort();
     all.dedup();
     for (index, first) in all.iter().copied().enumerate() {
-        let next = all.get(index + 1).copied();
-        let kept = match on_disk.contains(&first).then(|| File::open(disk.join(name_of(first)))) {
-            Some(Ok(file)) => {
-                look_through(&file, first, next.filter(|_| !in_memory.contains(&first)), counters)
-            }
-            _ => None,
-        };
+        let next = all.get(index + 1).copied().filter(|next| next.since(first) < JUMP);
+        let kept = on_disk.contains(&first).then(|| {
+            let next = next.filter(|_| !in_memory.contains(&first));
+            let read = File::open(disk.join(name_of(first)))
+                .and_then(|file| look_through(&file, first, next, counters));
+            read.unwrap_or_else(|error| {
+                warn!(segment = %name_of(first), %error, "cannot be read now");
+                found.is_unsure = true;
+                Contents::unread(first, next)
+            })
+        });
         let held = match in_memory.contains(&first).then(|| memory.adopt(first)) {
-            Some(Ok(file)) => look_through(&file, first, None, counters),
+            Some(Ok(file)) => look_through(&file, first, None, counters).ok(),
             _ => None,
         };
         if held.is_none() {
@@ -71,6 +91,12 @@ pub(super) fn recover(disk: &Path, memory: &mut Memory, counters: &StoreCounters
     found.gaps.drain(..surplus);
     let end = found.segments.last().map(|segment| segment.end);
     found.next = found.cursors.values().copied().chain(end).max().unwrap_or_default();
+    if found.is_unsure {
+        warn!(
+            "what is on the disk cannot be read, or not all of it: it is looked for again at the next start"
+        );
+        found.next = found.next.max(far);
+    }
     if !found.segments.is_empty() {
         let bytes: u64 = found.segments.iter().map(|segment| segment.size).sum();
         info!(
@@ -125,10 +151,21 @@ fn sync(path: &Path) -> io::Result<()> {
     File::options().write(true).open(path)?.sync_data()
 }
 
-/// The segments in a folder; what is none is set aside.
-fn segments_in(folder: &Path, counters: &StoreCounters) -> Vec<Position> {
+/// The segments in a folder; what is none is set aside. `is_unsure` is set where something cannot be read.
+fn segments_in(folder: &Path, counters: &StoreCounters, is_unsure: &mut bool) -> Vec<Position> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    let entries = match fs::read_dir(folder) {
+        Err(error) => {
+            *is_unsure |= error.kind() != io::ErrorKind::NotFound;
+            return found;
+        }
+        Ok(entries) => entries,
+    };
+    for entry in entries {
+        let Ok(entry) = entry else {
+            *is_unsure = true;
+            return found;
+        };
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         let name = entry.file_name().to_string_lossy().into_owned();
         if !is_file || name == "lock" {
@@ -139,6 +176,10 @@ fn segments_in(folder: &Path, counters: &StoreCounters) -> Vec<Position> {
         });
         match (position_of(&name), is_segment) {
             (Some(first), Ok(_)) => found.push(first),
+            (first, Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
+                *is_unsure = true;
+                found.extend(first);
+            }
             (_, why) => {
                 let why = why.err().map(|error| error.to_string());
                 warn!(file = %entry.path().display(), why, "set aside: not a segment of the queue");
@@ -171,11 +212,11 @@ fn look_through(
     first: Position,
     next: Option<Position>,
     counters: &StoreCounters,
-) -> Option<Contents> {
-    let length = file.metadata().ok()?.len();
+) -> io::Result<Contents> {
+    let length = file.metadata()?.len();
     let mut contents = Contents { end: first, size: length, ..Contents::default() };
     let fetch: &mut Fetch<'_> = &mut |offset, buffer: &mut [u8]| read_at(file, offset, u64::MAX, buffer);
-    let (_, mut walk) = Head::open(&name_of(first), fetch).ok()?;
+    let (_, mut walk) = Head::open(&name_of(first), fetch)?;
     let walked = walk.on(fetch, &mut |met| {
         let is_begun = contents.end > first;
         match met {
@@ -187,18 +228,20 @@ fn look_through(
         }
         next.is_none() || !is_begun
     });
-    match (walked, next) {
-        (Err(error), _) => {
-            warn!(segment = %name_of(first), %error, "cannot be read to its end");
-            contents.size = walk.whole;
-        }
-        (Ok(_), None) => contents.size = walk.whole,
-        (Ok(_), Some(next)) => contents.end = next,
+    walked?;
+    match next {
+        None => contents.size = walk.whole,
+        Some(next) => contents.end = next,
     }
-    Some(contents)
+    Ok(contents)
 }
 
 impl Contents {
+    /// Of a segment that cannot be read now, and may be another time.
+    fn unread(first: Position, next: Option<Position>) -> Contents {
+        Contents { end: next.unwrap_or(first.after(2 * JUMP)), size: 1, ..Contents::default() }
+    }
+
     fn take(&mut self, record: Record<'_>) {
         match record {
             Record::Readings(readings) => {

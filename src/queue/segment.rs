@@ -25,6 +25,8 @@ const VERSION: u16 = 1;
 pub(super) const HEAD_SIZE: usize = 40;
 /// Bytes that are fetched at once.
 const WINDOW_SIZE: usize = 2 * FRAME_SIZE_MAX;
+/// Bytes that are fetched first: the beginning of a segment is often all that is wanted of it.
+const FIRST_WINDOW_SIZE: usize = 8 << 10;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,12 +171,12 @@ impl Walk {
         fetch: &mut Fetch<'_>,
         visit: &mut dyn FnMut(Met<'_>) -> bool,
     ) -> io::Result<bool> {
-        let mut window = vec![0; WINDOW_SIZE];
+        let mut window = vec![0; FIRST_WINDOW_SIZE];
         loop {
             let filled = fetch(self.at, &mut window)?;
-            let is_last = filled < WINDOW_SIZE;
+            let (is_first, is_last) = (window.len() == FIRST_WINDOW_SIZE, filled < window.len());
             let mut rest = window.get(..filled).unwrap_or_default();
-            while is_last || rest.len() >= FRAME_SIZE_MAX {
+            while is_first || is_last || rest.len() >= FRAME_SIZE_MAX {
                 let (met, size) = match frame::find(rest, self.salt, is_last) {
                     Found::Record { record, size } => {
                         self.whole = self.at + size as u64;
@@ -190,6 +192,7 @@ impl Walk {
                     return Ok(false);
                 }
             }
+            window.resize(WINDOW_SIZE, 0); // what did not fit into the first is seen whole in the next
         }
     }
 }

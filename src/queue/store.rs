@@ -41,17 +41,21 @@ pub(super) struct Plan {
     pub(super) limits: Limits,
     pub(super) uplinks: Vec<Arc<str>>,
     pub(super) boot: BootId,
+    /// A position that no earlier run can have reached.
+    pub(super) far: Position,
 }
 
 impl Plan {
     /// As the site has it.
-    pub(super) fn of(site: &Site, boot: BootId) -> Plan {
+    pub(super) fn of(site: &Site, boot: BootId, now: Timestamp) -> Plan {
         Plan {
             disk: folder_in(&site.gateway.state_dir),
             memory: folders(&site.gateway.state_dir),
             limits: limits(&site.queue),
             uplinks: site.uplinks.iter().map(|uplink| uplink.name.clone()).collect(),
             boot,
+            // a thousand readings a millisecond were never read
+            far: Position(now.millis() << 10),
         }
     }
 }
@@ -102,8 +106,8 @@ impl Store {
     /// What an earlier run has left, and a segment to go on with.
     pub(super) fn open(plan: Plan, site: Arc<Site>, counters: Arc<StoreCounters>, now: Instant) -> Store {
         let mut memory = Memory::open(&plan.memory);
-        let found = recover(&plan.disk, &mut memory, &counters, now);
-        let Recovered { segments, cursors, gaps, boots, next } = found;
+        let found = recover(&plan.disk, &mut memory, plan.far, &counters, now);
+        let Recovered { segments, cursors, gaps, boots, next, .. } = found;
         let start = segments.first().map_or(next, |segment| segment.first);
         let delivered = plan.uplinks.iter().map(|uplink| {
             // an uplink that is new gets all that there is: better twice than not at all

@@ -130,7 +130,8 @@ enum Woken {
 /// Where the system has no thread to give.
 pub fn open(site: &Arc<Site>, counters: &Arc<StoreCounters>) -> io::Result<(Task, Vec<Outlet>)> {
     let now = clock::monotonic();
-    let mut store = Store::open(Plan::of(site, clock::boot_id()), site.clone(), counters.clone(), now);
+    let mut store =
+        Store::open(Plan::of(site, clock::boot_id(), clock::wall()), site.clone(), counters.clone(), now);
     if let Some(booted_at) = clock::booted_at().filter(|_| store.booted_at().is_none()) {
         store.handle_clock(booted_at, now);
     }

@@ -18,7 +18,7 @@ use crate::config::site::{Broker, Site, Uplink};
 use crate::counters::Counters;
 use crate::position::{Position, Positions};
 use crate::queue::task::{News, Outlet};
-use crate::queue::{Bookmark, Delivered, Gap, Piece, Reason};
+use crate::queue::{Bookmark, Delivered, Gap, JUMP, Piece, Reason};
 use crate::reading::Update;
 use crate::sparkplug::session::node::Lost;
 use crate::sparkplug::session::{Publication, Session};
@@ -37,6 +37,9 @@ const NEWS_AT_ONCE: usize = 64;
 const HISTORY_HOLD: Duration = Duration::from_secs(5);
 /// Messages of history that wait; with fewer, more is read.
 const HISTORY_WAITING_MAX: usize = 16;
+/// How often, and how long apart, a segment is read again that cannot be read, before what it holds is given up.
+const READ_TRIES: u32 = 12;
+const READ_RETRY: Duration = Duration::from_secs(5);
 /// What was sent is proven by a barrier after this part of `queue.flush`, so that it need not go to the disk.
 const BARRIERS_PER_FLUSH: u32 = 2;
 /// The longest wait for that.
@@ -55,6 +58,8 @@ pub struct Task {
     /// What has been asked from the store.
     asked: Option<(Position, oneshot::Receiver<Piece>)>,
     bookmark: Bookmark,
+    /// What cannot be read: how often in a row it was tried, and when it is tried again.
+    unread: Option<(u32, Instant)>,
     /// What the store knows of the delivery.
     told: Delivered,
     is_clock_trusted: bool,
@@ -106,6 +111,7 @@ impl Task {
             replay: Replay::new(uplink.history_rate, outlet.next, clock::monotonic()),
             asked: None,
             bookmark: Bookmark::default(),
+            unread: None,
             told: outlet.start,
             is_clock_trusted: clock::is_trusted(),
             barrier: format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name),
@@ -284,6 +290,10 @@ impl Task {
 
     fn lose_all(&mut self, positions: &Positions, reason: Reason) {
         for range in positions.iter() {
+            if range.end.since(range.start) >= JUMP {
+                self.delivery.give_up(&Positions::of(range)); // there was never a reading
+                continue;
+            }
             self.lose(Gap { first: range.start, end: range.end, from: None, to: None, reason });
         }
     }
@@ -348,6 +358,9 @@ impl Task {
             }
             return self.replay.settles_at();
         };
+        if let Some((_, retry)) = self.unread.filter(|(_, retry)| *retry > now) {
+            return Some(retry);
+        }
         match self.replay.count(now) {
             Ok(count) => {
                 let piece = self.outlet.read(from, count, std::mem::take(&mut self.bookmark));
@@ -359,7 +372,16 @@ impl Task {
     }
 
     /// Queues what was read from the store, as far as it is still to be sent.
-    fn replay(&mut self, from: Position, piece: Piece) {
+    fn replay(&mut self, from: Position, mut piece: Piece) {
+        if let Some(end) = piece.unreadable {
+            let tries = self.unread.map_or(0, |(tries, _)| tries) + 1;
+            if tries < READ_TRIES {
+                self.unread = Some((tries, clock::monotonic() + READ_RETRY));
+                return;
+            }
+            piece.next = end;
+        }
+        self.unread = None;
         // what was dropped meanwhile has been told before, and why
         while let Ok(news) = self.outlet.news.try_recv() {
             self.take_one(news);

@@ -77,6 +77,7 @@ impl World {
             limits: self.limits,
             uplinks: vec!["a".into(), "b".into()],
             boot: [7; 16],
+            far: Position(1 << 50),
         }
     }
 
@@ -378,6 +379,33 @@ fn a_disk_that_cannot_be_used_at_all_leaves_a_store_in_memory() {
     assert_eq!(world.store().alarm(), None);
     world.cut_power(0);
     world.check(Position(0));
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_at_the_start_loses_nothing_when_it_comes_back() {
+    let mut world = World::new(limits());
+    for value in 0..100 {
+        world.add(&[value]);
+    }
+    world.now += 6 * SECOND;
+    world.act();
+    world.work(99);
+    let (disk, away) = (world.plan().disk, world.folder.path().join("away"));
+    fs::rename(&disk, &away).unwrap();
+    fs::write(&disk, "no folder").unwrap();
+    world.cut_power(0);
+    let before: Vec<_> = world.given.iter().map(|(at, reading)| (*at, reading.clone())).collect();
+    world.given.clear();
+    world.add(&[500]);
+    assert!(world.store().next_position() > Position(1 << 50));
+    fs::remove_file(&disk).unwrap();
+    fs::rename(&away, &disk).unwrap();
+    world.now += 20 * SECOND;
+    world.act();
+    world.work(99);
+    world.kill();
+    let after: Vec<_> = world.given.iter().map(|(at, reading)| (*at, reading.clone())).collect();
+    assert_eq!(world.read_from(Position(0)), [before, after].concat());
 }
 
 #[test]

@@ -153,6 +153,9 @@ impl Plant {
                     news = self.outlet.news.recv() => self.hear(news.unwrap()),
                 }
             };
+            if piece.unreadable.is_some() {
+                return from; // whoever wants it asks again later
+            }
             piece.readings.into_iter().for_each(|(position, reading)| take(position, reading));
             (from, bookmark) = (piece.next, piece.bookmark);
         }
