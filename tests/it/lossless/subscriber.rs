@@ -48,11 +48,10 @@ impl Subscriber {
         let kept = heard.clone();
         let (is_deaf, mut deaf) = watch::channel(false);
         let worker = Worker::start("subscriber", move || async move {
-            loop {
-                deaf.wait_for(|deaf| !deaf).await.unwrap();
+            while deaf.wait_for(|deaf| !deaf).await.is_ok() {
                 tokio::select! {
                     () = listen(broker, &heard) => tokio::time::sleep(RECONNECT).await,
-                    is_deaf = deaf.wait_for(|deaf| *deaf) => drop(is_deaf.unwrap()),
+                    is_deaf = deaf.wait_for(|deaf| *deaf) => drop(is_deaf), // or the end
                 }
             }
         });
