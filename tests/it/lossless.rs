@@ -77,8 +77,13 @@ async fn the_gateway_is_killed_at_random() {
             let end = some_end(&mut rng);
             scene.order(Fault::Cut(end));
         }
-        let is_early = rng.u8(0..10) < 3; // it is still starting, bearing, or replaying
+        let vanishes = [1, 6].contains(&(kill % 8));
+        let is_early = !vanishes && rng.u8(0..10) < 3; // it is still starting, bearing, or replaying
         scene.go_on(some_millis(&mut rng, if is_early { 10..400 } else { 400..3000 })).await;
+        if vanishes {
+            scene.order(Fault::Vanish); // it dies before it finds out that what it sent came nowhere
+            scene.go_on(some_millis(&mut rng, 200..1500)).await;
+        }
         scene.kill_gateway();
         if kill % 8 == 5 {
             scene.go_on(some_millis(&mut rng, 0..1500)).await;
