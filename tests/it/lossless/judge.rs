@@ -45,6 +45,8 @@ pub(super) struct Judge {
     pub(super) duplicates: u64,
     /// Readings that say that there was none.
     pub(super) bad: u64,
+    /// How many readings were lost by the gateway's own account.
+    pub(super) lost_said: u64,
     /// One value with two times.
     pub(super) corrupt: Tally,
     pub(super) out_of_order: Tally,
@@ -75,6 +77,7 @@ impl Judge {
             subscriptions: 0,
             duplicates: 0,
             bad: 0,
+            lost_said: 0,
             corrupt: Tally::default(),
             out_of_order: Tally::default(),
             protocol: Tally::default(),
@@ -120,8 +123,13 @@ impl Judge {
         match (verb, device) {
             ("NBIRTH", None) => self.handle_birth(payload),
             ("NDEATH", None) => self.handle_death(payload),
+            ("NDATA", None) => {
+                self.follow(topic, payload);
+                self.note_lost(payload);
+            }
             ("DBIRTH" | "DDATA" | "DDEATH", Some(device)) => {
-                self.follow(topic, device, payload);
+                self.follow(topic, payload);
+                self.follow_device(topic, verb, device);
                 self.handle_device(verb, device, payload, at_ms);
             }
             _ => self.protocol.add(|| format!("a message on {topic}")),
@@ -138,6 +146,7 @@ impl Judge {
             self.last.fill(Last::default());
         }
         self.session = Some(Session { bd_seq, next_seq: 1, devices: BTreeSet::new() });
+        self.note_lost(payload);
     }
 
     /// A death with another birth sequence number is that of an earlier connection, which consumers pass over (Sparkplug
@@ -148,24 +157,35 @@ impl Judge {
         }
     }
 
-    /// The rules of the session for a message of a device.
-    fn follow(&mut self, topic: &str, device: u8, payload: &Payload) {
+    /// How many readings the gateway says that it has lost.
+    fn note_lost(&mut self, payload: &Payload) {
+        let lost = number_of(payload, "Gateway/readings_lost").unwrap_or_default();
+        self.lost_said = self.lost_said.max(lost);
+    }
+
+    /// Every message of a session but the birth of the node has the next sequence number (6.4.5).
+    fn follow(&mut self, topic: &str, payload: &Payload) {
         let Some(session) = &mut self.session else {
             return self.protocol.add(|| format!("{topic} before NBIRTH"));
         };
         let expected = u64::from(session.next_seq);
         if payload.seq != Some(expected) {
-            self.protocol.add(|| format!("{topic} with seq {:?} after {expected} - 1", payload.seq));
+            self.protocol.add(|| format!("{topic} with seq {:?}, not {expected}", payload.seq));
         }
         let seq = payload.seq.and_then(|seq| u8::try_from(seq).ok()).unwrap_or(session.next_seq);
         session.next_seq = seq.wrapping_add(1);
-        let is_born = if topic.contains("/DBIRTH/") {
-            session.devices.insert(device);
-            true
-        } else if topic.contains("/DDEATH/") {
-            session.devices.remove(&device)
-        } else {
-            session.devices.contains(&device)
+    }
+
+    /// A device is born before it says anything else.
+    fn follow_device(&mut self, topic: &str, verb: &str, device: u8) {
+        let Some(session) = &mut self.session else { return };
+        let is_born = match verb {
+            "DBIRTH" => {
+                session.devices.insert(device);
+                true
+            }
+            "DDEATH" => session.devices.remove(&device),
+            _ => session.devices.contains(&device),
         };
         if !is_born {
             self.protocol.add(|| format!("{topic} before DBIRTH"));
@@ -229,7 +249,11 @@ fn number(prefix: &str, name: &str) -> Option<u8> {
 }
 
 fn bd_seq(payload: &Payload) -> Option<u64> {
-    let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("bdSeq"))?;
+    number_of(payload, "bdSeq")
+}
+
+fn number_of(payload: &Payload, name: &str) -> Option<u64> {
+    let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some(name))?;
     match metric.value {
         Some(metric::Value::LongValue(number)) => Some(number),
         _ => None,

@@ -53,7 +53,9 @@ impl Scene {
     pub(super) async fn start() -> Scene {
         let turn = turn();
         let shared = Path::new("/dev/shm");
-        let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("tidegate-lossless-");
+        let folder = if shared.is_dir() { builder.tempdir_in(shared) } else { builder.tempdir() };
         let folder = folder.unwrap();
         let broker = Mosquitto::start(folder.path()).await;
         let plant = Plant::start(SIZE);
@@ -198,6 +200,8 @@ impl Scene {
             eprint!("{}", verdict.losses(&self.faults));
         }
         assert_eq!(self.judge.subscriptions, self.broker.starts, "the judge was away");
+        let log = self.folder.path().join("gateway.log");
+        assert!(log.exists(), "somebody has deleted {}, and the store with it", log.display());
         let held_ms: u64 =
             self.absences.iter().filter(|one| one.goes_on).map(|one| one.end_ms - one.start_ms).sum();
         let owed_min = usize::try_from((seconds - held_ms / 1000) * OWED_A_SECOND_MIN).unwrap();
@@ -210,7 +214,9 @@ impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for name in ["gateway.log", "mosquitto.log"] {
-                let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+                let path = self.folder.path().join(name);
+                let text = std::fs::read_to_string(&path)
+                    .unwrap_or_else(|error| format!("cannot be read: {}: {error}", path.display()));
                 let lines: Vec<&str> = text.lines().collect();
                 let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
                 eprintln!("{name}, the end of {} lines:\n{tail}", lines.len());

@@ -72,6 +72,8 @@ pub(super) struct Verdict {
     pub(super) protocol: Tally,
     pub(super) duplicates: u64,
     pub(super) bad: u64,
+    /// By the gateway's own account.
+    pub(super) lost_said: u64,
 }
 
 /// Judges what was served up to `until_ms` and all that arrived.
@@ -82,6 +84,7 @@ pub(super) fn verdict(judge: &Judge, log: &Log, until_ms: u64, absences: &[Absen
         protocol: judge.protocol.clone(),
         duplicates: judge.duplicates,
         bad: judge.bad,
+        lost_said: judge.lost_said,
         ..Verdict::default()
     };
     for (value, served) in log.all().filter(|(_, served)| served.at_ms <= until_ms) {
@@ -156,6 +159,12 @@ impl fmt::Display for Verdict {
             self.lost.len(),
             self.duplicates
         )?;
+        if self.lost_said > 0 {
+            write!(f, ", {} lost by the gateway's own account", self.lost_said)?;
+        }
+        if self.bad > 0 {
+            write!(f, ", {} without a value", self.bad)?;
+        }
         let kinds =
             [("corrupt", &self.corrupt), ("out of order", &self.out_of_order), ("protocol", &self.protocol)];
         for (kind, tally) in kinds.iter().filter(|(_, tally)| tally.count > 0) {

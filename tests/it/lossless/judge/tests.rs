@@ -270,6 +270,23 @@ fn data_before_the_births_of_its_connection_is_a_breach() {
 }
 
 #[test]
+fn the_node_says_things_in_the_same_sequence_and_how_many_it_has_lost() {
+    let mut case = case();
+    case.born(7);
+    let lost = Metric {
+        name: Some("Gateway/readings_lost".into()),
+        value: Some(metric::Value::LongValue(12)),
+        ..Metric::default()
+    };
+    case.message("NDATA", "", vec![lost]);
+    case.data(&[(LIVE, 0), (LIVE, 1), (LIVE, 2), (LIVE, 3), (LIVE, 4)]).check([0, 0, 0, 0, 0]);
+    assert_eq!(case.verdict(ALWAYS, &[]).lost_said, 12);
+    case.seq += 1;
+    case.message("NDATA", "", Vec::new());
+    case.check([0, 0, 0, 1, 0]);
+}
+
+#[test]
 fn the_sequence_number_goes_on_after_255() {
     let mut case = case();
     case.born(7);
