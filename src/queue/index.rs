@@ -226,16 +226,17 @@ impl Index {
 
     /// What is done soonest if nothing happens before.
     pub(super) fn due(&self) -> Option<Instant> {
-        let keep = self.to_keep().filter(|_| self.keeping.is_none());
+        let keep = self.to_keep().filter(|_| self.keeping.is_none() && self.is_disk_wished());
         let keep = keep.map(|(_, wanted)| {
             self.reached_at(wanted).map_or(self.disk_retry, |at| Some(at + self.limits.flush))
         });
         let keep = keep.map(|at| at.max(self.disk_retry));
-        let oldest =
-            self.segments.front().filter(|front| front.end > front.first).map(|front| front.written_at);
-        let age = self.limits.age_max.and_then(|age| oldest.map(|at| at + age));
+        let oldest = self.segments.front().filter(|front| front.end > front.first);
+        let age = self.limits.age_max.and_then(|age| oldest.map(|front| front.written_at + age));
         let window = self.limits.replay_window;
-        let replayed = oldest.filter(|_| window > Duration::ZERO).map(|at| at + window);
+        let replayed = oldest
+            .filter(|front| window > Duration::ZERO && front.end <= self.needed_from())
+            .map(|front| front.written_at + window);
         keep.flatten().into_iter().chain(age).chain(replayed).min()
     }
 
@@ -302,10 +303,12 @@ impl Index {
         let is_pressed = self.memory_size() > self.limits.memory_max;
         let (_, wanted) = self.to_keep()?;
         let is_due = |at: Instant| now.saturating_duration_since(at) >= self.limits.flush;
-        let is_wished =
-            !self.limits.is_offline_only || self.delivered.iter().any(|delivered| delivered.is_away);
-        let is_wished = is_wished && self.reached_at(wanted).is_none_or(is_due);
+        let is_wished = self.is_disk_wished() && self.reached_at(wanted).is_none_or(is_due);
         if is_pressed || is_wished { self.keep_all() } else { None }
+    }
+
+    fn is_disk_wished(&self) -> bool {
+        !self.limits.is_offline_only || self.delivered.iter().any(|delivered| delivered.is_away)
     }
 
     /// The oldest segment of which something is wanted that is not on the disk, and what of it is wanted first.

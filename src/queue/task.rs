@@ -152,6 +152,8 @@ impl Task {
     /// brought to the disk.
     pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
         let (mut is_open, mut is_needed) = (true, true);
+        let jobs = self.store.act(clock::monotonic());
+        self.disk.ask(jobs);
         self.tell().await;
         while is_open || is_needed {
             match self.wait(&mut updates, is_open, is_needed).await {

@@ -191,3 +191,32 @@ fn the_next_thing_is_due_when_the_first_that_waits_has_waited_for_the_flush() {
     shop.deliver(0, Position(20));
     assert_eq!(shop.index.due(), None);
 }
+
+/// Whatever is due is done when it is due: nothing is due again and again and never done.
+#[test]
+fn nothing_stays_due() {
+    let modes = [
+        limits(),
+        Limits { is_offline_only: true, ..limits() },
+        Limits { replay_window: 20 * SECOND, ..limits() },
+        Limits { age_max: Some(30 * SECOND), ..limits() },
+        Limits { disk_max: 100 << 10, memory_max: 100 << 10, ..limits() },
+    ];
+    for (mode, is_disk_well) in modes.into_iter().flat_map(|mode| [(mode, true), (mode, false)]) {
+        let mut shop = Shop::new(mode, 2);
+        shop.is_disk_well = is_disk_well;
+        for lag in [Some(0), Some(10_000), None] {
+            shop.run(40, lag);
+            if lag.is_some() {
+                shop.deliver(1, Position(shop.next.0 / 2));
+            }
+            for _ in 0..1000 {
+                let Some(due) = shop.index.due() else { break };
+                shop.now = shop.now.max(due);
+                shop.act();
+                let next = shop.index.due();
+                assert!(next.is_none_or(|next| next > shop.now), "{mode:?}: due and not done");
+            }
+        }
+    }
+}
