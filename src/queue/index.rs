@@ -69,6 +69,13 @@ pub(super) struct Segment {
     pub(super) to: Option<Timestamp>,
 }
 
+impl Segment {
+    /// Deleting it saves something.
+    fn is_worth_a_roll(&self) -> bool {
+        self.size >= DELIVERED_SIZE_MAX || self.kept > 0
+    }
+}
+
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -168,23 +175,30 @@ impl Index {
         });
     }
 
-    /// The segment that is written has so many readings and bytes more, which were read at `at`.
-    pub(super) fn handle_written(&mut self, count: u64, size: u64, at: Option<Timestamp>, now: Instant) {
+    /// The segment that is written has `size` bytes more; its readings go up to `end` now, the last of them read at `at`.
+    pub(super) fn handle_written(&mut self, end: Position, size: u64, at: Option<Timestamp>, now: Instant) {
         let Some(segment) = self.segments.back_mut() else { return };
         let is_marked = |(_, at): &(Position, Instant)| {
             now.saturating_duration_since(*at) < self.limits.flush / MARKS_PER_FLUSH
         };
-        if count > 0 && !self.marks.back().is_some_and(is_marked) {
+        if end > segment.end && !self.marks.back().is_some_and(is_marked) {
             self.marks.push_back((segment.end, now));
             if self.marks.len() > MARKS_MAX {
                 self.marks.pop_front();
             }
         }
-        segment.end = segment.end.after(count);
+        segment.end = segment.end.max(end);
         segment.size += size;
         segment.written_at = now;
         segment.from = segment.from.or(at);
         segment.to = at.or(segment.to);
+    }
+
+    /// The end of the segment that is written is wanted on the disk, though its readings may be there.
+    pub(super) fn want_again(&mut self) {
+        if let Some(active) = self.segments.back_mut().filter(|active| active.end > active.first) {
+            active.kept_end = active.kept_end.min(Position(active.end.0.saturating_sub(1)));
+        }
     }
 
     /// How far an uplink has come.
@@ -236,6 +250,7 @@ impl Index {
         let window = self.limits.replay_window;
         let replayed = oldest
             .filter(|front| window > Duration::ZERO && front.end <= self.needed_from())
+            .filter(|front| self.segments.len() > 1 || front.is_worth_a_roll())
             .map(|front| front.written_at + window);
         keep.flatten().into_iter().chain(age).chain(replayed).min()
     }
@@ -251,8 +266,7 @@ impl Index {
             self.segments.pop_front();
             return Some(Action::Delete(first));
         }
-        (front.end > front.first && (front.size >= DELIVERED_SIZE_MAX || front.kept > 0))
-            .then_some(Action::Roll)
+        (front.end > front.first && front.is_worth_a_roll()).then_some(Action::Roll)
     }
 
     fn forget(&mut self) -> Option<Action> {

@@ -104,6 +104,11 @@ impl Memory {
         self.files.get(&first).map(|segment| segment.file.clone())
     }
 
+    /// Forgets a segment that cannot be read now; it is looked for at the next start.
+    pub(super) fn leave(&mut self, first: Position) {
+        self.files.remove(&first);
+    }
+
     /// Deletes a segment.
     pub(super) fn remove(&mut self, first: Position) {
         if let Some(path) = self.files.remove(&first).and_then(|segment| segment.path) {

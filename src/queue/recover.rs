@@ -17,6 +17,10 @@ use crate::counters::StoreCounters;
 use crate::position::Position;
 use crate::reading::{Stamp, Timestamp};
 
+/// The least that a reading takes: its tag and its form.
+const READING_SIZE_MIN: u64 = 2;
+/// The size of a segment of which nothing can be told.
+const SIZE_UNKNOWN: u64 = 2 << 20;
 /// Where files go that are no segments.
 pub(super) const SET_ASIDE: &str = "set-aside";
 /// The most gaps that are remembered.
@@ -68,15 +72,18 @@ pub(super) fn recover(
             read.unwrap_or_else(|error| {
                 warn!(segment = %name_of(first), %error, "cannot be read now");
                 found.is_unsure = true;
-                Contents::unread(first, next)
+                let length =
+                    fs::metadata(disk.join(name_of(first))).map_or(SIZE_UNKNOWN, |about| about.len());
+                Contents::unread(first, length, next)
             })
         });
         let held = match in_memory.contains(&first).then(|| memory.adopt(first)) {
             Some(Ok(file)) => look_through(&file, first, None, counters).ok(),
             _ => None,
         };
-        if held.is_none() {
-            memory.remove(first);
+        if held.is_none() && in_memory.contains(&first) {
+            memory.leave(first);
+            found.is_unsure = true;
         }
         found.add(first, kept, held, disk, now);
     }
@@ -237,9 +244,10 @@ fn look_through(
 }
 
 impl Contents {
-    /// Of a segment that cannot be read now, and may be another time.
-    fn unread(first: Position, next: Option<Position>) -> Contents {
-        Contents { end: next.unwrap_or(first.after(2 * JUMP)), size: 1, ..Contents::default() }
+    /// Of a segment that cannot be read now, and may be another time: as many readings as there can be in it.
+    fn unread(first: Position, length: u64, next: Option<Position>) -> Contents {
+        let end = next.unwrap_or(first.after(length / READING_SIZE_MIN + 1));
+        Contents { end, size: length.max(1), ..Contents::default() }
     }
 
     fn take(&mut self, record: Record<'_>) {

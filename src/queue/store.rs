@@ -32,6 +32,8 @@ const SEGMENT_SIZE: u64 = 2 << 20;
 const SEGMENTS_MIN: u64 = 16;
 /// How long a folder in memory that failed is left alone.
 const FOLDER_RETRY: Duration = Duration::from_secs(60);
+/// How long nothing is tried after not even a file without a name could be begun.
+const ROLL_RETRY: Duration = Duration::from_secs(5);
 
 /// Where the store is and what it is for.
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub(super) struct Store {
     index: Index,
     memory: Memory,
     folder_retry: Option<Instant>,
+    /// No segment can be begun: when it is tried again.
+    roll_retry: Option<Instant>,
     boots: Arc<Boots>,
     /// The position of the next reading.
     next: Position,
@@ -122,6 +126,7 @@ impl Store {
             index,
             memory,
             folder_retry: None,
+            roll_retry: None,
             boots: Arc::new(boots),
             next,
             salt: Salt(0),
@@ -192,8 +197,8 @@ impl Store {
             warn!(%error, "the folder in memory cannot be written: recent readings end with this program");
             self.memory.use_folder(false);
             self.folder_retry = Some(now + FOLDER_RETRY);
-            self.begin_again(now);
-            if let Err(error) = self.write(now) {
+            let written = if self.begin_again(now) { self.write(now) } else { Err(error) };
+            if let Err(error) = written {
                 self.lose_batch(&error);
             }
         }
@@ -203,6 +208,7 @@ impl Store {
 
     fn write(&mut self, now: Instant) -> io::Result<()> {
         let active = self.index.active().ok_or(io::ErrorKind::NotFound)?;
+        let active_end = active.end;
         self.memory.append(active.first, &self.frames, active.size)?;
         let count = self.batch.iter().map(|(_, readings)| readings.len() as u64).sum();
         let last = self.batch.last().and_then(|(_, readings)| readings.last());
@@ -210,21 +216,28 @@ impl Store {
         let size = self.frames.len() as u64;
         self.counters.readings.add(count);
         self.counters.bytes.add(size);
-        self.index.handle_written(count, size, at, now);
+        let end =
+            self.batch.last().map_or(active_end, |(first, readings)| first.after(readings.len() as u64));
+        self.index.handle_written(end, size, at, now);
         Ok(())
     }
 
     /// A new segment that begins with the batch which the last one did not take.
-    fn begin_again(&mut self, now: Instant) {
+    fn begin_again(&mut self, now: Instant) -> bool {
         let batch = std::mem::take(&mut self.batch);
         let end = self.next;
         self.next = batch.first().map_or(end, |(first, _)| *first);
-        self.roll(now);
+        let is_begun = self.roll(now);
         self.next = end;
+        if !is_begun {
+            self.batch = batch;
+            return false;
+        }
         for (first, readings) in &batch {
             self.encode(*first, readings);
         }
         self.batch = batch;
+        true
     }
 
     fn lose_batch(&mut self, error: &io::Error) {
@@ -252,8 +265,8 @@ impl Store {
         frame::push(&mut self.frames, self.salt, &record::write(record));
     }
 
-    /// Begins another segment, with what it must say at its beginning.
-    fn roll(&mut self, now: Instant) {
+    /// Begins another segment, with what it must say at its beginning; false where none can be begun.
+    fn roll(&mut self, now: Instant) -> bool {
         if self.folder_retry.is_some_and(|retry| retry <= now) {
             self.folder_retry = None;
             self.memory.use_folder(true);
@@ -262,44 +275,49 @@ impl Store {
             self.memory.remove(first); // the new one has its name
         }
         let head = Head { first: self.next, boot: self.plan.boot };
-        self.salt = head.salt();
-        self.named.fill(false);
-        self.frames.clear(); // of the last segment: written, or encoded anew by the caller
-        self.push_preamble();
-        let bytes = [&head.write()[..], &self.frames].concat();
-        self.frames.clear();
+        let bytes = [&head.write()[..], &self.preamble(head.salt())].concat();
         let created = self.memory.create(head.first, &bytes).or_else(|error| {
             warn!(%error, segment = %name_of(head.first), "no segment can be begun in the folder in memory");
             self.memory.use_folder(false);
             self.folder_retry = Some(now + FOLDER_RETRY);
             self.memory.create(head.first, &bytes)
         });
-        match created {
-            Ok(()) => self.index.handle_rolled(head.first, bytes.len() as u64, now),
-            Err(error) => error!(%error, "no segment can be begun at all"),
+        if let Err(error) = created {
+            error!(%error, "no segment can be begun at all");
+            self.roll_retry = Some(now + ROLL_RETRY);
+            return false;
         }
+        self.salt = head.salt();
+        self.named.fill(false);
+        self.frames.clear(); // of the last segment: written, or encoded anew by the caller
+        self.roll_retry = None;
+        self.index.handle_rolled(head.first, bytes.len() as u64, now);
+        true
     }
 
-    fn push_preamble(&mut self) {
-        let plan = self.plan.clone();
-        for (uplink, delivered) in plan.uplinks.iter().zip(self.index.delivered().to_vec()) {
-            self.push(&Record::Cursor { uplink, position: delivered.sure });
-        }
-        if let Some(at) = self.booted_at() {
-            self.push(&Record::Boot { id: plan.boot, at });
-        }
+    /// The first records of a segment: how far uplinks have come, this machine's start, gaps.
+    fn preamble(&mut self, salt: Salt) -> Vec<u8> {
         let needed = self.index.needed_from();
         self.gaps_known.retain(|gap| gap.end > needed);
-        for gap in self.gaps_known.clone() {
-            self.push(&Record::Gap(gap));
+        let cursors = self.plan.uplinks.iter().zip(self.index.delivered());
+        let cursors = cursors.map(|(uplink, delivered)| Record::Cursor { uplink, position: delivered.sure });
+        let boot = self.booted_at().map(|at| Record::Boot { id: self.plan.boot, at });
+        let gaps = self.gaps_known.iter().map(|gap| Record::Gap(*gap));
+        let mut frames = Vec::new();
+        for record in cursors.chain(boot).chain(gaps) {
+            frame::push(&mut frames, salt, &record::write(&record));
         }
+        frames
     }
 
     /// The wall clock is trusted from now on: the machine was started then.
     pub(super) fn handle_clock(&mut self, booted_at: Timestamp, now: Instant) {
-        self.commit(now);
         Arc::make_mut(&mut self.boots).insert(self.plan.boot, booted_at);
-        self.roll(now); // so that a segment says it at its beginning, where it is looked for
+        // readings of before are dated by it, wherever they are
+        self.push(&Record::Boot { id: self.plan.boot, at: booted_at });
+        self.commit(now);
+        self.index.want_again();
+        self.roll(now); // a segment says it at its beginning, where it is looked for
     }
 
     /// How far an uplink has come.
@@ -337,7 +355,9 @@ impl Store {
     /// What the disk has to do now.
     pub(super) fn act(&mut self, now: Instant) -> Vec<Job> {
         let mut jobs = Vec::new();
-        while let Some(action) = self.index.next(now) {
+        while self.roll_retry.is_none_or(|retry| retry <= now)
+            && let Some(action) = self.index.next(now)
+        {
             jobs.extend(self.perform(action, now));
         }
         self.commit(now); // gaps
@@ -380,7 +400,7 @@ impl Store {
 
     /// When there is something to do if nothing happens before.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.index.due()
+        self.roll_retry.or_else(|| self.index.due())
     }
 
     /// For a clean end: everything that some uplink has not got goes to the disk.

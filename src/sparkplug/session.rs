@@ -194,6 +194,17 @@ impl Session {
         self.born_for_history.clear();
     }
 
+    /// No data follows a death: what waits of a device comes when it is born again, or for its history.
+    fn take_back_history(&mut self, device: DeviceId) {
+        let (stays, goes): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.history).into_iter().partition(|waiting| waiting.is_not(device));
+        self.history = stays;
+        for waiting in goes {
+            self.moves.queued.subtract(&waiting.carried);
+            self.moves.taken_back.extend(&waiting.carried);
+        }
+    }
+
     /// Which readings got into messages, and out of them, since this was asked last.
     pub fn take_moves(&mut self) -> Moves {
         std::mem::take(&mut self.moves)
@@ -218,7 +229,10 @@ impl Session {
             }
             Update::DeviceUp(device) => {
                 self.set_up(device, true);
-                self.born_for_history.remove(&device);
+                if self.born_for_history.remove(&device) {
+                    // what was said of it while it did not answer must not follow its birth
+                    self.history.retain(|waiting| waiting.is_not(device) || waiting.verb == Verb::DeviceData);
+                }
                 if self.live.is_some() {
                     let birth = self.device_birth(device, now);
                     self.wait(birth);
@@ -226,6 +240,7 @@ impl Session {
             }
             Update::DeviceDown(device, at) => {
                 if self.set_up(device, false) && self.live.is_some() {
+                    self.take_back_history(device);
                     let at = at.wall(self.booted_at).unwrap_or(now);
                     self.wait(Some(Waiting::death(device, at)));
                 }
@@ -309,10 +324,14 @@ impl Session {
         self.history.len()
     }
 
-    /// There is no more history: devices that were born for it are gone again.
+    /// There is no more history than what waits: when that is sent, devices that were born for it are gone again.
     pub fn handle_history_end(&mut self, now: Timestamp) {
-        let deaths = std::mem::take(&mut self.born_for_history).into_iter();
-        self.history.extend(deaths.map(|device| Waiting::death(device, now)));
+        if !self.history.is_empty() {
+            return;
+        }
+        for device in std::mem::take(&mut self.born_for_history) {
+            self.wait(Some(Waiting::death(device, now))); // in line with a birth that may follow
+        }
     }
 
     /// Readings of this range were lost, `count` of them.
@@ -472,6 +491,10 @@ impl Last {
 }
 
 impl Waiting {
+    fn is_not(&self, device: DeviceId) -> bool {
+        self.device != Some(device)
+    }
+
     fn of_node(verb: Verb, payload: Payload) -> Waiting {
         Waiting { verb, device: None, payload, carried: Positions::default(), size: 0 }
     }

@@ -245,9 +245,11 @@ impl Delivery {
         ![&self.sure, &self.fresh, &self.pending].into_iter().any(|known| known.contains(position))
     }
 
-    /// What lies before `next` has been read from the store.
-    pub(super) fn handle_read(&mut self, next: Position) {
-        self.history_from = self.history_from.max(next);
+    /// What lies from `from` to `next` has been read from the store. Something before it may have been taken back meanwhile.
+    pub(super) fn handle_read(&mut self, from: Position, next: Position) {
+        if self.history_from >= from {
+            self.history_from = self.history_from.max(next);
+        }
     }
 }
 

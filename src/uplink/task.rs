@@ -281,20 +281,25 @@ impl Task {
     /// Counts and announces what of a gap this uplink had not delivered.
     fn lose(&mut self, gap: Gap) {
         let count = self.delivery.handle_gap(gap.first..gap.end);
-        if count > 0 {
-            let lost = Lost { count, from: gap.from, to: gap.to, reason: gap.reason.id() };
-            error!(uplink = %self.uplink.name, readings = count, reason = lost.reason, "readings are lost");
-            self.session.handle_lost(&lost, clock::wall());
-        }
+        self.announce(&Lost { count, from: gap.from, to: gap.to, reason: gap.reason.id() });
     }
 
     fn lose_all(&mut self, positions: &Positions, reason: Reason) {
+        let mut count = 0;
         for range in positions.iter() {
             if range.end.since(range.start) >= JUMP {
                 self.delivery.give_up(&Positions::of(range)); // there was never a reading
-                continue;
+            } else {
+                count += self.delivery.handle_gap(range);
             }
-            self.lose(Gap { first: range.start, end: range.end, from: None, to: None, reason });
+        }
+        self.announce(&Lost { count, from: None, to: None, reason: reason.id() });
+    }
+
+    fn announce(&mut self, lost: &Lost) {
+        if lost.count > 0 {
+            error!(uplink = %self.uplink.name, readings = lost.count, reason = lost.reason, "readings are lost");
+            self.session.handle_lost(lost, clock::wall());
         }
     }
 
@@ -396,7 +401,7 @@ impl Task {
             piece.readings.into_iter().filter(|(position, _)| self.delivery.is_wanted(*position)).collect();
         let unsent = self.session.handle_history(wanted, clock::wall());
         self.book();
-        self.delivery.handle_read(piece.next);
+        self.delivery.handle_read(from, piece.next);
         self.delivery.give_up(&unsent.idle);
         let reasons = [Reason::Damage, Reason::Tag, Reason::Tag, Reason::Clock];
         for (positions, reason) in [missing, piece.unknown, unsent.unfit, piece.undated].iter().zip(reasons) {

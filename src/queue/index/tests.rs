@@ -49,7 +49,12 @@ impl Shop {
         if self.index.active().unwrap().size >= self.index.limits.segment_size {
             self.index.handle_rolled(self.next, 40, self.now);
         }
-        self.index.handle_written(count, count * SIZE, Some(Timestamp::from_millis(self.next.0)), self.now);
+        self.index.handle_written(
+            self.next.after(count),
+            count * SIZE,
+            Some(Timestamp::from_millis(self.next.0)),
+            self.now,
+        );
         self.next = self.next.after(count);
         self.act();
     }

@@ -334,15 +334,31 @@ fn a_device_that_does_not_answer_is_born_for_its_history_and_dies_after_it() {
     assert_eq!(unsent, Unsent { unfit: positions([]), idle: positions([5]) });
     history(&mut session, &[reading(0, Value::Int(2), 11)]);
     session.handle_history_end(NOW);
-    session.handle_history_end(NOW);
     let sent = drain(&mut session);
-    check_sent(&sent, "g/DBIRTH/n/d#1 g/DDATA/n/d#2 g/DDEATH/n/d#3");
+    check_sent(&sent, "g/DBIRTH/n/d#1 g/DDATA/n/d#2");
+    session.handle_history_end(NOW);
+    session.handle_history_end(NOW);
+    check_sent(&drain(&mut session), "g/DDEATH/n/d#3");
     assert_eq!(quality_of(metric_of(&sent[0].1, "a")), Some((0, "bad:no_communication".into())));
     // one that answers meanwhile stays
     history(&mut session, &[reading(0, Value::Int(3), 12)]);
     up(&mut session, 0);
     session.handle_history_end(NOW);
-    check_sent(&drain(&mut session), "g/DBIRTH/n/d#4 g/DBIRTH/n/d#5 g/DDATA/n/d#6");
+    check_sent(&drain(&mut session), "g/DBIRTH/n/d#4 g/DDATA/n/d#5");
+}
+
+#[test]
+fn no_history_follows_the_death_of_a_device() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    session.take_moves();
+    history(&mut session, &[reading(0, Value::Int(1), 10), reading(0, Value::Int(2), 11)]);
+    assert_eq!(session.take_moves().queued, positions([10, 11]));
+    session.handle_update(Position(0), Update::DeviceDown(DeviceId(0), Stamp::Wall(NOW)), NOW);
+    assert_eq!(session.take_moves().taken_back, positions([10, 11]));
+    check_sent(&drain(&mut session), "g/DDEATH/n/d#2");
 }
 
 #[test]

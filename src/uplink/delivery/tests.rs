@@ -145,10 +145,13 @@ fn history_is_what_neither_was_sent_nor_waits_and_lies_before_what_is_too_young(
     delivery.handle_waiting(&positions(8..10));
     assert_eq!(delivery.history_due(Position(50)), Some(Position(10)));
     assert!(!delivery.is_wanted(Position(9)) && delivery.is_wanted(Position(10)));
-    delivery.handle_read(Position(30));
+    delivery.handle_read(Position(10), Position(30));
     assert_eq!(delivery.history_due(Position(50)), Some(Position(30)));
     assert_eq!(delivery.history_due(Position(30)), None);
     delivery.handle_taken_back(&positions(8..10));
+    assert_eq!(delivery.history_due(Position(50)), Some(Position(8)));
+    // what was asked for before comes after
+    delivery.handle_read(Position(30), Position(40));
     assert_eq!(delivery.history_due(Position(50)), Some(Position(8)));
     delivery.handle_end(false);
     assert_eq!(delivery.history_due(Position(50)), Some(Position(5)));
@@ -211,7 +214,7 @@ proptest! {
             let Some(from) = ledger.history_due(Position(next)) else { return };
             let mut carried = Positions::default();
             (from.0..next.min(from.0 + count)).map(Position).filter(|at| ledger.is_wanted(*at)).for_each(|at| carried.insert(at..at.after(1)));
-            ledger.handle_read(Position(next.min(from.0 + count)));
+            ledger.handle_read(from, Position(next.min(from.0 + count)));
             ledger.handle_sent(carried.clone(), 100, false, now);
             wire.push_back((carried, false));
         };
