@@ -14,14 +14,19 @@ mod verdict;
 mod wire;
 mod worker;
 
+pub(crate) use judge::{How, is_good, number, value};
+pub(crate) use plant::{Log, Plant, Served, Size, Tag};
+pub(crate) use program::Program;
+pub(crate) use proxy::Proxy;
+pub(crate) use scene::now_ms;
+pub(crate) use subscriber::{Arrival, Subscriber, What};
+
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use judge::How;
-use plant::Size;
 use proxy::Fault;
-use scene::{Scene, now_ms};
+use scene::Scene;
 use verdict::Verdict;
 use wire::{End, Side, Trap};
 

@@ -12,6 +12,7 @@
 )]
 
 mod cli;
+mod clock_steps;
 mod corpus;
 mod dial_in;
 mod disk;

@@ -16,7 +16,7 @@ const GOOD: u32 = 192;
 
 /// In what a value came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     Birth,
     Live,
     History,
@@ -244,7 +244,7 @@ impl Judge {
 }
 
 /// The number in a name such as `d3`.
-fn number(prefix: &str, name: &str) -> Option<u8> {
+pub(crate) fn number(prefix: &str, name: &str) -> Option<u8> {
     name.strip_prefix(prefix)?.parse().ok()
 }
 
@@ -261,7 +261,7 @@ fn number_of(payload: &Payload, name: &str) -> Option<u64> {
 }
 
 /// A value without a quality is good: data says it only where it is not, or has changed.
-fn is_good(metric: &Metric) -> bool {
+pub(crate) fn is_good(metric: &Metric) -> bool {
     let Some(set) = &metric.properties else { return metric.is_null != Some(true) };
     let quality = set.keys.iter().zip(&set.values).find(|(key, _)| *key == "Quality");
     match quality.and_then(|(_, value)| value.value.as_ref()) {
@@ -270,7 +270,7 @@ fn is_good(metric: &Metric) -> bool {
     }
 }
 
-fn value(metric: &Metric) -> Option<u32> {
+pub(crate) fn value(metric: &Metric) -> Option<u32> {
     match metric.value.as_ref()? {
         metric::Value::IntValue(value) => Some(*value),
         metric::Value::LongValue(value) => u32::try_from(*value).ok(),

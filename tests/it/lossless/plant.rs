@@ -22,63 +22,63 @@ const READ_HOLDING_REGISTERS: u8 = 3;
 
 /// One tag of one device, both counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Tag {
-    pub(super) device: u8,
-    pub(super) index: u8,
+pub(crate) struct Tag {
+    pub(crate) device: u8,
+    pub(crate) index: u8,
 }
 
 /// How many devices there are, and how many tags each has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Size {
-    pub(super) devices: u8,
-    pub(super) tags: u8,
+pub(crate) struct Size {
+    pub(crate) devices: u8,
+    pub(crate) tags: u8,
 }
 
 impl Size {
     /// All tags.
-    pub(super) fn count(self) -> usize {
+    pub(crate) fn count(self) -> usize {
         usize::from(self.devices) * usize::from(self.tags)
     }
 }
 
 /// A value that left the plant in a reply that was written whole.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Served {
-    pub(super) tag: Tag,
+pub(crate) struct Served {
+    pub(crate) tag: Tag,
     /// When the reply had been written.
-    pub(super) at_ms: u64,
+    pub(crate) at_ms: u64,
     /// When the connection was opened on which it was written.
-    pub(super) opened_ms: u64,
+    pub(crate) opened_ms: u64,
 }
 
 /// What was served.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     /// By value, from [`VALUE_FIRST`] on; none where the reply was not written whole.
     served: Vec<Option<Served>>,
 }
 
 impl Log {
     /// Who was served with `value`.
-    pub(super) fn get(&self, value: u32) -> Option<Served> {
+    pub(crate) fn get(&self, value: u32) -> Option<Served> {
         let index = usize::try_from(value.checked_sub(VALUE_FIRST)?).unwrap();
         *self.served.get(index)?
     }
 
     /// All values that were served, in the order in which they were given out.
-    pub(super) fn all(&self) -> impl Iterator<Item = (u32, Served)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, Served)> {
         (VALUE_FIRST..).zip(&self.served).filter_map(|(value, served)| Some((value, (*served)?)))
     }
 
     /// Values that nobody has yet; the first of them.
-    pub(super) fn give_out(&mut self, count: u8) -> u32 {
+    pub(crate) fn give_out(&mut self, count: u8) -> u32 {
         let first = VALUE_FIRST + u32::try_from(self.served.len()).unwrap();
         self.served.resize(self.served.len() + usize::from(count), None);
         first
     }
 
     /// `count` values from `first` on were served to `tag` and those behind it.
-    pub(super) fn note(&mut self, first: u32, count: u8, served: Served) {
+    pub(crate) fn note(&mut self, first: u32, count: u8, served: Served) {
         let start = usize::try_from(first - VALUE_FIRST).unwrap();
         for (place, index) in self.served[start..].iter_mut().zip(0..count) {
             let tag = Tag { index: served.tag.index + index, ..served.tag };
@@ -88,15 +88,15 @@ impl Log {
 }
 
 /// A running plant.
-pub(super) struct Plant {
-    pub(super) size: Size,
-    pub(super) address: SocketAddr,
+pub(crate) struct Plant {
+    pub(crate) size: Size,
+    pub(crate) address: SocketAddr,
     log: Arc<Mutex<Log>>,
     _worker: Worker,
 }
 
 impl Plant {
-    pub(super) fn start(size: Size) -> Plant {
+    pub(crate) fn start(size: Size) -> Plant {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -117,12 +117,12 @@ impl Plant {
     }
 
     /// What has been served so far.
-    pub(super) fn log(&self) -> Log {
+    pub(crate) fn log(&self) -> Log {
         self.log.lock().unwrap().clone()
     }
 
     /// The link and the devices for the gateway's configuration: unit 1 is `d0`, tag `t0` is at register 0.
-    pub(super) fn configuration(&self) -> String {
+    pub(crate) fn configuration(&self) -> String {
         // an answer that comes so late that the gateway no longer waits for it is not read: never wait too briefly
         let mut text = format!("[link.plant]\ntcp = \"{}\"\n", self.address);
         let tags: Vec<String> = (0..self.size.tags)

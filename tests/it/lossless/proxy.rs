@@ -42,8 +42,8 @@ struct Door {
 }
 
 /// A running proxy; closed at first.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     door: Arc<Mutex<Door>>,
     /// Only connections that are there already obey an order.
     orders: watch::Sender<Option<Fault>>,
@@ -51,7 +51,7 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn start(broker: SocketAddr) -> Proxy {
+    pub(crate) fn start(broker: SocketAddr) -> Proxy {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -71,11 +71,11 @@ impl Proxy {
     }
 
     /// Refuses new connections; those that are there go on.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.door.lock().unwrap().is_open = false;
     }
 
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         let mut door = self.door.lock().unwrap();
         door.is_open = true;
         door.opened += 1;

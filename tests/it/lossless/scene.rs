@@ -63,7 +63,7 @@ impl Scene {
         let subscriber = Subscriber::start(broker.address);
         let configuration = configuration(folder.path(), &proxy, &plant);
         let mut scene = Scene {
-            gateway: Program::start(folder.path(), &configuration),
+            gateway: Program::start(folder.path(), &configuration, &[]),
             proxy,
             broker,
             subscriber,
@@ -226,7 +226,7 @@ impl Drop for Scene {
 }
 
 /// Milliseconds of the wall clock, which all here share.
-pub(super) fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     clock::wall().millis()
 }
 

@@ -22,13 +22,13 @@ const PACKET_SIZE_MAX: usize = 64 << 20;
 
 /// Something that the subscriber saw, and when.
 #[derive(Clone, Debug)]
-pub(super) struct Arrival {
-    pub(super) at_ms: u64,
-    pub(super) what: What,
+pub(crate) struct Arrival {
+    pub(crate) at_ms: u64,
+    pub(crate) what: What,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     /// A new connection, of which everything is heard from here on.
     Subscribed,
     /// A message.
@@ -36,14 +36,14 @@ pub(super) enum What {
 }
 
 /// A running subscriber.
-pub(super) struct Subscriber {
+pub(crate) struct Subscriber {
     heard: Arc<Mutex<Vec<Arrival>>>,
     is_deaf: watch::Sender<bool>,
     _worker: Worker,
 }
 
 impl Subscriber {
-    pub(super) fn start(broker: SocketAddr) -> Subscriber {
+    pub(crate) fn start(broker: SocketAddr) -> Subscriber {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let kept = heard.clone();
         let (is_deaf, mut deaf) = watch::channel(false);
@@ -59,12 +59,12 @@ impl Subscriber {
     }
 
     /// Deaf it has no connection, and misses what the broker takes.
-    pub(super) fn set_deaf(&self, is_deaf: bool) {
+    pub(crate) fn set_deaf(&self, is_deaf: bool) {
         self.is_deaf.send_replace(is_deaf);
     }
 
     /// What has come since the last call.
-    pub(super) fn take(&self) -> Vec<Arrival> {
+    pub(crate) fn take(&self) -> Vec<Arrival> {
         std::mem::take(&mut self.heard.lock().unwrap())
     }
 }
