@@ -10,9 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::site::Site;
-use crate::reading::{Quality, Reading, Update, Value};
+use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Polled, Scan};
 use report::Reporter;
+
+/// A reading that seems to be older than the one before it by less than this was taken after it.
+const ROUNDING_MAX_MS: u64 = 1000;
 
 /// Turns scans into readings; keeps what was reported last of every tag.
 #[derive(Debug)]
@@ -28,14 +31,19 @@ struct State {
     reporter: Reporter,
     /// The last good value.
     last: Option<Value>,
+    /// The time that was reported last.
+    reported_at: Option<Stamp>,
 }
 
 impl Normalizer {
     /// Nothing has been read yet.
     #[must_use]
     pub fn new(site: Arc<Site>) -> Normalizer {
-        let tags =
-            site.tags.iter().map(|tag| State { reporter: Reporter::new(tag.report), last: None }).collect();
+        let tags = site
+            .tags
+            .iter()
+            .map(|tag| State { reporter: Reporter::new(tag.report), last: None, reported_at: None })
+            .collect();
         Normalizer { site, tags, readings: Vec::new() }
     }
 
@@ -65,13 +73,30 @@ impl Normalizer {
             };
             let (value, quality) = state.settle(decoded);
             if state.reporter.handle(value.as_ref(), quality, now) {
-                self.readings.push(Reading { tag: tag.id, value, quality, at: scan.at });
+                let at = state.own_time(scan.at);
+                self.readings.push(Reading { tag: tag.id, value, quality, at });
             }
         }
     }
 }
 
 impl State {
+    /// The time of a reading, and of no other of this tag: tag and time are what a repeated reading is known by. Two within
+    /// a millisecond, or within ten while the clock is walked back, get a millisecond each.
+    fn own_time(&mut self, at: Stamp) -> Stamp {
+        let later =
+            |last: u64, now: u64| if now <= last && last - now < ROUNDING_MAX_MS { last + 1 } else { now };
+        let own = match (self.reported_at, at) {
+            (Some(Stamp::Wall(last)), Stamp::Wall(now)) => {
+                Stamp::Wall(Timestamp::from_millis(later(last.millis(), now.millis())))
+            }
+            (Some(Stamp::SinceBoot(last)), Stamp::SinceBoot(now)) => Stamp::SinceBoot(later(last, now)),
+            _ => at,
+        };
+        self.reported_at = Some(own);
+        own
+    }
+
     /// The value to go with a quality: a fault that keeps the last good value needs one to keep.
     fn settle(&mut self, decoded: Result<Value, Quality>) -> (Option<Value>, Quality) {
         match decoded {
@@ -85,5 +110,23 @@ impl State {
                 None => (None, Quality::BadNoCommunication),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_readings_of_a_tag_have_the_same_time() {
+        let report = crate::config::site::Report::Always;
+        let mut state = State { reporter: Reporter::new(report), last: None, reported_at: None };
+        let mut own = |millis| match state.own_time(Stamp::Wall(Timestamp::from_millis(millis))) {
+            Stamp::Wall(at) => at.millis(),
+            Stamp::SinceBoot(_) => panic!("by the wall clock"),
+        };
+        assert_eq!([5000, 5000, 5000, 5001, 5004].map(&mut own), [5000, 5001, 5002, 5003, 5004]);
+        // a clock that was wrong by hours is followed
+        assert_eq!(own(1000), 1000);
     }
 }
