@@ -6,6 +6,7 @@
 //! say: what no message carried is in the store, and comes back as history.
 
 pub mod node;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,13 +23,8 @@ use crate::counters::Counters;
 use crate::position::{Position, Positions};
 use crate::reading::{Quality, Reading, Timestamp, Update};
 use crate::tag::DeviceId;
+use waiting::{Waiting, push_data};
 
-/// The most metrics in one data message.
-const DATA_METRICS_MAX: usize = 500;
-/// About how many bytes a data message may have: under the limits that brokers are known to set.
-const DATA_SIZE_MAX: usize = 64 << 10;
-/// What a metric takes beside its name and text: numbers, quality and reason.
-const METRIC_SIZE: usize = 64;
 /// The most readings that wait for a connection that takes them too slowly; beyond it all that waits is taken back, to
 /// come as history, and everything is born again with what is known then.
 const WAITING_READINGS_MAX: usize = 20_000;
@@ -112,17 +108,6 @@ struct Last {
 struct Live {
     bd_seq: u8,
     next_seq: u8,
-}
-
-/// A message without its sequence number and time.
-#[derive(Debug)]
-struct Waiting {
-    verb: Verb,
-    device: Option<DeviceId>,
-    payload: Payload,
-    carried: Positions,
-    /// About how many bytes it has.
-    size: usize,
 }
 
 impl Session {
@@ -488,54 +473,6 @@ impl Last {
         let range = self.reading.as_ref().map(|(position, _)| *position..position.after(1));
         range.map(Positions::of).unwrap_or_default()
     }
-}
-
-impl Waiting {
-    fn is_not(&self, device: DeviceId) -> bool {
-        self.device != Some(device)
-    }
-
-    fn of_node(verb: Verb, payload: Payload) -> Waiting {
-        Waiting { verb, device: None, payload, carried: Positions::default(), size: 0 }
-    }
-
-    fn death(device: DeviceId, at: Timestamp) -> Waiting {
-        let payload = Payload { timestamp: Some(at.millis()), ..Payload::default() };
-        let (verb, carried) = (Verb::DeviceDeath, Positions::default());
-        Waiting { verb, device: Some(device), payload, carried, size: 0 }
-    }
-}
-
-/// Adds a metric to the message that waits last, if that is for the same device and has room.
-fn push_data(queue: &mut VecDeque<Waiting>, device: DeviceId, position: Position, metric: Metric) {
-    let size = metric_size(&metric);
-    let range = position..position.after(1);
-    match queue.back_mut() {
-        Some(last)
-            if last.verb == Verb::DeviceData
-                && last.device == Some(device)
-                && last.payload.metrics.len() < DATA_METRICS_MAX
-                && last.size + size <= DATA_SIZE_MAX =>
-        {
-            last.payload.metrics.push(metric);
-            last.carried.insert(range);
-            last.size += size;
-        }
-        _ => {
-            let payload = Payload { metrics: vec![metric], ..Payload::default() };
-            let (verb, carried) = (Verb::DeviceData, Positions::of(range));
-            queue.push_back(Waiting { verb, device: Some(device), payload, carried, size });
-        }
-    }
-}
-
-/// About how many bytes a metric takes, and not fewer.
-fn metric_size(metric: &Metric) -> usize {
-    let text = match &metric.value {
-        Some(metric::Value::StringValue(text)) => text.len(),
-        _ => 0,
-    };
-    METRIC_SIZE + metric.name.as_ref().map_or(0, String::len) + text
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::super::payload::{Datatype, node_metric};
 use super::node::READINGS_LOST;
+use super::waiting::DATA_SIZE_MAX;
 use super::*;
 use crate::config;
 use crate::reading::{Stamp, Value};
