@@ -21,6 +21,7 @@ use super::topic::{Node, Verb};
 use crate::config::site::{Device, Site, Uplink};
 use crate::counters::Counters;
 use crate::position::{Position, Positions};
+use crate::publication::Publication;
 use crate::reading::{Quality, Reading, Timestamp, Update};
 use crate::tag::DeviceId;
 use waiting::{Waiting, push_data};
@@ -32,17 +33,6 @@ const WAITING_READINGS_MAX: usize = 20_000;
 const REBIRTH: &str = "Node Control/Rebirth";
 /// Births asked for oftener than this are born together, a while later.
 const REBIRTH_MIN: Duration = Duration::from_secs(1);
-
-/// A message for the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publication {
-    /// Where to.
-    pub topic: String,
-    /// The encoded payload.
-    pub payload: Vec<u8>,
-    /// Which readings it carries.
-    pub carried: Positions,
-}
 
 /// One edge node's side of the conversation.
 #[derive(Debug)]
@@ -152,7 +142,12 @@ impl Session {
             ..Payload::default()
         };
         let topic = self.node.topic(Verb::NodeDeath, None);
-        Publication { topic, payload: payload.encode_to_vec(), carried: Positions::default() }
+        Publication {
+            topic,
+            payload: payload.encode_to_vec(),
+            is_acknowledged: true,
+            ..Publication::default()
+        }
     }
 
     /// The broker has taken the connection and the subscriptions: births first.
@@ -384,7 +379,8 @@ impl Session {
         waiting.payload.timestamp.get_or_insert(now.millis());
         let device = waiting.device.and_then(|device| self.site.devices.get(device.index()));
         let topic = self.node.topic(waiting.verb, device.map(|device| device.name.as_ref()));
-        Some(Publication { topic, payload: waiting.payload.encode_to_vec(), carried: waiting.carried })
+        let (payload, carried) = (waiting.payload.encode_to_vec(), waiting.carried);
+        Some(Publication { topic, payload, carried, ..Publication::default() })
     }
 
     /// Whether it was up before.

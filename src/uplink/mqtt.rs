@@ -14,7 +14,7 @@ use rumqttc::{
 use tokio::sync::mpsc;
 
 use crate::config::site::{Broker, Login, Password, Uplink};
-use crate::sparkplug::session::Publication;
+use crate::publication::Publication;
 
 /// The largest packet that is taken from a broker: a command is far smaller.
 const INCOMING_SIZE_MAX: usize = 1 << 20;
@@ -134,8 +134,10 @@ fn credential_path(path: &Path) -> PathBuf {
 
 impl Connection {
     /// Hands a publication over. There is room as long as no more than [`WINDOW`] are under way.
-    pub(super) fn publish(&self, publication: Publication, qos: QoS) -> Result<(), ClientError> {
-        self.client.try_publish(publication.topic, qos, false, publication.payload)
+    pub(super) fn publish(&self, publication: Publication) -> Result<(), ClientError> {
+        let Publication { topic, payload, is_acknowledged, is_retained, .. } = publication;
+        let qos = if is_acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        self.client.try_publish(topic, qos, is_retained, payload)
     }
 
     pub(super) fn subscribe(&self, filters: [String; 2]) -> Result<(), ClientError> {

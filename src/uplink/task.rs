@@ -5,7 +5,6 @@ mod history;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rumqttc::QoS;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, error, info, warn};
@@ -19,10 +18,11 @@ use crate::clock;
 use crate::config::site::{Broker, Site, Uplink};
 use crate::counters::Counters;
 use crate::position::{Position, Positions};
+use crate::publication::Publication;
 use crate::queue::task::{News, Outlet};
 use crate::queue::{Bookmark, Delivered, Piece};
 use crate::reading::Update;
-use crate::sparkplug::session::{Publication, Session};
+use crate::sparkplug::session::Session;
 
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
 const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
@@ -279,10 +279,10 @@ impl Task {
             if self.delivery.barrier_due().is_some_and(|due| due <= now) {
                 let barrier = Publication {
                     topic: self.barrier.clone(),
-                    payload: Vec::new(),
-                    carried: Positions::default(),
+                    is_acknowledged: true,
+                    ..Publication::default()
                 };
-                if connection.publish(barrier, QoS::AtLeastOnce).is_err() {
+                if connection.publish(barrier).is_err() {
                     return; // the connection is closing: its end is told by the pump
                 }
                 talk.in_hand += 1;
@@ -295,6 +295,7 @@ impl Task {
             let Some(mut publication) = self.session.poll_publication(clock::wall()) else { return };
             let carried = std::mem::take(&mut publication.carried);
             let size = publication.payload.len() + publication.topic.len();
+            let is_proof = publication.is_acknowledged;
             if size > OUTGOING_SIZE_MAX - 16 {
                 error!(
                     topic = publication.topic,
@@ -303,11 +304,11 @@ impl Task {
                 );
                 continue;
             }
-            if connection.publish(publication, QoS::AtMostOnce).is_err() {
+            if connection.publish(publication).is_err() {
                 return;
             }
             talk.in_hand += 1;
-            self.delivery.handle_sent(carried, size, false, now);
+            self.delivery.handle_sent(carried, size, is_proof, now);
         }
     }
 
@@ -415,7 +416,7 @@ impl Task {
             if !is_said && talk.in_hand < WINDOW && !self.session.is_waiting() {
                 is_said = true;
                 let death = self.session.death(talk.bd_seq, clock::wall());
-                connection.publish(death, QoS::AtLeastOnce).ok(); // closing: the will speaks
+                connection.publish(death).ok(); // closing: the will speaks
                 self.delivery.handle_sent(Positions::default(), 0, true, clock::monotonic());
             }
             match happenings.recv().await {

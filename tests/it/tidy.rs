@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::{files, root};
 
-const VOCABULARY: [&str; 7] = ["clock", "counters", "position", "reading", "scan", "tag", "unit"];
+const VOCABULARY: [&str; 9] =
+    ["clock", "counters", "position", "publication", "reading", "scan", "tag", "unit", "write"];
 
 /// What each stage may import beside the vocabulary, and `config::site` where `config` stands. ARCHITECTURE.md has the
 /// same table.
@@ -12,10 +13,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("counters", &[]),
     ("position", &[]),
+    ("publication", &[]),
     ("reading", &[]),
     ("scan", &[]),
     ("tag", &["config"]), // its documentation says what an id indexes
     ("unit", &[]),
+    ("write", &[]),
     ("config", &["config"]),
     ("link", &["config", "link"]),
     ("driver", &["config", "driver", "link"]),
