@@ -28,6 +28,8 @@ pub mod scan;
 pub mod sim;
 pub mod sparkplug;
 pub mod tag;
+pub mod thinning;
 pub mod unit;
 pub mod uplink;
+pub mod vitals;
 pub mod write;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Echo, Network, NetworkError, Report, SerialLine};
+use super::site::{Echo, Network, NetworkError, Report, SerialLine, Share};
 use super::tree::{Content, Entry, Node};
 use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
@@ -176,6 +176,49 @@ fn parse_rate(text: &str) -> Option<f64> {
     let count: u32 =
         digits.parse().ok().filter(|count| *count > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     Some(f64::from(count) / seconds)
+}
+
+/// A number of bytes a day, `"20MiB/day"`.
+pub(super) fn budget(node: &Node) -> Parsed<u64> {
+    let size = node.text().and_then(|text| parse_size(text.strip_suffix("/day")?)).filter(|size| *size > 0);
+    size.map_or_else(|| wanted("bytes a day, as \"20MiB/day\"", node), Ok)
+}
+
+/// How often the gateway tells of itself; `None` for `"off"`.
+pub(super) fn publish(node: &Node) -> Parsed<Option<Duration>> {
+    if node.text() == Some("off") { Ok(None) } else { interval(node).map(Some) }
+}
+
+/// A sharing class.
+pub(super) fn share(node: &Node) -> Parsed<Share> {
+    match node.text().and_then(Share::from_word) {
+        Some(share) => Ok(share),
+        None => choice(node, &Share::WORDS).and(Err("no such class".to_owned())),
+    }
+}
+
+/// The least and the greatest value that is plausible, `[0, 1000]`.
+pub(super) fn range(node: &Node) -> Parsed<(f64, f64)> {
+    if let Content::List(_) = node.content
+        && let [low, high] = node.one_or_many()
+        && let (Ok(low), Ok(high)) = (number(low), number(high))
+        && low < high
+    {
+        return Ok((low, high));
+    }
+    wanted("the lowest and the highest plausible value, as [0, 1000]", node)
+}
+
+/// What is published in births beside the tags: text by name.
+pub(super) fn properties(node: &Node) -> Parsed<Vec<(String, String)>> {
+    let Some(table) = node.table() else { return wanted("a table of name = \"text\"", node) };
+    let one = |entry: &Entry| match is_name(&entry.key) {
+        true => Ok((entry.key.clone(), text(&entry.node)?)),
+        false => {
+            Err(format!("a property's name is ASCII letters, digits, `_`, `.`, `-`, got \"{}\"", entry.key))
+        }
+    };
+    table.entries.iter().map(one).collect()
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

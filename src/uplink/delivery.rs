@@ -101,6 +101,11 @@ impl Delivery {
         }
     }
 
+    /// The first position that the store has not given yet.
+    pub(super) fn next(&self) -> Position {
+        self.next
+    }
+
     /// The store has given positions up to there.
     pub(super) fn handle_stored(&mut self, next: Position) {
         self.next = self.next.max(next);

@@ -140,7 +140,7 @@ impl Connection {
         self.client.try_publish(topic, qos, is_retained, payload)
     }
 
-    pub(super) fn subscribe(&self, filters: [String; 2]) -> Result<(), ClientError> {
+    pub(super) fn subscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
         let filters = filters.into_iter().map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
         self.client.try_subscribe_many(filters)
     }

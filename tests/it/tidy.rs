@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::{files, root};
 
-const VOCABULARY: [&str; 9] =
-    ["clock", "counters", "position", "publication", "reading", "scan", "tag", "unit", "write"];
+const VOCABULARY: [&str; 11] = [
+    "clock", "counters", "position", "publication", "reading", "scan", "tag", "thinning", "unit", "vitals", "write",
+];
 
 /// What each stage may import beside the vocabulary, and `config::site` where `config` stands. ARCHITECTURE.md has the
 /// same table.
@@ -17,7 +18,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("reading", &[]),
     ("scan", &[]),
     ("tag", &["config"]), // its documentation says what an id indexes
+    ("thinning", &[]),
     ("unit", &[]),
+    ("vitals", &["config"]),
     ("write", &[]),
     ("config", &["config"]),
     ("link", &["config", "link"]),
@@ -64,6 +67,7 @@ const ACTING: &[&str] = &[
     "sim/serve.rs",
     "uplink/mqtt.rs",
     "uplink/task.rs",
+    "vitals/facts.rs",
 ];
 
 /// The file that may hold `unsafe`.
