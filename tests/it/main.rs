@@ -28,6 +28,7 @@ mod rig;
 mod simulator;
 mod tidy;
 mod tls;
+mod uplinks;
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,17 @@ use std::path::Path;
 use crate::{files, root};
 
 const VOCABULARY: [&str; 11] = [
-    "clock", "counters", "position", "publication", "reading", "scan", "tag", "thinning", "unit", "vitals", "write",
+    "clock",
+    "counters",
+    "position",
+    "publication",
+    "reading",
+    "scan",
+    "tag",
+    "thinning",
+    "unit",
+    "vitals",
+    "write",
 ];
 
 /// What each stage may import beside the vocabulary, and `config::site` where `config` stands. ARCHITECTURE.md has the
