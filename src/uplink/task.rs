@@ -6,7 +6,7 @@ mod vitals;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
@@ -71,6 +71,7 @@ pub struct Task {
     is_clock_trusted: bool,
     barrier: String,
     counters: Arc<Counters>,
+    reload: Arc<Notify>,
     bd_seq: BdSeq,
     backoff: Backoff,
     has_been_born: bool,
@@ -82,6 +83,17 @@ pub struct Task {
     publish: Option<Duration>,
     /// When it is looked next whether the budget is kept.
     budget_due: Option<Instant>,
+}
+
+/// What an uplink needs from outside.
+#[derive(Debug)]
+pub struct Ports {
+    /// Where news comes from, and what was missed.
+    pub outlet: Outlet,
+    /// What happens is counted there.
+    pub counters: Arc<Counters>,
+    /// Whoever is notified takes the configuration over anew.
+    pub reload: Arc<Notify>,
 }
 
 /// Why a connection has ended.
@@ -131,9 +143,10 @@ enum Woken {
 }
 
 impl Task {
-    /// An uplink that takes what `outlet` gives.
+    /// An uplink that takes what its outlet gives.
     #[must_use]
-    pub fn new(site: &Arc<Site>, uplink: Uplink, outlet: Outlet, counters: Arc<Counters>) -> Task {
+    pub fn new(site: &Arc<Site>, uplink: Uplink, ports: Ports) -> Task {
+        let Ports { outlet, counters, reload } = ports;
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         Task {
@@ -158,6 +171,7 @@ impl Task {
             outlet,
             uplink,
             counters,
+            reload,
         }
     }
 

@@ -37,7 +37,11 @@ impl Gateway {
     }
 
     pub(crate) fn terminate(&self) {
-        let killed = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        self.signal("TERM");
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
 
@@ -396,4 +400,37 @@ async fn what_was_read_without_a_broker_outlives_a_kill_and_comes_as_history() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_new_configuration_is_taken_over_while_running_and_one_with_findings_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let mut tasks = JoinSet::new();
+    serve_broker(broker, &mut tasks).await;
+    serve_floor(plc, &mut tasks).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let mut gateway =
+        Gateway::start(folder.path(), &(configuration(broker, plc) + "[status]\npublish = \"100ms\"\n"));
+    let hash = |birth: &Payload| metric(birth, "Properties/config_hash").unwrap().value.clone();
+    let first = hash(&consumer.wait_for("NBIRTH/n", |_| true).await);
+    consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    let path = folder.path().join("gateway.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replace("name = \"job\", at = \"hr:50\"", "name = \"job\", at = \"hr:x\""))
+        .unwrap();
+    gateway.signal("HUP");
+    let refused = |data: &Payload| {
+        metric(data, "Gateway/reloads_refused").and_then(|count| count.value.clone())
+            == Some(metric::Value::LongValue(1))
+    };
+    consumer.wait_for("NDATA/n", refused).await;
+    std::fs::write(&path, good.replace("name = \"job\"", "name = \"order\"")).unwrap();
+    gateway.signal("HUP");
+    consumer.wait_for("NDEATH/n", |_| true).await;
+    assert_ne!(hash(&consumer.wait_for("NBIRTH/n", |_| true).await), first);
+    let birth = consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    assert!(metric(&birth, "order").is_some() && metric(&birth, "job").is_none());
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
 }

@@ -551,7 +551,7 @@ fn the_primary_host_is_waited_for_at_each_server() {
     let topic = "spBv1.0/STATE/cluster";
     assert_eq!(session.filters(), ["spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/n/+", topic]);
     let now = crate::clock::monotonic();
-    let mut says =
+    let says =
         |session: &mut Session, state: &str| session.handle_message(topic, state.as_bytes(), true, now);
     session.handle_server(0);
     assert!(session.waits_for_host());
