@@ -136,7 +136,6 @@ impl Quality {
     /// Every one of them.
     pub const ALL: [Quality; 10] = [
         Quality::Good,
-        Quality::UncertainEuExceeded,
         Quality::BadConfig,
         Quality::BadNotConnected,
         Quality::BadDeviceFailure,
@@ -145,6 +144,7 @@ impl Quality {
         Quality::BadNoCommunication,
         Quality::BadOutOfService,
         Quality::BadDecode,
+        Quality::UncertainEuExceeded,
     ];
 
     /// The id that is published as the property `Reason` and shown to people.
