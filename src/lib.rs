@@ -18,6 +18,7 @@ pub mod driver;
 pub mod gateway;
 pub mod link;
 pub mod normalize;
+pub mod outbox;
 pub mod poll;
 pub mod position;
 pub mod publication;
