@@ -4,6 +4,7 @@
 
 mod backoff;
 mod bdseq;
+mod conversation;
 mod delivery;
 mod mqtt;
 mod replay;

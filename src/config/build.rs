@@ -17,6 +17,7 @@ use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
 mod device;
+mod json;
 mod link;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
@@ -65,6 +66,7 @@ impl Build {
         let uplinks = self.uplinks(root.table("uplink"), gateway.as_ref());
         let queue = self.queue(root.table("queue"));
         let (devices, tags) = device::build(self, root);
+        json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
             self.find(finding.with_help("describe one: [device.NAME] with link, unit and type or tags"));
@@ -154,6 +156,7 @@ impl Build {
         let table = entry.node.table()?;
         let brokers = self.brokers(entry, table);
         let login = self.login(table);
+        let payload = json::payload(self, entry, table, gateway);
         let default_id = gateway.map(|gateway| format!("{}/{}", gateway.enterprise, gateway.name));
         let keep_alive = duration_or(table, "keep_alive", site::KEEP_ALIVE);
         if !(1..=65535).contains(&keep_alive.as_secs()) {
@@ -168,6 +171,7 @@ impl Build {
             keep_alive,
             birth_jitter: duration_or(table, "birth_jitter", site::BIRTH_JITTER),
             reconnect_max: duration_or(table, "reconnect_max", site::RECONNECT_MAX),
+            payload: payload?,
             aliases: flag_or(table, "aliases", false),
             types: match table.get("types").and_then(Node::text) {
                 Some("exact") => IntegerTypes::Exact,

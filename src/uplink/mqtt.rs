@@ -99,7 +99,7 @@ pub(super) fn connect(
     options.set_keep_alive(uplink.keep_alive);
     options.set_clean_session(true);
     options.set_max_packet_size(INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX);
-    options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
+    options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, will.is_retained));
     if let Some(login) = &uplink.login {
         options.set_credentials(&login.username, password(login)?);
     }
@@ -140,7 +140,7 @@ impl Connection {
         self.client.try_publish(topic, qos, is_retained, payload)
     }
 
-    pub(super) fn subscribe(&self, filters: [String; 2]) -> Result<(), ClientError> {
+    pub(super) fn subscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
         let filters = filters.into_iter().map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
         self.client.try_subscribe_many(filters)
     }

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::bdseq::BdSeq;
+use super::conversation::Conversation;
 use super::delivery::Delivery;
 use super::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX, WINDOW};
 use super::replay::Replay;
@@ -22,7 +23,6 @@ use crate::publication::Publication;
 use crate::queue::task::{News, Outlet};
 use crate::queue::{Bookmark, Delivered, Piece};
 use crate::reading::Update;
-use crate::sparkplug::session::Session;
 
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
 const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ const SURE_KEEP_ALIVES: u32 = 2;
 #[derive(Debug)]
 pub struct Task {
     uplink: Uplink,
-    session: Session,
+    session: Conversation,
     outlet: Outlet,
     delivery: Delivery,
     replay: Replay,
@@ -100,7 +100,7 @@ impl Task {
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         Task {
-            session: Session::new(site.clone(), &uplink, counters.clone()),
+            session: Conversation::new(site.clone(), &uplink, counters.clone()),
             delivery: Delivery::new(outlet.start, outlet.next, barrier_after, sure_after),
             replay: Replay::new(uplink.history_rate, outlet.next, clock::monotonic()),
             asked: None,
@@ -357,16 +357,18 @@ impl Task {
         match happening {
             Happening::Connected => {
                 self.counters.connects.add(1);
-                connection.subscribe(self.session.command_filters()).ok(); // closing: its end is told by the pump
+                let filters = self.session.command_filters();
+                if filters.is_empty() {
+                    self.begin(talk, now);
+                } else {
+                    connection.subscribe(filters).ok(); // closing: its end is told by the pump
+                }
             }
             Happening::Subscribed(is_granted) => {
                 if !is_granted {
                     warn!(uplink = %self.uplink.name, "the broker refuses the subscription to commands");
                 }
-                info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
-                talk.born = Some(now);
-                self.session.handle_connected(talk.bd_seq, clock::wall());
-                self.book();
+                self.begin(talk, now);
             }
             Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
             Happening::Message { topic, payload, is_retained } => {
@@ -376,6 +378,14 @@ impl Task {
             Happening::Acknowledged => self.delivery.handle_acknowledged(now),
             Happening::Heard | Happening::Disconnected => {}
         }
+    }
+
+    /// The broker has all that it must have before it is told anything.
+    fn begin(&mut self, talk: &mut Talk, now: Instant) {
+        info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
+        talk.born = Some(now);
+        self.session.handle_connected(talk.bd_seq, clock::wall());
+        self.book();
     }
 
     fn lost(&mut self, error: &str, talk: &Talk) -> End {
