@@ -18,6 +18,7 @@ use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
 mod device;
+mod json;
 mod link;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
@@ -67,6 +68,7 @@ impl Build {
         let queue = self.queue(root.table("queue"));
         let (devices, tags) = device::build(self, root);
         self.check_aggregates(root.table("uplink"), &uplinks, &tags);
+        json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
             self.find(finding.with_help("describe one: [device.NAME] with link, unit and type or tags"));
@@ -179,6 +181,7 @@ impl Build {
         let table = entry.node.table()?;
         let brokers = self.brokers(entry, table);
         let login = self.login(table);
+        let payload = json::payload(self, entry, table, gateway);
         let default_id = gateway.map(|gateway| format!("{}/{}", gateway.enterprise, gateway.name));
         let keep_alive = duration_or(table, "keep_alive", site::KEEP_ALIVE);
         if !(1..=65535).contains(&keep_alive.as_secs()) {
@@ -193,6 +196,7 @@ impl Build {
             keep_alive,
             birth_jitter: duration_or(table, "birth_jitter", site::BIRTH_JITTER),
             reconnect_max: duration_or(table, "reconnect_max", site::RECONNECT_MAX),
+            payload: payload?,
             aliases: flag_or(table, "aliases", false),
             types: match table.get("types").and_then(Node::text) {
                 Some("exact") => IntegerTypes::Exact,

@@ -95,7 +95,7 @@ const GATEWAY: Fields = &[
 const UPLINK: Fields = &[
     ("broker", Rule::OneOrMany(|node| values::text(node).map(drop))),
     ("protocol", Rule::Value(|node| only(node, &["3.1.1"], &["5"]))),
-    ("payload", Rule::Value(|node| only(node, &["sparkplug"], &["json"]))),
+    ("payload", Rule::Value(|node| values::choice(node, &["sparkplug", "json"]).map(drop))),
     ("client_id", TEXT),
     ("username", TEXT),
     ("password", SECRET),
@@ -118,9 +118,9 @@ const UPLINK: Fields = &[
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
-    ("topic", Rule::Later),
-    ("message", Rule::Later),
-    ("retain", Rule::Later),
+    ("topic", Rule::Value(|node| values::topic(node).map(drop))),
+    ("message", Rule::Value(|node| values::choice(node, &["tag", "device"]).map(drop))),
+    ("retain", BOOL),
 ];
 
 const LINK: Fields = &[

@@ -1,5 +1,6 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod json;
 mod network;
 mod share;
 
@@ -14,6 +15,7 @@ use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
+pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use network::{Network, NetworkError};
 pub use share::{Share, Shares};
 
@@ -482,6 +484,8 @@ pub struct Uplink {
     pub birth_jitter: Duration,
     /// The longest wait between attempts to connect.
     pub reconnect_max: Duration,
+    /// What its messages look like; the next three are Sparkplug's.
+    pub payload: Payload,
     /// Data messages name metrics by a number.
     pub aliases: bool,
     /// Which Sparkplug types integers get.

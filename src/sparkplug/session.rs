@@ -8,7 +8,7 @@
 pub mod node;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,14 @@ use super::proto::payload::{Metric, metric};
 use super::topic::{Node, Verb};
 use crate::config::site::{Device, Site, Uplink};
 use crate::counters::Counters;
+use crate::outbox::{Lane, Lost, Moves, Outbox, Unsent, Waiting};
 use crate::position::{Position, Positions};
 use crate::publication::Publication;
 use crate::reading::{Quality, Reading, Timestamp, Update};
 use crate::tag::{DeviceId, TagId};
 use crate::thinning::Thinning;
 use crate::vitals::Vital;
-use waiting::{Waiting, push_data};
-
-/// The most readings that wait for a connection that takes them too slowly; beyond it all that waits is taken back, to
-/// come as history, and everything is born again with what is known then.
-const WAITING_READINGS_MAX: usize = 20_000;
+use waiting::{Message, push_data};
 
 const REBIRTH: &str = "Node Control/Rebirth";
 /// Births asked for oftener than this are born together, a while later.
@@ -61,34 +58,10 @@ pub struct Session {
     booted_at: Option<Timestamp>,
     /// While there is a connection.
     live: Option<Live>,
-    waiting: VecDeque<Waiting>,
-    waiting_readings: usize,
-    /// What is sent when nothing else waits.
-    history: VecDeque<Waiting>,
+    outbox: Outbox<Message>,
     /// Devices that do not answer and are born only for the time of their history.
     born_for_history: BTreeSet<DeviceId>,
-    moves: Moves,
     rebirth: Rebirth,
-}
-
-/// Which readings got into messages that wait, and out of them again without having been sent.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Moves {
-    /// In.
-    pub queued: Positions,
-    /// Out.
-    pub taken_back: Positions,
-    /// These say only that a device which counts as gone does not answer: nobody is told.
-    pub idle: Positions,
-}
-
-/// Readings of a history that cannot be sent.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Unsent {
-    /// Their tags have another type now.
-    pub unfit: Positions,
-    /// They say only that a device which does not answer did not answer.
-    pub idle: Positions,
 }
 
 /// When births were sent last, and when those are due that have been asked for since.
@@ -147,11 +120,8 @@ impl Session {
             about: node::About::default(),
             booted_at: None,
             live: None,
-            waiting: VecDeque::new(),
-            waiting_readings: 0,
-            history: VecDeque::new(),
+            outbox: Outbox::default(),
             born_for_history: BTreeSet::new(),
-            moves: Moves::default(),
             rebirth: Rebirth::default(),
         }
     }
@@ -215,29 +185,15 @@ impl Session {
     pub fn handle_disconnected(&mut self) {
         self.live = None;
         self.rebirth.due = None;
-        self.take_back();
-        self.moves = Moves::default();
-    }
-
-    /// Nothing waits any more: readings that did are to come as history.
-    fn take_back(&mut self) {
-        for waiting in self.waiting.drain(..).chain(self.history.drain(..)) {
-            self.moves.queued.subtract(&waiting.carried);
-            self.moves.taken_back.extend(&waiting.carried);
-        }
-        self.waiting_readings = 0;
         self.born_for_history.clear();
+        self.outbox.clear();
     }
 
-    /// No data follows a death: what waits of a device comes when it is born again, or for its history.
-    fn take_back_history(&mut self, device: DeviceId) {
-        let (stays, goes): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.history).into_iter().partition(|waiting| waiting.is_not(device));
-        self.history = stays;
-        for waiting in goes {
-            self.moves.queued.subtract(&waiting.carried);
-            self.moves.taken_back.extend(&waiting.carried);
-        }
+    /// Nothing waits any more, and all is born again with what is known now.
+    fn bear_again(&mut self, now: Timestamp) {
+        self.born_for_history.clear();
+        self.outbox.take_back();
+        self.bear(now);
     }
 
     /// Data waits until it is known of every device whether it answers, or until [`Session::release`].
@@ -276,7 +232,7 @@ impl Session {
 
     /// Which readings got into messages, and out of them, since this was asked last.
     pub fn take_moves(&mut self) -> Moves {
-        std::mem::take(&mut self.moves)
+        self.outbox.take_moves()
     }
 
     /// The wall clock is trusted from now on; the machine was started then.
@@ -294,16 +250,17 @@ impl Session {
                 for (position, reading) in (first.0..).map(Position).zip(readings.iter()) {
                     self.handle_reading(position, reading, now);
                 }
-                if self.waiting_readings > WAITING_READINGS_MAX {
-                    self.take_back();
-                    self.bear(now);
+                if self.outbox.is_overfull() {
+                    self.bear_again(now);
                 }
             }
             Update::DeviceUp(device) => {
                 self.set_up(device, true);
                 if self.born_for_history.remove(&device) {
                     // what was said of it while it did not answer must not follow its birth
-                    self.history.retain(|waiting| waiting.is_not(device) || waiting.verb == Verb::DeviceData);
+                    self.outbox.take_back_history(|message| {
+                        !message.is_not(device) && message.verb != Verb::DeviceData
+                    });
                 }
                 if self.live.is_some() {
                     let birth = self.device_birth(device, now);
@@ -312,9 +269,10 @@ impl Session {
             }
             Update::DeviceDown(device, at) => {
                 if self.set_up(device, false) && self.live.is_some() {
-                    self.take_back_history(device);
+                    // no data follows a death: it comes when it is born again, or for its history
+                    self.outbox.take_back_history(|message| !message.is_not(device));
                     let at = at.wall(self.booted_at).unwrap_or(now);
-                    self.wait(Some(Waiting::death(device, at)));
+                    self.wait(Some(Waiting::whole(Message::death(device, at), Positions::default())));
                 }
             }
         }
@@ -367,8 +325,9 @@ impl Session {
             return false;
         }
         self.born_for_history.insert(device);
-        let birth = self.device_birth(device, now);
-        self.history.extend(birth);
+        if let Some(birth) = self.device_birth(device, now) {
+            self.outbox.push(Lane::History, birth);
+        }
         true
     }
 
@@ -381,36 +340,34 @@ impl Session {
             return false;
         }
         metric.is_historical = Some(true);
-        push_data(&mut self.history, device, position, metric);
-        self.moves.taken_back.remove(position..position.after(1));
-        self.moves.queued.insert(position..position.after(1));
+        push_data(&mut self.outbox, Lane::History, device, position, metric);
         true
     }
 
     /// Whether anything but history waits.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.live.is_some() && !self.waiting.is_empty()
+        self.live.is_some() && self.outbox.is_waiting()
     }
 
     /// How many messages of history wait.
     #[must_use]
     pub fn history_waiting(&self) -> usize {
-        self.history.len()
+        self.outbox.history_waiting()
     }
 
     /// There is no more history than what waits: when that is sent, devices that were born for it are gone again.
     pub fn handle_history_end(&mut self, now: Timestamp) {
-        if !self.history.is_empty() {
+        if self.outbox.history_waiting() > 0 {
             return;
         }
         for device in std::mem::take(&mut self.born_for_history) {
-            self.wait(Some(Waiting::death(device, now))); // in line with a birth that may follow
+            self.wait(Some(Waiting::whole(Message::death(device, now), Positions::default()))); // in line with a birth that may follow
         }
     }
 
     /// Readings of this range were lost, `count` of them.
-    pub fn handle_lost(&mut self, lost: &node::Lost, now: Timestamp) {
+    pub fn handle_lost(&mut self, lost: &Lost, now: Timestamp) {
         self.counters.readings_lost.add(lost.count);
         self.about.handle_lost(lost);
         self.tell_about(now);
@@ -426,8 +383,8 @@ impl Session {
         if self.live.is_some() {
             let metrics = self.about.changed(self.form, first_node_alias(&self.site), now);
             if !metrics.is_empty() {
-                let payload = Payload { metrics, ..Payload::default() };
-                self.wait(Some(Waiting::of_node(Verb::NodeData, payload)));
+                let message = Message::of_node(Verb::NodeData, Payload { metrics, ..Payload::default() });
+                self.wait(Some(Waiting::whole(message, Positions::default())));
             }
         }
     }
@@ -468,31 +425,29 @@ impl Session {
     pub fn handle_due(&mut self, now: Instant, wall: Timestamp) {
         if self.rebirth.due.is_some_and(|due| due <= now) {
             self.rebirth = Rebirth { last: Some(now), due: None };
-            self.take_back();
-            self.bear(wall);
+            self.bear_again(wall);
         }
     }
 
     /// The next message, numbered; take it only to send it.
     pub fn poll_publication(&mut self, now: Timestamp) -> Option<Publication> {
         let live = self.live.as_mut()?;
-        let mut waiting = match self.is_held {
-            true => self.waiting.remove(first_birth(&self.waiting)?)?,
-            false => self.waiting.pop_front().or_else(|| self.history.pop_front())?,
-        };
-        if waiting.verb == Verb::DeviceData {
-            self.waiting_readings = self.waiting_readings.saturating_sub(waiting.payload.metrics.len());
-        }
-        if waiting.verb == Verb::NodeBirth {
+        let next = if self.is_held { self.outbox.pop_ahead(is_birth, is_of_same) } else { self.outbox.pop() };
+        let Waiting { mut message, carried, .. } = next?;
+        if message.verb == Verb::NodeBirth {
             live.next_seq = 0;
         }
-        waiting.payload.seq = Some(u64::from(live.next_seq));
+        message.payload.seq = Some(u64::from(live.next_seq));
         live.next_seq = live.next_seq.wrapping_add(1);
-        waiting.payload.timestamp.get_or_insert(now.millis());
-        let device = waiting.device.and_then(|device| self.site.devices.get(device.index()));
-        let topic = self.node.topic(waiting.verb, device.map(|device| device.name.as_ref()));
-        let (payload, carried) = (waiting.payload.encode_to_vec(), waiting.carried);
-        Some(Publication { topic, payload, carried, ..Publication::default() })
+        message.payload.timestamp.get_or_insert(now.millis());
+        let device = message.device.and_then(|device| self.site.devices.get(device.index()));
+        let topic = self.node.topic(message.verb, device.map(|device| device.name.as_ref()));
+        Some(Publication {
+            topic,
+            payload: message.payload.encode_to_vec(),
+            carried,
+            ..Publication::default()
+        })
     }
 
     /// Whether it was up before; it is known now.
@@ -505,19 +460,16 @@ impl Session {
         self.is_up.get(device.index()).copied().unwrap_or_default()
     }
 
-    fn wait(&mut self, waiting: Option<Waiting>) {
-        if let Some(waiting) = &waiting {
-            self.moves.taken_back.subtract(&waiting.carried);
-            self.moves.queued.extend(&waiting.carried);
+    fn wait(&mut self, waiting: Option<Waiting<Message>>) {
+        if let Some(waiting) = waiting {
+            self.outbox.push(Lane::Now, waiting);
         }
-        self.waiting.extend(waiting);
     }
 
     fn handle_reading(&mut self, position: Position, reading: &Reading, now: Timestamp) {
         let Some(device) = self.site.tags.get(reading.tag.index()).map(|tag| tag.device) else { return };
-        let range = position..position.after(1);
         if !self.is_shared(reading.tag) {
-            self.moves.idle.insert(range);
+            self.outbox.handle_idle(position);
             return;
         }
         if reading.quality.is_bad() {
@@ -529,13 +481,13 @@ impl Session {
         last.reading = Some((position, reading.clone()));
         if is_born && self.thinning.withholds(reading) {
             self.counters.readings_thinned.add(1);
-            self.moves.idle.insert(range);
+            self.outbox.handle_idle(position);
             return;
         }
         if !is_born {
             // a birth tells the last of them, the others come as history
             if self.live.is_some() && reading.quality.is_bad() {
-                self.moves.idle.insert(range);
+                self.outbox.handle_idle(position);
             }
             return;
         }
@@ -543,9 +495,7 @@ impl Session {
         last.told_quality = Some(reading.quality);
         let at = reading.at.wall(self.booted_at).unwrap_or(now);
         let metric = self.form.data_metric(tag, reading, at, with_quality);
-        push_data(&mut self.waiting, device, position, metric);
-        self.waiting_readings += 1;
-        self.moves.queued.insert(range);
+        push_data(&mut self.outbox, Lane::Now, device, position, metric);
     }
 
     /// The node's birth and those of all devices that answer.
@@ -553,7 +503,7 @@ impl Session {
         let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
         let metrics = self.about.birth_metrics(&self.site, self.form, bd_seq, now);
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        self.wait(Some(Waiting::of_node(Verb::NodeBirth, payload)));
+        self.wait(Some(Waiting::whole(Message::of_node(Verb::NodeBirth, payload), Positions::default())));
         for device in self.site.clone().devices.iter().map(|device| device.id) {
             if self.is_device_up(device) {
                 let birth = self.device_birth(device, now);
@@ -563,14 +513,14 @@ impl Session {
     }
 
     /// A device's birth: every tag of it, with what is known of it now.
-    fn device_birth(&mut self, id: DeviceId, now: Timestamp) -> Option<Waiting> {
+    fn device_birth(&mut self, id: DeviceId, now: Timestamp) -> Option<Waiting<Message>> {
         let site = self.site.clone();
         let device = site.devices.get(id.index())?;
         let (mut metrics, carried) = self.device_metrics(device, now);
         metrics.extend(node::properties(&device.properties, now));
         metrics.extend(device.title.as_deref().map(|title| node::text("Properties/title", title, now)));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        Some(Waiting { verb: Verb::DeviceBirth, device: Some(id), payload, carried, size: 0 })
+        Some(Waiting::whole(Message { verb: Verb::DeviceBirth, device: Some(id), payload }, carried))
     }
 
     /// The metrics, and which readings they tell.
@@ -593,12 +543,12 @@ impl Session {
     }
 }
 
-/// Where the first birth stands that nothing of the same device stands before.
-fn first_birth(waiting: &VecDeque<Waiting>) -> Option<usize> {
-    let is_birth = |message: &Waiting| matches!(message.verb, Verb::NodeBirth | Verb::DeviceBirth);
-    waiting.iter().enumerate().position(|(index, message)| {
-        is_birth(message) && waiting.iter().take(index).all(|before| before.device != message.device)
-    })
+fn is_birth(message: &Message) -> bool {
+    matches!(message.verb, Verb::NodeBirth | Verb::DeviceBirth)
+}
+
+fn is_of_same(one: &Message, other: &Message) -> bool {
+    one.device == other.device
 }
 
 /// The first alias of a node metric; before it are those of the tags.

@@ -14,6 +14,7 @@ use super::age::Ages;
 use super::backoff::Backoff;
 use super::bdseq::BdSeq;
 use super::budget::Budget;
+use super::conversation::Conversation;
 use super::delivery::Delivery;
 use super::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX, WINDOW};
 use super::replay::Replay;
@@ -25,7 +26,7 @@ use crate::publication::Publication;
 use crate::queue::task::{News, Outlet};
 use crate::queue::{Bookmark, Delivered, Piece};
 use crate::reading::Update;
-use crate::sparkplug::session::{Heard, Session};
+use crate::sparkplug::session::Heard;
 use crate::vitals::{Observer, facts};
 
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
@@ -57,7 +58,7 @@ const SURE_KEEP_ALIVES: u32 = 2;
 #[derive(Debug)]
 pub struct Task {
     uplink: Uplink,
-    session: Session,
+    session: Conversation,
     outlet: Outlet,
     delivery: Delivery,
     replay: Replay,
@@ -150,7 +151,7 @@ impl Task {
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         Task {
-            session: Session::new(site.clone(), &uplink, counters.clone()),
+            session: Conversation::new(site.clone(), &uplink, counters.clone()),
             delivery: Delivery::new(outlet.start, outlet.next, barrier_after, sure_after),
             replay: Replay::new(uplink.history_rate, outlet.next, clock::monotonic()),
             asked: None,
@@ -462,7 +463,13 @@ impl Task {
         match happening {
             Happening::Connected => {
                 self.counters.connects.add(1);
-                connection.subscribe(self.session.filters()).ok(); // closing: its end is told by the pump
+                let filters = self.session.filters();
+                if filters.is_empty() {
+                    talk.subscribed = Some(now);
+                    self.bear(talk, now);
+                } else {
+                    connection.subscribe(filters).ok(); // closing: its end is told by the pump
+                }
             }
             Happening::Subscribed(is_granted) => {
                 if !is_granted {

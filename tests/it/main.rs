@@ -20,6 +20,7 @@ mod findings;
 mod frames;
 mod fuzzed;
 mod gateway;
+mod json;
 mod line;
 mod lossless;
 mod proto;

@@ -15,7 +15,7 @@ from pathlib import Path
 from report import Report
 
 HERE = Path(__file__).parent
-PYTHON_PEERS = ("pymodbus", "serial", "paho.mqtt.client", "pysparkplug", "google.protobuf")
+PYTHON_PEERS = ("pymodbus", "serial", "paho.mqtt.client", "pysparkplug", "google.protobuf", "jsonschema")
 
 
 def main():
@@ -68,6 +68,7 @@ def run(report, tidegate, wrapper_python, node_modules):
     import access
     import forms
     import life
+    import namespace
     from bench import Bench
 
     with report.check("broker, devices and decoders stand"):
@@ -75,7 +76,7 @@ def run(report, tidegate, wrapper_python, node_modules):
     if report.failed:
         return
     try:
-        for scenario in (life, forms, access):
+        for scenario in (life, forms, namespace, access):
             with report.check(f"scenario {scenario.__name__} ran to its end"):
                 bench.floor.restore()
                 scenario.run(bench)

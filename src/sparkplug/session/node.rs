@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::REBIRTH;
 use crate::config::site::Site;
+use crate::outbox::Lost;
 use crate::reading::{Timestamp, Value};
 use crate::sparkplug::payload::{Datatype, Form, encode, node_metric};
 use crate::sparkplug::proto::payload::{Metric, metric};
@@ -15,19 +16,6 @@ pub(super) const READINGS_LOST: &str = "Gateway/readings_lost";
 const LAST_GAP: &str = "Gateway/last_gap";
 /// Whether the store is well, or what is wrong with it.
 const STORE: &str = "Gateway/store";
-
-/// Readings that were lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// How many.
-    pub count: u64,
-    /// The time of the first, where that is known.
-    pub from: Option<Timestamp>,
-    /// The time of the last, where that is known.
-    pub to: Option<Timestamp>,
-    /// Why, in words.
-    pub reason: &'static str,
-}
 
 /// What changes about the node.
 #[derive(Debug, Default)]
@@ -50,7 +38,7 @@ impl About {
 
     /// Everything that changes, the same figures in the same order each time.
     fn figures(&self) -> Vec<Vital> {
-        let gap = self.last_gap.as_ref().map(Lost::json).unwrap_or_default();
+        let gap = self.last_gap.as_ref().map(gap_json).unwrap_or_default();
         let mut figures = vec![
             Vital::count(READINGS_LOST, self.readings_lost, 0.0),
             Vital::word(LAST_GAP, &gap),
@@ -132,12 +120,11 @@ fn figure_metric(figure: Vital, now: Timestamp) -> Metric {
     }
 }
 
-impl Lost {
-    fn json(&self) -> String {
-        let millis = |at: Option<Timestamp>| at.map(Timestamp::millis);
-        json!({ "readings": self.count, "from_ms": millis(self.from), "to_ms": millis(self.to), "reason": self.reason })
-            .to_string()
-    }
+/// A loss as it is told in `LAST_GAP`.
+fn gap_json(lost: &Lost) -> String {
+    let millis = |at: Option<Timestamp>| at.map(Timestamp::millis);
+    json!({ "readings": lost.count, "from_ms": millis(lost.from), "to_ms": millis(lost.to), "reason": lost.reason })
+        .to_string()
 }
 
 pub(super) fn bd_seq(bd_seq: u8, now: Timestamp) -> Metric {

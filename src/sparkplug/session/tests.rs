@@ -3,6 +3,7 @@ use super::node::READINGS_LOST;
 use super::waiting::DATA_SIZE_MAX;
 use super::*;
 use crate::config;
+use crate::outbox::WAITING_READINGS_MAX;
 use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
 use crate::tag::TagId;
@@ -409,7 +410,7 @@ fn losses_and_alarms_are_announced_at_once_and_in_births() {
     assert_eq!(metric_of(birth, READINGS_LOST).value, Some(metric::Value::LongValue(0)));
     assert_eq!(metric_of(birth, "Gateway/last_gap").is_null, Some(true));
     assert_eq!(metric_of(birth, "Gateway/store").value, Some(metric::Value::StringValue("ok".into())));
-    let lost = node::Lost { count: 3, from: Some(NOW), to: None, reason: "damaged" };
+    let lost = Lost { count: 3, from: Some(NOW), to: None, reason: "damaged" };
     session.handle_lost(&lost, NOW);
     session.handle_alarm(Some("disk"), NOW);
     let sent = drain(&mut session);
