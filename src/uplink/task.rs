@@ -103,8 +103,8 @@ enum End {
     Stopped { is_clean: bool },
     /// It failed.
     Lost,
-    /// This uplink left, for the next server in its list.
-    Left,
+    /// This uplink left, for the next server in its list; `is_clean` as above.
+    Left { is_clean: bool },
 }
 
 /// The state of a connection.
@@ -188,7 +188,7 @@ impl Task {
             self.session.handle_server(server);
             let end = self.converse(broker).await;
             self.session.handle_disconnected();
-            let is_clean = matches!(end, End::Stopped { is_clean: true });
+            let is_clean = matches!(end, End::Stopped { is_clean: true } | End::Left { is_clean: true });
             self.vitals_due = None;
             self.delivery.handle_end(is_clean);
             self.asked = None;
@@ -197,7 +197,7 @@ impl Task {
                 break;
             }
             wait = match end {
-                End::Left => WALK_WAIT,
+                End::Left { .. } => WALK_WAIT,
                 End::Stopped { .. } | End::Lost => self.backoff.wait(fastrand::f64()),
             };
         }
@@ -288,7 +288,7 @@ impl Task {
                 return match turn {
                     Turn::Leave(why) => {
                         info!(uplink = %self.uplink.name, why, "left for the next server");
-                        End::Left
+                        End::Left { is_clean: talk.is_over }
                     }
                     Turn::Stop | Turn::GiveUp(_) => End::Stopped { is_clean: talk.is_over },
                 };
