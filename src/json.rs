@@ -32,7 +32,7 @@ pub struct Session {
     thinning: Thinning,
     /// By tag, what is known of it.
     known: Vec<Option<(Position, Reading)>>,
-    /// By tag, what this connection was told last as being so now.
+    /// By tag, what this connection was told last as being so now; only where messages are whole.
     told: Vec<Option<Reading>>,
     /// By device.
     presence: Vec<Presence>,
@@ -258,6 +258,7 @@ impl Session {
     }
 
     /// What the broker keeps of a device must be whole: with `retain` a message has all of its tags as they were told last.
+    /// What is old is never kept, for it would replace what is so now.
     fn readings_publication(
         &mut self,
         device: DeviceId,
@@ -265,34 +266,29 @@ impl Session {
         is_historical: bool,
         now: Timestamp,
     ) -> Option<Publication> {
-        if !is_historical {
-            for reading in readings {
-                if let Some(told) = self.told.get_mut(reading.tag.index()) {
-                    *told = Some(reading.clone());
-                }
+        let is_retained = self.form.is_retained && !is_historical;
+        let is_whole = is_retained && self.form.extent == Extent::Device;
+        for reading in readings.iter().filter(|_| is_whole) {
+            if let Some(told) = self.told.get_mut(reading.tag.index()) {
+                *told = Some(reading.clone());
             }
         }
         let device = self.site.devices.get(device.index())?;
-        let whole = self.form.is_retained && !is_historical;
-        let told = if whole && self.form.extent == Extent::Device {
+        let told = if is_whole {
             let of_device = self.site.tags_of(device).iter();
             self.told_of(of_device.filter_map(|tag| self.told.get(tag.id.index())?.as_ref()), now)
         } else {
             self.told_of(readings.iter(), now)
         };
-        let publication = match self.form.extent {
+        let (tag, payload) = match self.form.extent {
             Extent::Tag => {
                 let one = told.first()?;
-                let topic = self.form.topics.readings(&device.name, &one.tag.name);
-                self.publication(topic, message::of_tag(one, is_historical))
+                (&*one.tag.name, message::of_tag(one, is_historical))
             }
-            Extent::Device => {
-                let topic = self.form.topics.readings(&device.name, "");
-                self.publication(topic, message::of_device(&device.name, &told, is_historical))
-            }
+            Extent::Device => ("", message::of_device(&device.name, &told, is_historical)),
         };
-        // what is old must not replace what is kept as being so now
-        Some(Publication { is_retained: whole, ..publication })
+        let topic = self.form.topics.readings(&device.name, tag);
+        Some(Publication { is_retained, ..self.publication(topic, payload) })
     }
 
     fn told_of<'a>(&'a self, readings: impl Iterator<Item = &'a Reading>, now: Timestamp) -> Vec<Told<'a>> {

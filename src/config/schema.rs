@@ -2,6 +2,7 @@
 //! against it.
 
 use super::finding::{Finding, did_you_mean};
+use super::topic;
 use super::tree::{Content, Node, Place, Table};
 use super::values::{self, Parsed};
 use crate::unit;
@@ -118,7 +119,7 @@ const UPLINK: Fields = &[
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
-    ("topic", Rule::Value(|node| values::topic(node).map(drop))),
+    ("topic", Rule::Value(|node| topic::template(node).map(drop))),
     ("message", Rule::Value(|node| values::choice(node, &["tag", "device"]).map(drop))),
     ("retain", BOOL),
 ];
