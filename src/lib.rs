@@ -28,6 +28,7 @@ pub mod scan;
 pub mod sim;
 pub mod sparkplug;
 pub mod tag;
+pub mod tls;
 pub mod unit;
 pub mod uplink;
 pub mod write;

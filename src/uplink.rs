@@ -7,4 +7,5 @@ mod bdseq;
 mod delivery;
 mod mqtt;
 mod replay;
+mod selftest;
 pub mod task;

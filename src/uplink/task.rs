@@ -14,6 +14,7 @@ use super::bdseq::BdSeq;
 use super::delivery::Delivery;
 use super::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX, WINDOW};
 use super::replay::Replay;
+use super::selftest::{SelfTest, Verdict};
 use crate::clock;
 use crate::config::site::{Broker, Site, Uplink};
 use crate::counters::Counters;
@@ -58,6 +59,7 @@ pub struct Task {
     told: Delivered,
     is_clock_trusted: bool,
     barrier: String,
+    self_test: SelfTest,
     counters: Arc<Counters>,
     bd_seq: BdSeq,
     backoff: Backoff,
@@ -76,12 +78,28 @@ struct Talk {
     bd_seq: u8,
     /// Publications that have been handed over and not been written yet.
     in_hand: usize,
+    /// The largest packet that the broker takes.
+    packet_size_max: usize,
     /// When the births were handed over.
     born: Option<Instant>,
     /// When the broker was heard last.
     heard: Instant,
     started: Instant,
     is_over: bool,
+}
+
+impl Talk {
+    fn new(bd_seq: u8, now: Instant) -> Talk {
+        Talk {
+            bd_seq,
+            in_hand: 0,
+            packet_size_max: OUTGOING_SIZE_MAX,
+            born: None,
+            heard: now,
+            started: now,
+            is_over: false,
+        }
+    }
 }
 
 enum Woken {
@@ -99,6 +117,7 @@ impl Task {
     pub fn new(site: &Arc<Site>, uplink: Uplink, outlet: Outlet, counters: Arc<Counters>) -> Task {
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
+        let barrier = format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name);
         Task {
             session: Session::new(site.clone(), &uplink, counters.clone()),
             delivery: Delivery::new(outlet.start, outlet.next, barrier_after, sure_after),
@@ -108,7 +127,8 @@ impl Task {
             unread: None,
             told: outlet.start,
             is_clock_trusted: clock::is_trusted(),
-            barrier: format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name),
+            self_test: SelfTest::new(&barrier),
+            barrier,
             bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
             backoff: Backoff::new(&uplink),
             outlet,
@@ -130,6 +150,7 @@ impl Task {
             self.session.handle_disconnected();
             let is_clean = matches!(end, End::Stopped { is_clean: true });
             self.delivery.handle_end(is_clean);
+            self.self_test.handle_end();
             self.asked = None;
             self.say_delivered(true);
             if matches!(end, End::Stopped { .. }) {
@@ -160,6 +181,7 @@ impl Task {
 
     /// One connection, from CONNECT to its end.
     async fn converse(&mut self, broker: &Broker) -> End {
+        self.self_test.handle_start();
         let bd_seq = self.next_bd_seq().await;
         let will = self.session.death(bd_seq, clock::wall());
         let (connection, pump, mut happenings) = match mqtt::connect(&self.uplink, broker, will) {
@@ -173,14 +195,14 @@ impl Task {
         let pump = pump.run();
         tokio::pin!(pump);
         let now = clock::monotonic();
-        let mut talk = Talk { bd_seq, in_hand: 0, born: None, heard: now, started: now, is_over: false };
+        let mut talk = Talk::new(bd_seq, now);
         loop {
             self.send(&connection, &mut talk);
             let ask_due = self.ask(&talk);
             let due = self.due(&talk).min(ask_due.unwrap_or(talk.heard + self.uplink.keep_alive * 2));
             // the pump is never dropped half-way: it lives outside of the loop; all other arms may be dropped
             let woken = tokio::select! {
-                error = &mut pump => Woken::Failed(error.to_string()),
+                error = &mut pump => Woken::Failed(error),
                 Some(happening) = happenings.recv() => Woken::Happening(happening),
                 news = self.outlet.news.recv() => news.map_or(Woken::Closed, Woken::News),
                 (from, piece) = piece(&mut self.asked) => Woken::Piece(from, piece),
@@ -191,13 +213,17 @@ impl Task {
                 return self.lost("this program was held up", &talk);
             }
             match woken {
-                Woken::Happening(happening) => self.handle(happening, &connection, &mut talk),
+                Woken::Happening(happening) => {
+                    if let Some(why) = self.handle(happening, &connection, &mut talk) {
+                        return self.lost(&why, &talk);
+                    }
+                }
                 Woken::News(news) => self.take(news),
                 Woken::Piece(from, piece) => self.replay(from, piece.unwrap_or_default()),
                 Woken::Failed(error) => return self.lost(&error, &talk),
                 Woken::Due => {
                     if let Some(why) = self.handle_due(&talk) {
-                        return self.lost(why, &talk);
+                        return self.lost(&why, &talk);
                     }
                 }
                 Woken::Closed => {
@@ -277,16 +303,9 @@ impl Task {
         while talk.in_hand < WINDOW {
             let now = clock::monotonic();
             if self.delivery.barrier_due().is_some_and(|due| due <= now) {
-                let barrier = Publication {
-                    topic: self.barrier.clone(),
-                    is_acknowledged: true,
-                    ..Publication::default()
-                };
-                if connection.publish(barrier).is_err() {
-                    return; // the connection is closing: its end is told by the pump
+                if !self.send_barrier(connection, talk) {
+                    return;
                 }
-                talk.in_hand += 1;
-                self.delivery.handle_barrier_sent(now);
                 continue;
             }
             if !self.delivery.has_room() {
@@ -296,20 +315,37 @@ impl Task {
             let carried = std::mem::take(&mut publication.carried);
             let size = publication.payload.len() + publication.topic.len();
             let is_proof = publication.is_acknowledged;
-            if size > OUTGOING_SIZE_MAX - 16 {
+            if size > talk.packet_size_max.saturating_sub(16) {
                 error!(
                     topic = publication.topic,
                     size = publication.payload.len(),
-                    "larger than any broker takes: not sent"
+                    "larger than the broker takes: not sent"
                 );
                 continue;
             }
+            if let Some(filter) = self.self_test.filter_before(&publication.topic, size) {
+                connection.subscribe(vec![filter]).ok(); // closing: its end is told by the pump
+            }
+            self.self_test.handle_sent(&publication.topic, is_proof);
             if connection.publish(publication).is_err() {
                 return;
             }
             talk.in_hand += 1;
             self.delivery.handle_sent(carried, size, is_proof, now);
         }
+    }
+
+    /// Hands over a barrier; false where the connection is closing, of which the pump tells the end.
+    fn send_barrier(&mut self, connection: &Connection, talk: &mut Talk) -> bool {
+        let barrier =
+            Publication { topic: self.barrier.clone(), is_acknowledged: true, ..Publication::default() };
+        self.self_test.handle_sent(&self.barrier, true);
+        let is_sent = connection.publish(barrier).is_ok();
+        if is_sent {
+            talk.in_hand += 1;
+            self.delivery.handle_barrier_sent(clock::monotonic());
+        }
+        is_sent
     }
 
     /// When something is to be done if nothing happens before.
@@ -322,6 +358,7 @@ impl Task {
             self.delivery.waits_since().map(|since| since + self.barrier_patience()),
             self.delivery.barrier_due().filter(|_| has_room),
             self.session.rebirth_due(),
+            self.self_test.due(),
         ];
         all.into_iter().flatten().min().unwrap_or(silent)
     }
@@ -331,51 +368,103 @@ impl Task {
     }
 
     /// Does what is due; why the connection is to be given up, if it is.
-    fn handle_due(&mut self, talk: &Talk) -> Option<&'static str> {
+    fn handle_due(&mut self, talk: &Talk) -> Option<String> {
         let now = clock::monotonic();
         self.session.handle_due(now, clock::wall());
         self.book();
         let has_waited =
             |since: Instant, patience: Duration| now.saturating_duration_since(since) >= patience;
         if has_waited(talk.heard, self.uplink.keep_alive * 3 / 2) {
-            return Some("the broker has not been heard for one and a half keep-alives");
+            return Some("the broker has not been heard for one and a half keep-alives".to_owned());
         }
         if talk.born.is_none() && has_waited(talk.started, BIRTH_PATIENCE) {
-            return Some("the broker does not answer the subscription");
+            return Some("the broker does not answer the subscription".to_owned());
+        }
+        if let Some(why) = self.self_test.poll_verdict(now).and_then(|verdict| self.say(verdict)) {
+            return Some(why);
         }
         let is_unproven =
             self.delivery.waits_since().is_some_and(|since| has_waited(since, self.barrier_patience()));
-        is_unproven.then_some("the broker does not acknowledge the barrier: may this client publish it?")
+        is_unproven
+            .then(|| "the broker does not acknowledge the barrier: may this client publish it?".to_owned())
     }
 
-    fn handle(&mut self, happening: Happening, connection: &Connection, talk: &mut Talk) {
+    /// Why the connection is of no use, if that is the verdict.
+    fn say(&self, verdict: Verdict) -> Option<String> {
+        match verdict {
+            Verdict::Useless(why) => Some(why),
+            Verdict::Warning(what) => {
+                warn!(uplink = %self.uplink.name, "{what}");
+                None
+            }
+        }
+    }
+
+    /// Takes what has happened; why the connection is to be given up, if it is.
+    fn handle(&mut self, happening: Happening, connection: &Connection, talk: &mut Talk) -> Option<String> {
         let now = clock::monotonic();
         if !matches!(happening, Happening::Sent | Happening::Disconnected) {
             talk.heard = now;
+        }
+        let why = match happening {
+            Happening::Connected { packet_size_max } => {
+                self.counters.connects.add(1);
+                talk.packet_size_max = packet_size_max;
+                let mut filters = self.session.command_filters().to_vec();
+                filters.push(self.barrier.clone());
+                connection.subscribe(filters).ok(); // closing: its end is told by the pump
+                None
+            }
+            Happening::Subscribed { index, refusals } => self.handle_subscribed(index, &refusals, talk),
+            Happening::Sent => {
+                talk.in_hand = talk.in_hand.saturating_sub(1);
+                None
+            }
+            Happening::Message { topic, payload, is_retained } => {
+                if !self.self_test.handle_message(&topic, is_retained) {
+                    let is_obeyed = !is_retained && self.session.handle_message(&topic, &payload, now);
+                    debug!(uplink = %self.uplink.name, topic, is_obeyed, "command");
+                }
+                None
+            }
+            Happening::Acknowledged => {
+                self.delivery.handle_acknowledged(now);
+                self.self_test.handle_acknowledged(now);
+                None
+            }
+            Happening::Refused { behind, reason } => {
+                Some(format!("the broker has dropped {}: {reason}", self.self_test.topic_behind(behind)))
+            }
+            Happening::Heard | Happening::Disconnected => None,
+        };
+        if talk.heard == now && !self.self_test.is_open() {
             self.delivery.handle_heard(now);
         }
-        match happening {
-            Happening::Connected => {
-                self.counters.connects.add(1);
-                connection.subscribe(self.session.command_filters()).ok(); // closing: its end is told by the pump
-            }
-            Happening::Subscribed(is_granted) => {
-                if !is_granted {
-                    warn!(uplink = %self.uplink.name, "the broker refuses the subscription to commands");
-                }
-                info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
-                talk.born = Some(now);
-                self.session.handle_connected(talk.bd_seq, clock::wall());
-                self.book();
-            }
-            Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
-            Happening::Message { topic, payload, is_retained } => {
-                let is_obeyed = !is_retained && self.session.handle_message(&topic, &payload, now);
-                debug!(uplink = %self.uplink.name, topic, is_obeyed, "command");
-            }
-            Happening::Acknowledged => self.delivery.handle_acknowledged(now),
-            Happening::Heard | Happening::Disconnected => {}
+        while let Some(filter) = self.self_test.poll_settled() {
+            connection.unsubscribe(filter).ok(); // closing: its end is told by the pump
         }
+        why
+    }
+
+    fn handle_subscribed(
+        &mut self,
+        index: usize,
+        refusals: &[Option<String>],
+        talk: &mut Talk,
+    ) -> Option<String> {
+        let own = refusals.last().and_then(Option::as_deref);
+        let why = self.self_test.handle_subscribed(index, own).and_then(|verdict| self.say(verdict));
+        if index == 0 && talk.born.is_none() {
+            let commands = refusals.split_last().map_or(&[][..], |(_barrier, commands)| commands);
+            if let Some(refusal) = commands.iter().flatten().next() {
+                warn!(uplink = %self.uplink.name, refusal, "the broker refuses the subscription to commands");
+            }
+            info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
+            talk.born = Some(clock::monotonic());
+            self.session.handle_connected(talk.bd_seq, clock::wall());
+            self.book();
+        }
+        why
     }
 
     fn lost(&mut self, error: &str, talk: &Talk) -> End {
@@ -415,15 +504,24 @@ impl Task {
             }
             if !is_said && talk.in_hand < WINDOW && !self.session.is_waiting() {
                 is_said = true;
+                if self.self_test.is_open() {
+                    self.send_barrier(connection, talk); // what is acknowledged here would prove nothing otherwise
+                }
                 let death = self.session.death(talk.bd_seq, clock::wall());
+                self.self_test.handle_sent(&death.topic, true);
                 connection.publish(death).ok(); // closing: the will speaks
                 self.delivery.handle_sent(Positions::default(), 0, true, clock::monotonic());
             }
             match happenings.recv().await {
                 None | Some(Happening::Disconnected) => return,
-                Some(happening) => self.handle(happening, connection, talk),
+                Some(happening) => {
+                    if let Some(why) = self.handle(happening, connection, talk) {
+                        self.lost(&why, talk);
+                        return;
+                    }
+                }
             }
-            if is_said && self.delivery.is_quiet() {
+            if is_said && self.delivery.is_quiet() && !self.self_test.is_open() {
                 talk.is_over = true;
                 connection.disconnect().ok(); // closing already
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tidegate::config::site::Framing;
-use tidegate::link::tls::{Tls, TlsError, in_words};
+use tidegate::tls::{FarEnd, Tls, TlsError, Wanted, in_words};
 use tidegate::reading::Quality;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,7 +70,13 @@ impl Authority {
         let identity =
             identity.map(|name| (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key"))));
         let identity = identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-        Tls::new(&self.file(ca), identity, server_name)
+        Tls::new(&Wanted {
+            ca_file: Some(&self.file(ca)),
+            identity,
+            server_name,
+            protocol: None,
+            far_end: FarEnd::Device,
+        })
     }
 
     /// What a device does that has the certificate `name`, and asks for one where `is_mutual`.
@@ -126,7 +132,7 @@ async fn ask(tls: &Tls, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
         assert_eq!(answer, ANSWER);
         Ok(())
     };
-    exchange.await.map_err(in_words)
+    exchange.await.map_err(|error| in_words(error, FarEnd::Device))
 }
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -161,7 +167,7 @@ fn a_certificate_that_does_not_hold_is_refused_with_the_reason() {
     check(&future, false, "is this machine's clock right?");
     check(&params(&["plc-2", "10.0.0.2"]), false, ", not for plc-1");
     check(&params(&[]), false, "it names no host and no address (subjectAltName); plc-1 is wanted");
-    check(&params(&["plc-1"]), true, "its issuer is unknown: `ca_file` has no such authority");
+    check(&params(&["plc-1"]), true, "its issuer is unknown, or it is signed by itself: `ca_file`");
     let mut authority = params(&["plc-1"]);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     check(&authority, false, "it is marked as an authority");
