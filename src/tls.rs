@@ -102,7 +102,9 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// This machine has no list of authorities.
-    #[error("this machine has no list of authorities that it trusts: install ca-certificates, or set `ca_file`")]
+    #[error(
+        "this machine has no list of authorities that it trusts: install ca-certificates, or set `ca_file`"
+    )]
     NoAuthorities,
     /// `cert_file` and `key_file` do not go together, or cannot be used.
     #[error("{cert_file} and {key_file} are no certificate and its key: {source}")]
@@ -166,11 +168,7 @@ impl Tls {
             }
         };
         config.alpn_protocols = wanted.protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Ok(Tls {
-            connector: TlsConnector::from(Arc::new(config)),
-            server_name,
-            far_end: wanted.far_end,
-        })
+        Ok(Tls { connector: TlsConnector::from(Arc::new(config)), server_name, far_end: wanted.far_end })
     }
 
     /// Shakes hands over `stream`.
@@ -179,7 +177,13 @@ impl Tls {
     /// Where the far end speaks no TLS, its certificate does not hold, or it refuses ours, in words.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let connected = self.connector.connect(self.server_name.clone(), stream).await;
-        connected.map_err(|error| in_words(error, self.far_end))
+        connected.map_err(|error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) {
+                return io::Error::new(error.kind(), "the far end hung up: does it speak TLS on this port?");
+            }
+            in_words(error, self.far_end)
+        })
     }
 }
 
@@ -234,9 +238,7 @@ pub fn in_words(error: io::Error, far_end: FarEnd) -> io::Error {
         }
         Some(rustls::Error::InvalidMessage(_)) => far_end.no_tls().to_owned(),
         Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the far end hung up: does it speak TLS on this port?".to_owned()
-        }
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "the far end hung up".to_owned(),
         None => return error,
     };
     io::Error::new(error.kind(), said)
@@ -347,7 +349,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
-        let error = system_authorities(&["/nowhere/ca.pem", empty.to_str().unwrap()]).unwrap_err().to_string();
+        let error =
+            system_authorities(&["/nowhere/ca.pem", empty.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("install ca-certificates, or set `ca_file`"), "{error}");
     }
 }

@@ -269,16 +269,16 @@ impl Connection {
     /// Hands a publication over. There is room as long as no more than [`WINDOW`] are under way.
     pub(super) fn publish(&self, publication: Publication) -> Result<(), Closing> {
         match &self.client {
-            Client::V3(client) => v3::publish(client, publication).map_err(|_| Closing),
-            Client::V5 { client, .. } => v5::publish(client, publication).map_err(|_| Closing),
+            Client::V3(client) => v3::publish(client, publication),
+            Client::V5 { client, .. } => v5::publish(client, publication),
         }
     }
 
     /// Subscribes to these, at QoS 1.
     pub(super) fn subscribe(&self, filters: Vec<String>) -> Result<(), Closing> {
         match &self.client {
-            Client::V3(client) => v3::subscribe(client, filters).map_err(|_| Closing),
-            Client::V5 { client, .. } => v5::subscribe(client, filters).map_err(|_| Closing),
+            Client::V3(client) => v3::subscribe(client, filters),
+            Client::V5 { client, .. } => v5::subscribe(client, filters),
         }
     }
 

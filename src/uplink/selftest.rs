@@ -125,7 +125,10 @@ impl SelfTest {
     /// What is to be subscribed to before a message of `size` bytes is sent.
     pub(super) fn filter_before(&mut self, topic: &str, size: usize) -> Option<String> {
         let kind = kind(topic)?;
-        if size > ECHO_SIZE_MAX || self.deaths >= DEATHS_MAX || self.echoes.iter().any(|echo| echo.kind == kind) {
+        if size > ECHO_SIZE_MAX
+            || self.deaths >= DEATHS_MAX
+            || self.echoes.iter().any(|echo| echo.kind == kind)
+        {
             return None;
         }
         self.ask(topic, kind);
@@ -312,7 +315,10 @@ mod tests {
             let verdict = test.poll_verdict(now + PATIENCE);
             if connection == 0 {
                 let Some(Verdict::Warning(said)) = verdict else { panic!("{verdict:?}") };
-                assert!(said.contains(BIRTH) && said.contains("not publish it") && said.contains("not read it"), "{said}");
+                assert!(
+                    said.contains(BIRTH) && said.contains("not publish it") && said.contains("not read it"),
+                    "{said}"
+                );
             } else {
                 assert_eq!(verdict, None);
             }
@@ -339,7 +345,10 @@ mod tests {
         let (mut test, now) = started();
         test.handle_subscribed(0, None);
         test.handle_sent("plant/press/pressure", true);
-        assert_eq!(test.filter_before("plant/press/temperature", 9).as_deref(), Some("plant/press/temperature"));
+        assert_eq!(
+            test.filter_before("plant/press/temperature", 9).as_deref(),
+            Some("plant/press/temperature")
+        );
         test.handle_subscribed(1, None);
         test.handle_sent("plant/press/temperature", true);
         assert!(test.handle_message("plant/press/temperature", true));

@@ -63,6 +63,8 @@ pub struct Task {
     counters: Arc<Counters>,
     bd_seq: BdSeq,
     backoff: Backoff,
+    /// Why the last connection has ended.
+    said: String,
 }
 
 /// Why a connection has ended.
@@ -131,6 +133,7 @@ impl Task {
             barrier,
             bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
             backoff: Backoff::new(&uplink),
+            said: String::new(),
             outlet,
             uplink,
             counters,
@@ -184,18 +187,13 @@ impl Task {
         self.self_test.handle_start();
         let bd_seq = self.next_bd_seq().await;
         let will = self.session.death(bd_seq, clock::wall());
+        let mut talk = Talk::new(bd_seq, clock::monotonic());
         let (connection, pump, mut happenings) = match mqtt::connect(&self.uplink, broker, will) {
             Ok(parts) => parts,
-            Err(error) => {
-                warn!(uplink = %self.uplink.name, %error, "cannot connect");
-                self.backoff.handle_end(false);
-                return End::Lost;
-            }
+            Err(error) => return self.lost(&error.to_string(), &talk),
         };
         let pump = pump.run();
         tokio::pin!(pump);
-        let now = clock::monotonic();
-        let mut talk = Talk::new(bd_seq, now);
         loop {
             self.send(&connection, &mut talk);
             let ask_due = self.ask(&talk);
@@ -469,7 +467,8 @@ impl Task {
 
     fn lost(&mut self, error: &str, talk: &Talk) -> End {
         let was_steady = talk.born.is_some_and(|born| clock::monotonic() - born >= STEADY);
-        if talk.born.is_some() || self.backoff.failures == 0 {
+        if talk.born.is_some() || self.backoff.failures == 0 || self.said != error {
+            error.clone_into(&mut self.said);
             warn!(uplink = %self.uplink.name, %error, "no connection to the broker; polling goes on");
         } else {
             debug!(uplink = %self.uplink.name, %error, failures = self.backoff.failures, "still no connection");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tidegate::config::site::Framing;
-use tidegate::tls::{FarEnd, Tls, TlsError, Wanted, in_words};
 use tidegate::reading::Quality;
+use tidegate::tls::{FarEnd, Tls, TlsError, Wanted, in_words};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -27,19 +27,19 @@ const REQUEST: &[u8] = b"\x00\x07\x00\x00\x00\x06\x01\x03\x00\x00\x00\x01";
 const ANSWER: &[u8] = b"\x00\x07\x00\x00\x00\x05\x01\x03\x02\x12\x34";
 
 /// An authority, and the folder in which all it has signed lies as PEM.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate for these names.
-fn params(names: &[&str]) -> CertificateParams {
+pub(crate) fn params(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
     CertificateParams::new(names).unwrap()
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut authority = params(&[]);
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(DnType::CommonName, "works authority");
@@ -49,12 +49,12 @@ impl Authority {
         Authority { folder, issuer: Issuer::new(authority, key) }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes `name.pem` and `name.key`, signed by the authority or by itself.
-    fn issue(&self, name: &str, params: &CertificateParams, is_self_signed: bool) {
+    pub(crate) fn issue(&self, name: &str, params: &CertificateParams, is_self_signed: bool) {
         let key = KeyPair::generate().unwrap();
         let certificate = if is_self_signed {
             params.self_signed(&key).unwrap()
@@ -80,7 +80,7 @@ impl Authority {
     }
 
     /// What a device does that has the certificate `name`, and asks for one where `is_mutual`.
-    fn acceptor(
+    pub(crate) fn acceptor(
         &self,
         name: &str,
         is_mutual: bool,

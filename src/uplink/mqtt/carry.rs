@@ -59,10 +59,10 @@ impl Carriage {
             ended = up(near_in, far_out, is_websocket, pings) => ended,
             ended = down(far_in, near_out, websocket, pings_out) => ended,
         };
-        ended.map_err(|error| match error.kind() {
+        ended.map_err(|error| {
             // a far end that ends TLS without a word has hung up as any other
-            io::ErrorKind::UnexpectedEof => hung_up(),
-            _ => in_words(error, FarEnd::Broker),
+            let is_end = error.kind() == io::ErrorKind::UnexpectedEof;
+            if is_end { hung_up() } else { in_words(error, FarEnd::Broker) }
         })
     }
 

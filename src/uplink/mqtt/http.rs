@@ -129,7 +129,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in bytes.chunks(3) {
-        let word = three.iter().zip([16, 8, 0]).fold(0, |word, (byte, shift)| word | u32::from(*byte) << shift);
+        let word =
+            three.iter().zip([16, 8, 0]).fold(0, |word, (byte, shift)| word | u32::from(*byte) << shift);
         for (index, shift) in [18, 12, 6, 0].into_iter().enumerate() {
             let sextet = usize::try_from(word >> shift & 63).unwrap_or(0);
             let letter = ALPHABET.get(sextet).copied().unwrap_or(b'=');

@@ -52,11 +52,8 @@ impl Route {
             protocol: (broker.port == SHARED_PORT).then_some(name),
             far_end: FarEnd::Broker,
         };
-        let tls = if broker.carrier.is_tls {
-            Some(Tls::new(&wanted).map_err(io::Error::other)?)
-        } else {
-            None
-        };
+        let tls =
+            if broker.carrier.is_tls { Some(Tls::new(&wanted).map_err(io::Error::other)?) } else { None };
         Ok(Route { broker: broker.clone(), proxy: uplink.proxy.clone(), tls })
     }
 
@@ -124,7 +121,10 @@ async fn ask(stream: &mut (impl Stream + ?Sized), request: &str) -> io::Result<H
     let mut answer = BytesMut::with_capacity(1 << 10);
     loop {
         if stream.read_buf(&mut answer).await? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the far end hung up: does it speak HTTP?"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the far end hung up: does it speak HTTP?",
+            ));
         }
         match Head::read(&answer).map_err(io::Error::other)? {
             Some((head, size)) if size == answer.len() || !head.is_granted() => return Ok(head),

@@ -1,11 +1,11 @@
 //! MQTT 3.1.1: what the library is told, and what its events and errors say.
 
 use rumqttc::{
-    AsyncClient, ClientError, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    NetworkOptions, Outgoing, Packet, QoS, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
+    Outgoing, Packet, QoS, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 
-use super::{CONNECT_PATIENCE, INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX, Plan, REQUESTS, Seen, qos};
+use super::{CONNECT_PATIENCE, Closing, INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX, Plan, REQUESTS, Seen, qos};
 use crate::publication::Publication;
 
 /// A client and its event loop, for one connection.
@@ -30,30 +30,27 @@ pub(super) fn open(plan: Plan) -> (AsyncClient, EventLoop) {
     (client, event_loop)
 }
 
-pub(super) fn publish(client: &AsyncClient, publication: Publication) -> Result<(), ClientError> {
+pub(super) fn publish(client: &AsyncClient, publication: Publication) -> Result<(), Closing> {
     let Publication { topic, payload, is_acknowledged, is_retained, .. } = publication;
-    client.try_publish(topic, qos(is_acknowledged), is_retained, payload)
+    client.try_publish(topic, qos(is_acknowledged), is_retained, payload).map_err(|_| Closing)
 }
 
-pub(super) fn subscribe(client: &AsyncClient, filters: Vec<String>) -> Result<(), ClientError> {
+pub(super) fn subscribe(client: &AsyncClient, filters: Vec<String>) -> Result<(), Closing> {
     let filters = filters.into_iter().map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
-    client.try_subscribe_many(filters)
+    client.try_subscribe_many(filters).map_err(|_| Closing)
 }
 
 /// What an event says.
 pub(super) fn seen(event: Event) -> Seen {
     match event {
         Event::Incoming(Packet::ConnAck(_)) => Seen::Connected { packet_size_max: OUTGOING_SIZE_MAX },
-        Event::Incoming(Packet::SubAck(ack)) => Seen::Subscribed {
-            packet_id: ack.pkid,
-            refusals: ack.return_codes.iter().map(refusal).collect(),
-        },
+        Event::Incoming(Packet::SubAck(ack)) => {
+            Seen::Subscribed { packet_id: ack.pkid, refusals: ack.return_codes.iter().map(refusal).collect() }
+        }
         Event::Incoming(Packet::PubAck(ack)) => Seen::Acknowledged { packet_id: ack.pkid, refusal: None },
-        Event::Incoming(Packet::Publish(publish)) => Seen::Message {
-            topic: publish.topic,
-            payload: publish.payload,
-            is_retained: publish.retain,
-        },
+        Event::Incoming(Packet::Publish(publish)) => {
+            Seen::Message { topic: publish.topic, payload: publish.payload, is_retained: publish.retain }
+        }
         Event::Incoming(_) => Seen::Heard,
         Event::Outgoing(Outgoing::Publish(packet_id)) => Seen::Published(packet_id),
         Event::Outgoing(Outgoing::Subscribe(packet_id)) => Seen::Subscribing(packet_id),
@@ -74,14 +71,15 @@ pub(super) fn in_words(error: &ConnectionError) -> String {
         ConnectionError::NetworkTimeout => "the broker does not answer".to_owned(),
         ConnectionError::FlushTimeout => "the broker does not take what is sent".to_owned(),
         ConnectionError::MqttState(StateError::ConnectionAborted) => "the broker has hung up".to_owned(),
-        ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker does not answer a ping".to_owned(),
+        ConnectionError::MqttState(StateError::AwaitPingResp) => {
+            "the broker does not answer a ping".to_owned()
+        }
         ConnectionError::MqttState(StateError::Io(error)) | ConnectionError::Io(error) => error.to_string(),
         other => other.to_string(),
     }
 }
 
 /// MQTT 3.1.1, 3.2.2.3.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the others are of MQTT 5")]
 fn refused(code: ConnectReturnCode) -> String {
     let why = match code {
         ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1: is `protocol` right?",

@@ -6,12 +6,10 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAckProperties, ConnectReturnCode, Filter, LastWill, Packet, PubAckReason, SubscribeReasonCode,
 };
-use rumqttc::v5::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, StateError,
-};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{NetworkOptions, Outgoing, Transport};
 
-use super::{CONNECT_PATIENCE, INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX, Plan, REQUESTS, Seen};
+use super::{CONNECT_PATIENCE, Closing, INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX, Plan, REQUESTS, Seen};
 use crate::config::site::KEEP_ALIVE_MIN_V5;
 use crate::publication::Publication;
 
@@ -44,14 +42,15 @@ pub(super) fn open(plan: Plan) -> (AsyncClient, EventLoop) {
     AsyncClient::new(options, REQUESTS)
 }
 
-pub(super) fn publish(client: &AsyncClient, publication: Publication) -> Result<(), ClientError> {
+pub(super) fn publish(client: &AsyncClient, publication: Publication) -> Result<(), Closing> {
     let Publication { topic, payload, is_acknowledged, is_retained, .. } = publication;
     let qos = if is_acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-    client.try_publish(topic, qos, is_retained, payload)
+    client.try_publish(topic, qos, is_retained, payload).map_err(|_| Closing)
 }
 
-pub(super) fn subscribe(client: &AsyncClient, filters: Vec<String>) -> Result<(), ClientError> {
-    client.try_subscribe_many(filters.into_iter().map(|filter| Filter::new(filter, QoS::AtLeastOnce)))
+pub(super) fn subscribe(client: &AsyncClient, filters: Vec<String>) -> Result<(), Closing> {
+    let filters = filters.into_iter().map(|filter| Filter::new(filter, QoS::AtLeastOnce));
+    client.try_subscribe_many(filters).map_err(|_| Closing)
 }
 
 /// What a broker that has taken the connection asks of us (MQTT 5, 3.2.2.3).
@@ -79,9 +78,13 @@ impl Terms {
     /// Where they are no terms to deliver under.
     pub(super) fn packet_size_max(&self, keep_alive: Duration) -> Result<usize, String> {
         if self.max_qos == Some(0) {
-            return Err("the broker acknowledges nothing (its Maximum QoS is 0): no delivery could be proven".to_owned());
+            return Err(
+                "the broker acknowledges nothing (its Maximum QoS is 0): no delivery could be proven"
+                    .to_owned(),
+            );
         }
-        if let Some(seconds) = self.keep_alive_s.filter(|seconds| u64::from(*seconds) > keep_alive.as_secs()) {
+        if let Some(seconds) = self.keep_alive_s.filter(|seconds| u64::from(*seconds) > keep_alive.as_secs())
+        {
             // no ping would come before ours had run out
             return Err(format!("the broker wants a longer keep-alive: write `keep_alive = \"{seconds}s\"`"));
         }
@@ -120,7 +123,9 @@ fn refusal(reason: PubAckReason) -> Option<&'static str> {
     match reason {
         // nobody listens now, as it is with 3.1.1 without a word
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => None,
-        PubAckReason::NotAuthorized => Some("not authorised: its access list must allow this client to publish it"),
+        PubAckReason::NotAuthorized => {
+            Some("not authorised: its access list must allow this client to publish it")
+        }
         PubAckReason::QuotaExceeded => Some("quota exceeded"),
         PubAckReason::TopicNameInvalid => Some("topic name invalid"),
         PubAckReason::PayloadFormatInvalid => Some("payload format invalid"),
@@ -131,11 +136,8 @@ fn refusal(reason: PubAckReason) -> Option<&'static str> {
 }
 
 fn subscription_refusal(code: &SubscribeReasonCode) -> Option<String> {
-    match code {
-        SubscribeReasonCode::Success(_) => None,
-        SubscribeReasonCode::NotAuthorized => Some("not authorised".to_owned()),
-        other => Some(format!("{other:?}")),
-    }
+    let is_granted = matches!(code, SubscribeReasonCode::Success(_));
+    (!is_granted).then(|| format!("{code:?}"))
 }
 
 /// Why a connection has ended, for whoever can mend it; `is_answered`: the broker has taken it before.
@@ -152,7 +154,9 @@ pub(super) fn in_words(error: &ConnectionError, is_answered: bool) -> String {
             "the broker has hung up: does it speak MQTT 5, or is `protocol = \"3.1.1\"` right?".to_owned()
         }
         ConnectionError::MqttState(StateError::ConnectionAborted) => "the broker has hung up".to_owned(),
-        ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker does not answer a ping".to_owned(),
+        ConnectionError::MqttState(StateError::AwaitPingResp) => {
+            "the broker does not answer a ping".to_owned()
+        }
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
             let more = reason_string.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             format!("the broker has ended the connection ({reason_code:?}{more})")
@@ -180,7 +184,9 @@ fn refused(code: ConnectReturnCode) -> String {
         ConnectReturnCode::PacketTooLarge => "the CONNECT is too large for it",
         ConnectReturnCode::TopicNameInvalid => "it does not take the topic of the death certificate",
         ConnectReturnCode::QoSNotSupported => "it has no QoS 1",
-        ConnectReturnCode::UseAnotherServer | ConnectReturnCode::ServerMoved => "another broker is to be used",
+        ConnectReturnCode::UseAnotherServer | ConnectReturnCode::ServerMoved => {
+            "another broker is to be used"
+        }
         _ => "see its log",
     };
     format!("the broker refuses the connection: {why} ({code:?})")
@@ -199,7 +205,9 @@ mod tests {
         assert_eq!(size(None), Ok(OUTGOING_SIZE_MAX));
         assert_eq!(size(Some(4096)), Ok(4096));
         assert_eq!(size(Some(u32::MAX)), Ok(OUTGOING_SIZE_MAX));
-        let terms = |max_qos, keep_alive_s| Terms { max_qos, keep_alive_s, packet_size_max: None }.packet_size_max(ours);
+        let terms = |max_qos, keep_alive_s| {
+            Terms { max_qos, keep_alive_s, packet_size_max: None }.packet_size_max(ours)
+        };
         assert!(terms(Some(1), Some(10)).is_ok());
         assert!(terms(None, Some(0)).is_ok());
         assert!(terms(Some(0), None).unwrap_err().contains("Maximum QoS is 0"));
@@ -216,7 +224,8 @@ mod tests {
 
     #[test]
     fn refusals_name_what_to_change() {
-        let said = in_words(&ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword), false);
+        let said =
+            in_words(&ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword), false);
         assert!(said.contains("`username` or `password` is wrong"), "{said}");
         let said = in_words(&ConnectionError::MqttState(StateError::ConnectionAborted), false);
         assert!(said.contains("`protocol = \"3.1.1\"`"), "{said}");
