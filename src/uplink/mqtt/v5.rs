@@ -107,6 +107,12 @@ pub(super) fn seen(event: Event, keep_alive: Duration) -> Result<Seen, String> {
         Event::Incoming(Packet::PubAck(ack)) => {
             Seen::Acknowledged { packet_id: ack.pkid, refusal: refusal(ack.reason).map(str::to_owned) }
         }
+        // none were offered (MQTT 5, 3.3.2.3.4), and the library would keep any number of them
+        Event::Incoming(Packet::Publish(publish))
+            if publish.properties.as_ref().is_some_and(|properties| properties.topic_alias.is_some()) =>
+        {
+            return Err("the broker uses topic aliases that were not offered".to_owned());
+        }
         Event::Incoming(Packet::Publish(publish)) => match String::from_utf8(publish.topic.into()) {
             Ok(topic) => Seen::Message { topic, payload: publish.payload, is_retained: publish.retain },
             Err(_) => Seen::Heard, // no topic of ours
