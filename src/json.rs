@@ -18,9 +18,6 @@ use crate::tag::{DeviceId, TagId, ValueType};
 use crate::thinning::Thinning;
 use message::{About, Told, reading_size};
 
-/// About how many bytes a message with readings may have: under the limits that brokers are known to set.
-const DATA_SIZE_MAX: usize = 64 << 10;
-
 /// One gateway's side of the conversation.
 #[derive(Debug)]
 pub struct Session {
@@ -200,6 +197,11 @@ impl Session {
         unsent
     }
 
+    /// The broker takes no larger packet than this.
+    pub fn set_packet_size(&mut self, size: usize) {
+        self.outbox.set_packet_size(size);
+    }
+
     /// Whether anything but history waits.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -354,12 +356,17 @@ impl Session {
         let Some(tag) = self.site.tags.get(reading.tag.index()) else { return };
         let size = reading_size(tag, reading);
         let alone = readings_of(tag.device, reading, lane == Lane::History);
-        let extent = self.form.extent;
-        self.outbox.add(lane, position, size, alone, |last, alone| joined(extent, last, size, alone));
+        let limits = self.limits();
+        self.outbox.add(lane, position, size, alone, |last, alone| joined(limits, last, size, alone));
+    }
+
+    /// What a message holds, and how many bytes.
+    fn limits(&self) -> (Extent, usize) {
+        (self.form.extent, self.outbox.data_size_max())
     }
 
     fn joined(&self, last: &mut Waiting<Message>, size: usize, alone: Message) -> Option<Message> {
-        joined(self.form.extent, last, size, alone)
+        joined(self.limits(), last, size, alone)
     }
 }
 
@@ -368,8 +375,13 @@ fn readings_of(device: DeviceId, reading: &Reading, is_historical: bool) -> Mess
 }
 
 /// Puts the reading of `alone` into `last` where it can go there; else gives it back.
-fn joined(extent: Extent, last: &mut Waiting<Message>, size: usize, alone: Message) -> Option<Message> {
-    let has_room = extent == Extent::Device && last.size + size <= DATA_SIZE_MAX;
+fn joined(
+    (extent, size_max): (Extent, usize),
+    last: &mut Waiting<Message>,
+    size: usize,
+    alone: Message,
+) -> Option<Message> {
+    let has_room = extent == Extent::Device && last.size + size <= size_max;
     match (&mut last.message, alone) {
         (
             Message::Readings { device, readings, is_historical },

@@ -95,7 +95,7 @@ const GATEWAY: Fields = &[
 
 const UPLINK: Fields = &[
     ("broker", Rule::OneOrMany(|node| values::text(node).map(drop))),
-    ("protocol", Rule::Value(|node| only(node, &["3.1.1"], &["5"]))),
+    ("protocol", Rule::Value(|node| values::choice(node, &["3.1.1", "5"]).map(drop))),
     ("payload", Rule::Value(|node| values::choice(node, &["sparkplug", "json"]).map(drop))),
     ("client_id", TEXT),
     ("username", TEXT),
@@ -108,10 +108,10 @@ const UPLINK: Fields = &[
     ("aliases", BOOL),
     ("types", Rule::Value(|node| values::choice(node, &["wide", "exact"]).map(drop))),
     ("datatype_in_data", BOOL),
-    ("ca_file", Rule::Later),
-    ("cert_file", Rule::Later),
-    ("key_file", Rule::Later),
-    ("proxy", Rule::Later),
+    ("ca_file", TEXT),
+    ("cert_file", TEXT),
+    ("key_file", TEXT),
+    ("proxy", TEXT),
     ("primary_host", NAME),
     ("state_format", Rule::Value(|node| values::choice(node, &["3.0", "2.2"]).map(drop))),
     ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
