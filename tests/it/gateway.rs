@@ -62,7 +62,7 @@ impl Drop for Gateway {
     }
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
@@ -115,7 +115,7 @@ fn reason(payload: &Payload, name: &str) -> Option<String> {
 }
 
 /// An address where nobody listens yet.
-async fn free_address() -> SocketAddr {
+pub(crate) async fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 

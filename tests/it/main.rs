@@ -13,6 +13,7 @@
 
 mod cli;
 mod clock_steps;
+mod conformance;
 mod corpus;
 mod dial_in;
 mod disk;
