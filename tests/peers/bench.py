@@ -16,9 +16,10 @@ PASSWORD = "correct-horse-7391"
 
 
 class Bench:
-    def __init__(self, report, binary, wrapper_python, node, node_modules):
+    def __init__(self, report, binary, wrapper_python, node, node_modules, host):
         self.report = report
         self.binary = binary
+        self.host = host
         self.stack = ExitStack()
         try:
             self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-peers-")))
