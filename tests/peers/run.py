@@ -10,6 +10,7 @@ import importlib
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from report import Report
@@ -71,13 +72,15 @@ def check_peers(report, tidegate, wrapper_python, node_modules, host):
 def run(report, tidegate, wrapper_python, node_modules, host):
     # these import the peers
     import access
+    import decoders
     import forms
     import host as hosts
     import life
     from bench import Bench
 
     with report.check("broker, devices and decoders stand"):
-        bench = Bench(report, tidegate, wrapper_python, shutil.which("node"), node_modules, host)
+        readers = partial(decoders.all_of, wrapper_python, shutil.which("node"), node_modules)
+        bench = Bench(report, tidegate, readers, host)
     if report.failed:
         return
     try:
