@@ -22,6 +22,23 @@ impl Counter {
     }
 }
 
+/// A figure that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// It is this now.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// All counters of the program; shared, written by whoever counts.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -29,6 +46,10 @@ pub struct Counters {
     pub readings_lost: Counter,
     /// What the store does.
     pub store: Arc<StoreCounters>,
+    /// Readings that an uplink withheld to keep to its budget.
+    pub readings_thinned: Counter,
+    /// Configurations that were to be taken over while running and had findings.
+    pub reloads_refused: Counter,
     /// Connections to brokers and devices that were opened.
     pub connects: Counter,
     /// Of each link, in the order of the site.
@@ -56,6 +77,8 @@ pub struct StoreCounters {
     pub set_aside: Counter,
     /// Readings that were dropped before every uplink had delivered them.
     pub dropped: Counter,
+    /// Bytes that are stored, in memory and on the disk.
+    pub size: Gauge,
 }
 
 /// How good one link is.
@@ -77,6 +100,8 @@ pub struct LinkCounters {
 /// How well one device answers.
 #[derive(Debug, Default)]
 pub struct DeviceCounters {
+    /// Readings that it gave.
+    pub readings: Counter,
     /// Requests sent, repetitions included.
     pub requests: Counter,
     /// Repetitions.

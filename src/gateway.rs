@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
@@ -62,29 +62,31 @@ pub fn counters(site: &Site) -> Arc<Counters> {
     Arc::new(Counters::new(site.links.len(), site.devices.iter().map(|device| site.rates(device))))
 }
 
-/// Runs `site` until `stop` is ready, then ends cleanly. What happens is counted in `counters`.
+/// Runs `site` until `stop` is ready, then ends cleanly and gives what that gave. What happens is counted in `counters`; who
+/// may ask for it to be reloaded notifies `reload`.
 ///
 /// # Errors
 /// Where the state directory is in use, a task fails, or the end takes too long.
-pub async fn run(
+pub async fn run<T>(
     site: Arc<Site>,
     counters: Arc<Counters>,
-    stop: impl Future<Output = ()>,
-) -> Result<(), GatewayError> {
+    reload: Arc<Notify>,
+    stop: impl Future<Output = T>,
+) -> Result<T, GatewayError> {
     let _lock = lock(&site.gateway.state_dir)?;
     info!(name = %site.gateway.name, devices = site.devices.len(), tags = site.tags.len(), "starting");
     doubt_clock(site.gateway.clock);
-    let mut tasks = Tasks::start(site, counters)?;
+    let mut tasks = Tasks::start(site, counters, &reload)?;
     tokio::pin!(stop);
-    loop {
+    let told = loop {
         // join_next is cancel-safe
         tokio::select! {
-            () = &mut stop => break,
+            told = &mut stop => break told,
             ended = tasks.set.join_next_with_id() => tasks.handle_end(ended)?,
         }
-    }
+    };
     info!("stopping");
-    tasks.end().await
+    tasks.end().await.map(|()| told)
 }
 
 /// Readings get their wall time later where the system clock is not to be trusted yet.
@@ -142,7 +144,7 @@ enum Name {
 }
 
 impl Tasks {
-    fn start(site: Arc<Site>, counters: Arc<Counters>) -> Result<Tasks, GatewayError> {
+    fn start(site: Arc<Site>, counters: Arc<Counters>, reload: &Arc<Notify>) -> Result<Tasks, GatewayError> {
         let (store, outlets) = queue::task::open(&site, &counters.store).map_err(GatewayError::Store)?;
         let (polled, scans) = mpsc::channel(SCANS);
         let (stop, _) = watch::channel(false);
@@ -154,7 +156,9 @@ impl Tasks {
         let site = tasks.site.clone();
         tasks.spawn(Name::Keeper, keeper.run());
         for (uplink, outlet) in site.uplinks.iter().zip(outlets) {
-            let task = uplink::task::Task::new(&site, uplink.clone(), outlet, tasks.counters.clone());
+            let ports =
+                uplink::task::Ports { outlet, counters: tasks.counters.clone(), reload: reload.clone() };
+            let task = uplink::task::Task::new(&site, uplink.clone(), ports);
             tasks.spawn(Name::Uplink(uplink.name.clone()), task.run());
         }
         let (storing, updates) = mpsc::channel(UPDATES);

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  link ──> driver ──> poll ──> normalize ──> queue ──> sparkplug ──> uplink ──> a broker
-//!  bytes    frames     what is   registers     kept      readings      a broker
-//!           to scans   due       to readings   until     to messages   session
-//!                                              delivered
+//!  bytes    frames     what is   registers     kept      or json       a broker
+//!           to scans   due       to readings   until     readings      session
+//!                                              delivered to messages
 //!
 //!  around it: config (what is wanted) · gateway (who runs) · sim (a shop floor) · cli
 //! ```
@@ -16,8 +16,10 @@ pub mod config;
 pub mod counters;
 pub mod driver;
 pub mod gateway;
+pub mod json;
 pub mod link;
 pub mod normalize;
+pub mod outbox;
 pub mod poll;
 pub mod position;
 pub mod publication;
@@ -28,6 +30,8 @@ pub mod scan;
 pub mod sim;
 pub mod sparkplug;
 pub mod tag;
+pub mod thinning;
 pub mod unit;
 pub mod uplink;
+pub mod vitals;
 pub mod write;

@@ -71,7 +71,7 @@ impl Normalizer {
                 Ok(data) => decode::decode(tag, data, part.offset),
                 Err(quality) => Err(*quality),
             };
-            let (value, quality) = state.settle(decoded);
+            let (value, quality) = state.settle(decoded, tag.range);
             if state.reporter.handle(value.as_ref(), quality, now) {
                 let at = state.own_time(scan.at);
                 self.readings.push(Reading { tag: tag.id, value, quality, at });
@@ -98,8 +98,16 @@ impl State {
     }
 
     /// The value to go with a quality: a fault that keeps the last good value needs one to keep.
-    fn settle(&mut self, decoded: Result<Value, Quality>) -> (Option<Value>, Quality) {
+    fn settle(
+        &mut self,
+        decoded: Result<Value, Quality>,
+        range: Option<(f64, f64)>,
+    ) -> (Option<Value>, Quality) {
         match decoded {
+            Ok(value) if range.is_some_and(|range| is_outside(&value, range)) => {
+                self.last = Some(value.clone());
+                (Some(value), Quality::UncertainEuExceeded)
+            }
             Ok(value) => {
                 self.last = Some(value.clone());
                 (Some(value), Quality::Good)
@@ -111,6 +119,10 @@ impl State {
             },
         }
     }
+}
+
+fn is_outside(value: &Value, (low, high): (f64, f64)) -> bool {
+    value.number().is_some_and(|number| number < low || number > high)
 }
 
 #[cfg(test)]

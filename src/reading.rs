@@ -33,6 +33,21 @@ impl Value {
     }
 }
 
+impl Value {
+    /// A number as a float, which is exact up to 2^53; `None` for what is none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "said in the documentation")]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Value::Int(value) => Some(*value as f64),
+            Value::UInt(value) => Some(*value as f64),
+            Value::Float(value) => Some((*value).into()),
+            Value::Double(value) => Some(*value),
+            Value::Bool(_) | Value::Text(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -97,6 +112,8 @@ impl Stamp {
 pub enum Quality {
     /// Read, checked, decoded.
     Good,
+    /// Read, but outside of what is plausible (`range`).
+    UncertainEuExceeded,
     /// The device refuses this address, function or count (exceptions 1, 2 and 3).
     BadConfig,
     /// The port is missing, or the connection was refused or lost.
@@ -117,7 +134,7 @@ pub enum Quality {
 
 impl Quality {
     /// Every one of them.
-    pub const ALL: [Quality; 9] = [
+    pub const ALL: [Quality; 10] = [
         Quality::Good,
         Quality::BadConfig,
         Quality::BadNotConnected,
@@ -127,6 +144,7 @@ impl Quality {
         Quality::BadNoCommunication,
         Quality::BadOutOfService,
         Quality::BadDecode,
+        Quality::UncertainEuExceeded,
     ];
 
     /// The id that is published as the property `Reason` and shown to people.
@@ -134,6 +152,7 @@ impl Quality {
     pub const fn id(self) -> &'static str {
         match self {
             Quality::Good => "good",
+            Quality::UncertainEuExceeded => "uncertain:eu_exceeded",
             Quality::BadConfig => "bad:config",
             Quality::BadNotConnected => "bad:not_connected",
             Quality::BadDeviceFailure => "bad:device_failure",
@@ -149,6 +168,12 @@ impl Quality {
     #[must_use]
     pub const fn is_good(self) -> bool {
         matches!(self, Quality::Good)
+    }
+
+    /// Whether there is no value of now.
+    #[must_use]
+    pub const fn is_bad(self) -> bool {
+        !matches!(self, Quality::Good | Quality::UncertainEuExceeded)
     }
 
     /// Whether the last good value is still worth showing beside this quality.

@@ -102,6 +102,8 @@ async fn show(
     for uplink in &mut site.uplinks {
         uplink.brokers = vec![BrokerAddress { host: address.ip().to_string(), port: address.port() }];
         uplink.login = None;
+        uplink.primary_host = None;
+        uplink.budget = None;
     }
     let messages = observe(address, &mut helpers).await?;
     let comparison = watch(site, floor, messages, seconds, Comparison::new(has_faults)).await?;
@@ -180,7 +182,7 @@ async fn watch(
     let (stop, stopped) = oneshot::channel::<()>();
     let (site, start) = (Arc::new(site), clock::monotonic());
     let counters = gateway::counters(&site);
-    let gateway = gateway::run(site.clone(), counters.clone(), async move {
+    let gateway = gateway::run(site.clone(), counters.clone(), Arc::default(), async move {
         stopped.await.ok(); // a dropped sender stops as well
     });
     tokio::pin!(gateway);

@@ -11,12 +11,14 @@ use super::expand;
 use super::finding::Finding;
 use super::schema;
 use super::site::{
-    self, Broker, ClockTrust, Gateway, IntegerTypes, LogLevel, Login, Password, Queue, Secret, Site, Uplink,
+    self, Broker, ClockTrust, Gateway, IntegerTypes, LogLevel, Login, Password, PrimaryHost, Queue, Secret,
+    Share, Shares, Site, Tag, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
 mod device;
+mod json;
 mod link;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
@@ -65,6 +67,8 @@ impl Build {
         let uplinks = self.uplinks(root.table("uplink"), gateway.as_ref());
         let queue = self.queue(root.table("queue"));
         let (devices, tags) = device::build(self, root);
+        self.check_aggregates(root.table("uplink"), &uplinks, &tags);
+        json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
             self.find(finding.with_help("describe one: [device.NAME] with link, unit and type or tags"));
@@ -77,7 +81,29 @@ impl Build {
             uplinks: uplinks.into_iter().collect::<Option<Vec<_>>>()?,
             queue,
             log_level: log_level(root.table("log")),
+            publish: value(root.table("status"), "publish", values::publish).unwrap_or(Some(site::PUBLISH)),
+            fingerprint: root.fingerprint(),
         })
+    }
+
+    /// Tags that may leave only as means and extremes need somebody who makes them.
+    fn check_aggregates(&mut self, table: &Table, uplinks: &[Option<Uplink>], tags: &[Tag]) {
+        if !tags.iter().any(|tag| tag.share == Share::Aggregate) {
+            return;
+        }
+        for (entry, uplink) in table.entries.iter().zip(uplinks) {
+            let Some(uplink) = uplink else { continue };
+            if uplink.share.takes_aggregates_only() {
+                let at = entry
+                    .node
+                    .table()
+                    .and_then(|table| table.get("share"))
+                    .map_or(entry.key_at, |node| node.at);
+                let finding =
+                    Finding::new(at, "means and extremes of \"aggregate\" tags are not in this version");
+                self.find(finding.with_help("take \"aggregate\" out of the list: such tags stay here then"));
+            }
+        }
     }
 
     fn queue(&mut self, table: &Table) -> Queue {
@@ -118,6 +144,7 @@ impl Build {
             enterprise: enterprise?.into(),
             site: value(table, "site", values::text),
             title: value(table, "title", values::text),
+            properties: value(table, "properties", values::properties).unwrap_or_default(),
             state_dir: value(table, "state_dir", values::text)
                 .map_or_else(|| PathBuf::from(site::STATE_DIR), PathBuf::from),
             clock: match table.get("clock").and_then(Node::text) {
@@ -154,6 +181,7 @@ impl Build {
         let table = entry.node.table()?;
         let brokers = self.brokers(entry, table);
         let login = self.login(table);
+        let payload = json::payload(self, entry, table, gateway);
         let default_id = gateway.map(|gateway| format!("{}/{}", gateway.enterprise, gateway.name));
         let keep_alive = duration_or(table, "keep_alive", site::KEEP_ALIVE);
         if !(1..=65535).contains(&keep_alive.as_secs()) {
@@ -168,6 +196,7 @@ impl Build {
             keep_alive,
             birth_jitter: duration_or(table, "birth_jitter", site::BIRTH_JITTER),
             reconnect_max: duration_or(table, "reconnect_max", site::RECONNECT_MAX),
+            payload: payload?,
             aliases: flag_or(table, "aliases", false),
             types: match table.get("types").and_then(Node::text) {
                 Some("exact") => IntegerTypes::Exact,
@@ -175,7 +204,19 @@ impl Build {
             },
             datatype_in_data: flag_or(table, "datatype_in_data", false),
             history_rate: value(table, "history_rate", values::rate).unwrap_or(site::HISTORY_RATE),
+            primary_host: self.primary_host(table),
+            share: shares(table),
+            budget: value(table, "budget", values::budget),
         })
+    }
+
+    fn primary_host(&mut self, table: &Table) -> Option<PrimaryHost> {
+        let id = value(table, "primary_host", values::name);
+        if let (None, Some(node)) = (&id, table.get("state_format")) {
+            self.find(Finding::new(node.at, "`state_format` is about a `primary_host`, and there is none"));
+        }
+        let is_2_2 = table.get("state_format").and_then(Node::text) == Some("2.2");
+        Some(PrimaryHost { id: id?.into(), is_2_2 })
     }
 
     fn brokers(&mut self, entry: &Entry, table: &Table) -> Option<Vec<Broker>> {
@@ -242,6 +283,11 @@ impl Build {
             self.find(Finding::new(entry.key_at, message));
         }
     }
+}
+
+fn shares(table: &Table) -> Shares {
+    let Some(node) = table.get("share") else { return Shares::default() };
+    Shares::new(node.one_or_many().iter().filter_map(|one| values::share(one).ok()).collect())
 }
 
 fn parse_broker(url: &str) -> Parsed<Broker> {

@@ -45,6 +45,8 @@ const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
 const AT: Rule =
     Rule::Value(|node| if node.text().is_some() { Ok(()) } else { values::at(node, 0).map(drop) });
 const PATTERN: Rule = Rule::Value(|node| values::pattern(node).map(drop));
+const SHARE: Rule = Rule::Value(|node| values::share(node).map(drop));
+const PROPERTIES: Rule = Rule::Value(|node| values::properties(node).map(drop));
 const NOTES: Rule = Rule::OneOrMany(|node| values::text(node).map(drop));
 const CONFIDENCE: Rule = Rule::Value(|node| values::choice(node, &["A", "B"]).map(drop));
 
@@ -83,7 +85,7 @@ const GATEWAY: Fields = &[
     ("state_dir", TEXT),
     ("timezone", Rule::Later),
     ("language", Rule::Value(|node| only(node, &["en"], &["zh"]))),
-    ("properties", Rule::Later),
+    ("properties", PROPERTIES),
     ("shifts", Rule::Later),
     ("breaks", Rule::Later),
     ("workdays", Rule::Later),
@@ -93,7 +95,7 @@ const GATEWAY: Fields = &[
 const UPLINK: Fields = &[
     ("broker", Rule::OneOrMany(|node| values::text(node).map(drop))),
     ("protocol", Rule::Value(|node| only(node, &["3.1.1"], &["5"]))),
-    ("payload", Rule::Value(|node| only(node, &["sparkplug"], &["json"]))),
+    ("payload", Rule::Value(|node| values::choice(node, &["sparkplug", "json"]).map(drop))),
     ("client_id", TEXT),
     ("username", TEXT),
     ("password", SECRET),
@@ -109,15 +111,16 @@ const UPLINK: Fields = &[
     ("cert_file", Rule::Later),
     ("key_file", Rule::Later),
     ("proxy", Rule::Later),
-    ("primary_host", Rule::Later),
-    ("share", Rule::Later),
+    ("primary_host", NAME),
+    ("state_format", Rule::Value(|node| values::choice(node, &["3.0", "2.2"]).map(drop))),
+    ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
     ("aggregate", Rule::Later),
-    ("budget", Rule::Later),
+    ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
-    ("topic", Rule::Later),
-    ("message", Rule::Later),
-    ("retain", Rule::Later),
+    ("topic", Rule::Value(|node| values::topic(node).map(drop))),
+    ("message", Rule::Value(|node| values::choice(node, &["tag", "device"]).map(drop))),
+    ("retain", BOOL),
 ];
 
 const LINK: Fields = &[
@@ -174,7 +177,7 @@ const STATUS: Fields = &[
             None => values::text(node).map(drop),
         }),
     ),
-    ("publish", Rule::Later),
+    ("publish", Rule::Value(|node| values::publish(node).map(drop))),
 ];
 
 const LOG: Fields = &[
@@ -246,8 +249,8 @@ pub(super) const DEVICE: Fields = &[
     ("address", Rule::Later),
     ("caller", Rule::OneOrMany(|node| values::text(node).map(drop))),
     ("serial", Rule::Later),
-    ("share", Rule::Later),
-    ("properties", Rule::Later),
+    ("share", SHARE),
+    ("properties", PROPERTIES),
     ("variants", Rule::Later),
     ("probe", Rule::Later),
     ("warmup", Rule::Later),
@@ -289,7 +292,7 @@ macro_rules! tag_fields {
             ("values", Rule::Later),
             ("bits", Rule::Later),
             ("bad_values", Rule::Later),
-            ("range", Rule::Later),
+            ("range", Rule::Value(|node| values::range(node).map(drop))),
             ("unit_from", Rule::Later),
             ("publish_unit", Rule::Later),
             ("quality", Rule::Later),
@@ -300,7 +303,7 @@ macro_rules! tag_fields {
             ("deadband", Rule::Later),
             ("stuck_after", Rule::Later),
             ("stale_after", Rule::Later),
-            ("share", Rule::Later),
+            ("share", SHARE),
             ("write", Rule::Later),
             ("optional", Rule::Later),
         ]

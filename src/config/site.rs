@@ -1,6 +1,8 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod json;
 mod network;
+mod share;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +15,9 @@ use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
+pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use network::{Network, NetworkError};
+pub use share::{Share, Shares};
 
 /// Everything that is wanted of one gateway.
 #[derive(Clone, Debug)]
@@ -32,6 +36,10 @@ pub struct Site {
     pub queue: Queue,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// How often the gateway tells of itself; `None`: only in births.
+    pub publish: Option<Duration>,
+    /// Which configuration this is: the same for the same keys and values, secrets apart.
+    pub fingerprint: u32,
 }
 
 /// `[queue]`: what is stored until it is delivered.
@@ -117,6 +125,8 @@ pub struct Gateway {
     pub site: Option<String>,
     /// A name for people, in any script.
     pub title: Option<String>,
+    /// Name and text of what its birth says beside the rest.
+    pub properties: Vec<(String, String)>,
     /// Where it keeps its files.
     pub state_dir: PathBuf,
     /// When readings get their wall time.
@@ -308,6 +318,10 @@ pub const QUEUE_SIZE: u64 = 1 << 30;
 pub const QUEUE_SIZE_MIN: u64 = 1 << 20;
 /// `queue.flush` where none is written.
 pub const QUEUE_FLUSH: Duration = Duration::from_secs(5);
+/// `status.publish` where none is written.
+pub const PUBLISH: Duration = Duration::from_secs(60);
+/// The most tags of one device: its birth is one message, and brokers take 256 KiB to some MiB of those.
+pub const TAGS_MAX: usize = 10_000;
 /// `state_dir` where none is written.
 pub const STATE_DIR: &str = "/var/lib/tidegate";
 
@@ -320,6 +334,8 @@ pub struct Device {
     pub name: Arc<str>,
     /// A name for people.
     pub title: Option<String>,
+    /// Name and text of what its birth says beside the tags.
+    pub properties: Vec<(String, String)>,
     /// The type that it is of, if it names one.
     pub type_name: Option<Arc<str>>,
     /// Index into [`Site::links`].
@@ -402,6 +418,10 @@ pub struct Tag {
     pub every: Option<Duration>,
     /// When it is reported.
     pub report: Report,
+    /// The lowest and the highest plausible value; what lies outside is doubtful.
+    pub range: Option<(f64, f64)>,
+    /// How far its readings may go.
+    pub share: Share,
 }
 
 impl Tag {
@@ -464,6 +484,8 @@ pub struct Uplink {
     pub birth_jitter: Duration,
     /// The longest wait between attempts to connect.
     pub reconnect_max: Duration,
+    /// What its messages look like; the next three are Sparkplug's.
+    pub payload: Payload,
     /// Data messages name metrics by a number.
     pub aliases: bool,
     /// Which Sparkplug types integers get.
@@ -472,6 +494,21 @@ pub struct Uplink {
     pub datatype_in_data: bool,
     /// Readings that are sent again or late, so many a second.
     pub history_rate: f64,
+    /// The Sparkplug host that must be online before anything is sent.
+    pub primary_host: Option<PrimaryHost>,
+    /// Which tags may leave by it.
+    pub share: Shares,
+    /// Bytes that it may send in a day.
+    pub budget: Option<u64>,
+}
+
+/// The Sparkplug host application that an uplink waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryHost {
+    /// Its id.
+    pub id: Arc<str>,
+    /// It says its state as of Sparkplug 2.2: text on `STATE/ID`.
+    pub is_2_2: bool,
 }
 
 /// How a gateway names itself to a broker.

@@ -107,7 +107,45 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Text that is the same for the same content, wherever it stands; secrets apart.
+    fn write_plain(&self, out: &mut String) {
+        match &self.content {
+            Content::Table(table) => table.write_plain(out),
+            Content::List(nodes) => {
+                out.push('[');
+                nodes.iter().for_each(|node| {
+                    node.write_plain(out);
+                    out.push(',');
+                });
+                out.push(']');
+            }
+            Content::Bool(_) | Content::Integer(_) | Content::Float(_) | Content::Text(_) | Content::Date => {
+                *out += &format!("{:?}", self.content);
+            }
+        }
+    }
+}
+
 impl Table {
+    /// A number that is the same for the same keys and values, in whatever order and layout; secrets apart.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let mut plain = String::new();
+        self.write_plain(&mut plain);
+        crc32fast::hash(plain.as_bytes())
+    }
+
+    fn write_plain(&self, out: &mut String) {
+        let mut entries: Vec<&Entry> = self.entries.iter().filter(|entry| entry.key != "password").collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        for entry in entries {
+            *out += &format!("{:?}={{", entry.key);
+            entry.node.write_plain(out);
+            *out += "};";
+        }
+    }
+
     /// The value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Node> {

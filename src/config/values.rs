@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Echo, Network, NetworkError, Report, SerialLine};
+use super::site::{Echo, Network, NetworkError, Report, SerialLine, Share};
 use super::tree::{Content, Entry, Node};
 use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
@@ -123,6 +123,88 @@ pub(super) fn choice(node: &Node, words: &[&str]) -> Parsed<String> {
     }
 }
 
+/// A part of a level of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    /// This itself.
+    Text(String),
+    /// `{enterprise}`
+    Enterprise,
+    /// `{site}`
+    Site,
+    /// `{gateway}`
+    Gateway,
+    /// `{device}`
+    Device,
+    /// `{tag}`
+    Tag,
+}
+
+/// What stands between two slashes of a topic.
+pub(super) type Level = Vec<Placeholder>;
+
+/// The template of a topic.
+pub(super) fn topic(node: &Node) -> Parsed<Vec<Level>> {
+    match node.text() {
+        Some(text) => topic_levels(text),
+        None => wanted("a topic with {device} and {tag} in it", node),
+    }
+}
+
+/// The levels of the template of a topic.
+pub(super) fn topic_levels(template: &str) -> Parsed<Vec<Level>> {
+    topic_text(template).map_err(|why| format!("\"{template}\" {why}"))?;
+    template.split('/').map(topic_level).collect()
+}
+
+/// Whether a topic can have these levels; if not, what is wrong with them.
+pub(super) fn topic_text(text: &str) -> Parsed<()> {
+    if text.contains(['+', '#']) {
+        return Err("has `+` or `#`, which are for subscriptions only".to_owned());
+    }
+    if text.contains(char::is_control) {
+        return Err("has a control character".to_owned());
+    }
+    if text.split('/').any(str::is_empty) {
+        return Err("has an empty level: no `/` at its ends, no `//`".to_owned());
+    }
+    Ok(())
+}
+
+fn topic_level(text: &str) -> Parsed<Level> {
+    let mut level = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, behind)) = after.split_once('}') else {
+            return Err(format!("a `{{` without `}}` in \"{text}\""));
+        };
+        let placeholder = match name {
+            "enterprise" => Placeholder::Enterprise,
+            "site" => Placeholder::Site,
+            "gateway" => Placeholder::Gateway,
+            "device" => Placeholder::Device,
+            "tag" => Placeholder::Tag,
+            _ => {
+                return Err(format!(
+                    "wanted {{enterprise}}, {{site}}, {{gateway}}, {{device}} or {{tag}}, got {{{name}}}"
+                ));
+            }
+        };
+        if !before.is_empty() {
+            level.push(Placeholder::Text(before.to_owned()));
+        }
+        level.push(placeholder);
+        rest = behind;
+    }
+    if rest.contains('}') {
+        return Err(format!("a `}}` without `{{` in \"{text}\""));
+    }
+    if !rest.is_empty() {
+        level.push(Placeholder::Text(rest.to_owned()));
+    }
+    Ok(level)
+}
+
 /// The longest duration that can be written: ten years, the life of a gateway.
 const DURATION_MAX: Duration = Duration::from_secs(3650 * 86_400);
 
@@ -176,6 +258,49 @@ fn parse_rate(text: &str) -> Option<f64> {
     let count: u32 =
         digits.parse().ok().filter(|count| *count > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     Some(f64::from(count) / seconds)
+}
+
+/// A number of bytes a day, `"20MiB/day"`.
+pub(super) fn budget(node: &Node) -> Parsed<u64> {
+    let size = node.text().and_then(|text| parse_size(text.strip_suffix("/day")?)).filter(|size| *size > 0);
+    size.map_or_else(|| wanted("bytes a day, as \"20MiB/day\"", node), Ok)
+}
+
+/// How often the gateway tells of itself; `None` for `"off"`.
+pub(super) fn publish(node: &Node) -> Parsed<Option<Duration>> {
+    if node.text() == Some("off") { Ok(None) } else { interval(node).map(Some) }
+}
+
+/// A sharing class.
+pub(super) fn share(node: &Node) -> Parsed<Share> {
+    match node.text().and_then(Share::from_word) {
+        Some(share) => Ok(share),
+        None => choice(node, &Share::WORDS).and(Err("no such class".to_owned())),
+    }
+}
+
+/// The least and the greatest value that is plausible, `[0, 1000]`.
+pub(super) fn range(node: &Node) -> Parsed<(f64, f64)> {
+    if let Content::List(_) = node.content
+        && let [low, high] = node.one_or_many()
+        && let (Ok(low), Ok(high)) = (number(low), number(high))
+        && low < high
+    {
+        return Ok((low, high));
+    }
+    wanted("the lowest and the highest plausible value, as [0, 1000]", node)
+}
+
+/// What is published in births beside the tags: text by name.
+pub(super) fn properties(node: &Node) -> Parsed<Vec<(String, String)>> {
+    let Some(table) = node.table() else { return wanted("a table of name = \"text\"", node) };
+    let one = |entry: &Entry| match is_name(&entry.key) {
+        true => Ok((entry.key.clone(), text(&entry.node)?)),
+        false => {
+            Err(format!("a property's name is ASCII letters, digits, `_`, `.`, `-`, got \"{}\"", entry.key))
+        }
+    };
+    table.entries.iter().map(one).collect()
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

@@ -34,7 +34,7 @@ impl Reporter {
         let is_due = match &self.last {
             None => true,
             Some(last) if last.quality != quality => true,
-            Some(_) if !quality.is_good() => false,
+            Some(_) if quality.is_bad() => false,
             Some(last) => match self.report {
                 Report::Always => true,
                 Report::OnChange { at_most, at_least } => {

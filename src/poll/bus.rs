@@ -396,6 +396,9 @@ impl Bus {
             }
         }
         let action = station.health.handle_answer(ask.block.span);
+        if let (Ok(_), Some(counters)) = (&result, self.counters.get(index)) {
+            counters.readings.add(ask.block.parts.len() as u64);
+        }
         self.say_scan(ask.block.parts.clone(), result, now);
         self.act(index, action, now);
         self.end(index, ask, now);

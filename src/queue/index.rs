@@ -144,6 +144,11 @@ impl Index {
         self.segments.iter().filter(|segment| segment.is_in_memory).map(|segment| segment.size).sum()
     }
 
+    /// All that is stored, wherever.
+    pub(super) fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
     pub(super) fn disk_size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.kept).sum()
     }

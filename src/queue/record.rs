@@ -143,6 +143,7 @@ const fn quality_code(quality: Quality) -> u8 {
         Quality::BadNoCommunication => 6,
         Quality::BadOutOfService => 7,
         Quality::BadDecode => 8,
+        Quality::UncertainEuExceeded => 9,
     }
 }
 

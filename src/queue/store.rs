@@ -359,6 +359,7 @@ impl Store {
             && let Some(action) = self.index.next(now)
         {
             jobs.extend(self.perform(action, now));
+            self.counters.size.set(self.index.size());
         }
         self.commit(now); // gaps
         jobs

@@ -175,7 +175,7 @@ pub fn node_metric(name: &str, datatype: Datatype, value: metric::Value, at: Tim
 #[must_use]
 pub const fn sparkplug_quality(quality: Quality) -> u32 {
     match quality {
-        Quality::Good => 192,
+        Quality::Good | Quality::UncertainEuExceeded => 192,
         Quality::BadCommLastValueKnown => 500,
         Quality::BadConfig
         | Quality::BadNotConnected
@@ -203,6 +203,10 @@ fn birth_properties(tag: &Tag, quality: Quality) -> PropertySet {
     if let Some(unit) = tag.unit {
         all.push(text_property("engUnit", unit.ucum));
         all.push(text_property("unece", unit.unece));
+    }
+    if let Some((low, high)) = tag.range {
+        all.push(("engLow", Datatype::Double, property_value::Value::DoubleValue(low)));
+        all.push(("engHigh", Datatype::Double, property_value::Value::DoubleValue(high)));
     }
     if let Some(title) = &tag.title {
         all.push(text_property("displayName", title));

@@ -8,27 +8,27 @@
 pub mod node;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
+use super::host::Host;
 use super::payload::Form;
 use super::proto::Payload;
 use super::proto::payload::{Metric, metric};
 use super::topic::{Node, Verb};
 use crate::config::site::{Device, Site, Uplink};
 use crate::counters::Counters;
+use crate::outbox::{Lane, Lost, Moves, Outbox, Unsent, Waiting};
 use crate::position::{Position, Positions};
 use crate::publication::Publication;
 use crate::reading::{Quality, Reading, Timestamp, Update};
-use crate::tag::DeviceId;
-use waiting::{Waiting, push_data};
-
-/// The most readings that wait for a connection that takes them too slowly; beyond it all that waits is taken back, to
-/// come as history, and everything is born again with what is known then.
-const WAITING_READINGS_MAX: usize = 20_000;
+use crate::tag::{DeviceId, TagId};
+use crate::thinning::Thinning;
+use crate::vitals::Vital;
+use waiting::{Message, push_data};
 
 const REBIRTH: &str = "Node Control/Rebirth";
 /// Births asked for oftener than this are born together, a while later.
@@ -43,40 +43,25 @@ pub struct Session {
     counters: Arc<Counters>,
     about: node::About,
     tags: Vec<Last>,
+    /// Which tags may leave by this uplink.
+    is_shared: Vec<bool>,
+    thinning: Thinning,
     /// Which devices answer.
     is_up: Vec<bool>,
+    /// Of which devices it is known whether they answer.
+    is_known: Vec<bool>,
+    /// Only births are sent, until the devices are known: they come before all data (6.4.20).
+    is_held: bool,
+    /// The primary host, where the uplink waits for one.
+    host: Option<Host>,
     /// The wall time of the machine's start, for readings of before its clock was trusted.
     booted_at: Option<Timestamp>,
     /// While there is a connection.
     live: Option<Live>,
-    waiting: VecDeque<Waiting>,
-    waiting_readings: usize,
-    /// What is sent when nothing else waits.
-    history: VecDeque<Waiting>,
+    outbox: Outbox<Message>,
     /// Devices that do not answer and are born only for the time of their history.
     born_for_history: BTreeSet<DeviceId>,
-    moves: Moves,
     rebirth: Rebirth,
-}
-
-/// Which readings got into messages that wait, and out of them again without having been sent.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Moves {
-    /// In.
-    pub queued: Positions,
-    /// Out.
-    pub taken_back: Positions,
-    /// These say only that a device which counts as gone does not answer: nobody is told.
-    pub idle: Positions,
-}
-
-/// Readings of a history that cannot be sent.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Unsent {
-    /// Their tags have another type now.
-    pub unfit: Positions,
-    /// They say only that a device which does not answer did not answer.
-    pub idle: Positions,
 }
 
 /// When births were sent last, and when those are due that have been asked for since.
@@ -94,6 +79,19 @@ struct Last {
     told_quality: Option<Quality>,
 }
 
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing that this session understands or minds.
+    Nothing,
+    /// Everything is to be born again, which is done soon.
+    Rebirth,
+    /// The primary host is there.
+    HostOnline,
+    /// The primary host is not there.
+    HostOffline,
+}
+
 #[derive(Debug)]
 struct Live {
     bd_seq: u8,
@@ -109,7 +107,12 @@ impl Session {
             Form { aliases: uplink.aliases, types: uplink.types, datatype_in_data: uplink.datatype_in_data };
         Session {
             tags: vec![Last::default(); site.tags.len()],
+            is_shared: site.tags.iter().map(|tag| uplink.share.takes(tag.share)).collect(),
+            thinning: Thinning::new(site.tags.len()),
             is_up: vec![false; site.devices.len()],
+            is_known: site.devices.iter().map(|device| !device.enabled).collect(),
+            is_held: false,
+            host: uplink.primary_host.as_ref().map(Host::new),
             site,
             node,
             form,
@@ -117,19 +120,41 @@ impl Session {
             about: node::About::default(),
             booted_at: None,
             live: None,
-            waiting: VecDeque::new(),
-            waiting_readings: 0,
-            history: VecDeque::new(),
+            outbox: Outbox::default(),
             born_for_history: BTreeSet::new(),
-            moves: Moves::default(),
             rebirth: Rebirth::default(),
         }
     }
 
     /// The topic filters to subscribe to before the births.
     #[must_use]
-    pub fn command_filters(&self) -> [String; 2] {
-        [self.node.node_commands(), self.node.device_commands()]
+    pub fn filters(&self) -> Vec<String> {
+        let mut filters = vec![self.node.node_commands(), self.node.device_commands()];
+        filters.extend(self.host.as_ref().map(|host| host.topic().to_owned()));
+        filters
+    }
+
+    /// The connection is to the server with this number in the list of the uplink: what the primary host is has to be
+    /// said there.
+    pub fn handle_server(&mut self, server: usize) {
+        self.host.as_mut().into_iter().for_each(|host| host.handle_server(server));
+    }
+
+    /// Whether births have to wait for the primary host.
+    #[must_use]
+    pub fn waits_for_host(&self) -> bool {
+        self.host.as_ref().is_some_and(|host| !host.is_online())
+    }
+
+    /// Whether anything of a device may leave by this uplink.
+    #[must_use]
+    pub fn is_told(&self, device: DeviceId) -> bool {
+        let device = self.site.devices.get(device.index());
+        device.is_some_and(|device| self.site.tags_of(device).iter().any(|tag| self.is_shared(tag.id)))
+    }
+
+    fn is_shared(&self, tag: TagId) -> bool {
+        self.is_shared.get(tag.index()).copied().unwrap_or_default()
     }
 
     /// The death certificate that belongs to `bd_seq`: the will of the connection, and the last message of a clean end.
@@ -160,34 +185,54 @@ impl Session {
     pub fn handle_disconnected(&mut self) {
         self.live = None;
         self.rebirth.due = None;
-        self.take_back();
-        self.moves = Moves::default();
-    }
-
-    /// Nothing waits any more: readings that did are to come as history.
-    fn take_back(&mut self) {
-        for waiting in self.waiting.drain(..).chain(self.history.drain(..)) {
-            self.moves.queued.subtract(&waiting.carried);
-            self.moves.taken_back.extend(&waiting.carried);
-        }
-        self.waiting_readings = 0;
         self.born_for_history.clear();
+        self.outbox.clear();
     }
 
-    /// No data follows a death: what waits of a device comes when it is born again, or for its history.
-    fn take_back_history(&mut self, device: DeviceId) {
-        let (stays, goes): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.history).into_iter().partition(|waiting| waiting.is_not(device));
-        self.history = stays;
-        for waiting in goes {
-            self.moves.queued.subtract(&waiting.carried);
-            self.moves.taken_back.extend(&waiting.carried);
+    /// Nothing waits any more, and all is born again with what is known now.
+    fn bear_again(&mut self, now: Timestamp) {
+        self.born_for_history.clear();
+        self.outbox.take_back();
+        self.bear(now);
+    }
+
+    /// Data waits until it is known of every device whether it answers, or until [`Session::release`].
+    pub fn hold(&mut self) {
+        self.is_held = !self.is_known.iter().all(|is_known| *is_known);
+    }
+
+    /// Whether data waits for devices.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Data does not wait for devices any longer.
+    pub fn release(&mut self) {
+        self.is_held = false;
+    }
+
+    fn learn(&mut self, device: DeviceId) {
+        if let Some(is_known) = self.is_known.get_mut(device.index()) {
+            *is_known = true;
         }
+        self.is_held &= !self.is_known.iter().all(|is_known| *is_known);
+    }
+
+    /// From now on numbers are sent only when they have changed by this part of their value.
+    pub fn set_thinning(&mut self, deadband: Option<f64>) {
+        self.thinning.set(deadband);
+    }
+
+    /// How the gateway is; what has changed is told.
+    pub fn handle_vitals(&mut self, vitals: Vec<Vital>, now: Timestamp) {
+        self.about.vitals = vitals;
+        self.tell_about(now);
     }
 
     /// Which readings got into messages, and out of them, since this was asked last.
     pub fn take_moves(&mut self) -> Moves {
-        std::mem::take(&mut self.moves)
+        self.outbox.take_moves()
     }
 
     /// The wall clock is trusted from now on; the machine was started then.
@@ -198,20 +243,24 @@ impl Session {
     /// What has happened; its readings have the positions from `first` on.
     pub fn handle_update(&mut self, first: Position, update: Update, now: Timestamp) {
         match update {
+            Update::DeviceUp(device) | Update::DeviceDown(device, _) if !self.is_told(device) => {
+                self.learn(device)
+            }
             Update::Readings(readings) => {
                 for (position, reading) in (first.0..).map(Position).zip(readings.iter()) {
                     self.handle_reading(position, reading, now);
                 }
-                if self.waiting_readings > WAITING_READINGS_MAX {
-                    self.take_back();
-                    self.bear(now);
+                if self.outbox.is_overfull() {
+                    self.bear_again(now);
                 }
             }
             Update::DeviceUp(device) => {
                 self.set_up(device, true);
                 if self.born_for_history.remove(&device) {
                     // what was said of it while it did not answer must not follow its birth
-                    self.history.retain(|waiting| waiting.is_not(device) || waiting.verb == Verb::DeviceData);
+                    self.outbox.take_back_history(|message| {
+                        !message.is_not(device) && message.verb != Verb::DeviceData
+                    });
                 }
                 if self.live.is_some() {
                     let birth = self.device_birth(device, now);
@@ -220,9 +269,10 @@ impl Session {
             }
             Update::DeviceDown(device, at) => {
                 if self.set_up(device, false) && self.live.is_some() {
-                    self.take_back_history(device);
+                    // no data follows a death: it comes when it is born again, or for its history
+                    self.outbox.take_back_history(|message| !message.is_not(device));
                     let at = at.wall(self.booted_at).unwrap_or(now);
-                    self.wait(Some(Waiting::death(device, at)));
+                    self.wait(Some(Waiting::whole(Message::death(device, at), Positions::default())));
                 }
             }
         }
@@ -231,7 +281,8 @@ impl Session {
     /// Whether every device answers.
     #[must_use]
     pub fn is_all_up(&self) -> bool {
-        self.is_up.iter().all(|is_up| *is_up)
+        let mut told = self.site.devices.iter().filter(|device| self.is_told(device.id));
+        told.all(|device| self.is_device_up(device.id))
     }
 
     /// Readings that are sent late or again, in order. They follow all that waits; a device that does not answer is born
@@ -240,7 +291,9 @@ impl Session {
         let mut unsent = Unsent::default();
         let mut of_devices: BTreeMap<DeviceId, Vec<(Position, Reading)>> = BTreeMap::new();
         for (position, reading) in readings {
-            if let Some(tag) = self.site.tags.get(reading.tag.index()) {
+            if !self.is_shared(reading.tag) {
+                unsent.idle.insert(position..position.after(1));
+            } else if let Some(tag) = self.site.tags.get(reading.tag.index()) {
                 of_devices.entry(tag.device).or_default().push((position, reading));
             }
         }
@@ -268,12 +321,13 @@ impl Session {
         if self.is_device_up(device) || self.born_for_history.contains(&device) {
             return true;
         }
-        if !readings.iter().any(|(_, reading)| reading.quality.is_good()) {
+        if readings.iter().all(|(_, reading)| reading.quality.is_bad()) {
             return false;
         }
         self.born_for_history.insert(device);
-        let birth = self.device_birth(device, now);
-        self.history.extend(birth);
+        if let Some(birth) = self.device_birth(device, now) {
+            self.outbox.push(Lane::History, birth);
+        }
         true
     }
 
@@ -286,36 +340,34 @@ impl Session {
             return false;
         }
         metric.is_historical = Some(true);
-        push_data(&mut self.history, device, position, metric);
-        self.moves.taken_back.remove(position..position.after(1));
-        self.moves.queued.insert(position..position.after(1));
+        push_data(&mut self.outbox, Lane::History, device, position, metric);
         true
     }
 
     /// Whether anything but history waits.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.live.is_some() && !self.waiting.is_empty()
+        self.live.is_some() && self.outbox.is_waiting()
     }
 
     /// How many messages of history wait.
     #[must_use]
     pub fn history_waiting(&self) -> usize {
-        self.history.len()
+        self.outbox.history_waiting()
     }
 
     /// There is no more history than what waits: when that is sent, devices that were born for it are gone again.
     pub fn handle_history_end(&mut self, now: Timestamp) {
-        if !self.history.is_empty() {
+        if self.outbox.history_waiting() > 0 {
             return;
         }
         for device in std::mem::take(&mut self.born_for_history) {
-            self.wait(Some(Waiting::death(device, now))); // in line with a birth that may follow
+            self.wait(Some(Waiting::whole(Message::death(device, now), Positions::default()))); // in line with a birth that may follow
         }
     }
 
     /// Readings of this range were lost, `count` of them.
-    pub fn handle_lost(&mut self, lost: &node::Lost, now: Timestamp) {
+    pub fn handle_lost(&mut self, lost: &Lost, now: Timestamp) {
         self.counters.readings_lost.add(lost.count);
         self.about.handle_lost(lost);
         self.tell_about(now);
@@ -329,24 +381,38 @@ impl Session {
 
     fn tell_about(&mut self, now: Timestamp) {
         if self.live.is_some() {
-            let payload = Payload { metrics: self.about.metrics(now), ..Payload::default() };
-            self.wait(Some(Waiting::of_node(Verb::NodeData, payload)));
+            let metrics = self.about.changed(self.form, first_node_alias(&self.site), now);
+            if !metrics.is_empty() {
+                let message = Message::of_node(Verb::NodeData, Payload { metrics, ..Payload::default() });
+                self.wait(Some(Waiting::whole(message, Positions::default())));
+            }
         }
     }
 
-    /// A message that the broker delivered. A command that asks for a rebirth is obeyed, a burst of them once; anything
-    /// else, garbage included, is passed over. True if it was obeyed.
-    pub fn handle_message(&mut self, topic: &str, payload: &[u8], now: Instant) -> bool {
+    /// A message that the broker delivered, and what it says. A command that asks for a rebirth is obeyed, a burst of them
+    /// once; anything that is not understood, garbage included, is passed over.
+    /// A command that the server had kept for whoever comes is not obeyed.
+    pub fn handle_message(&mut self, topic: &str, payload: &[u8], is_retained: bool, now: Instant) -> Heard {
+        if let Some(host) = &mut self.host
+            && topic == host.topic()
+        {
+            return match host.handle_message(topic, payload) {
+                Some(true) => Heard::HostOnline,
+                Some(false) => Heard::HostOffline,
+                None => Heard::Nothing,
+            };
+        }
         let is_rebirth = |metric: &Metric| {
             metric.name.as_deref() == Some(REBIRTH) && metric.value == Some(metric::Value::BooleanValue(true))
         };
-        let is_asked = topic == self.node.node_commands()
+        let is_asked = !is_retained
+            && topic == self.node.node_commands()
             && Payload::decode(payload).is_ok_and(|payload| payload.metrics.iter().any(is_rebirth));
         if is_asked && self.live.is_some() {
             let soonest = self.rebirth.last.map_or(now, |last| last + REBIRTH_MIN);
             self.rebirth.due.get_or_insert(soonest.max(now));
         }
-        is_asked
+        if is_asked { Heard::Rebirth } else { Heard::Nothing }
     }
 
     /// When births are due that were asked for.
@@ -359,32 +425,34 @@ impl Session {
     pub fn handle_due(&mut self, now: Instant, wall: Timestamp) {
         if self.rebirth.due.is_some_and(|due| due <= now) {
             self.rebirth = Rebirth { last: Some(now), due: None };
-            self.take_back();
-            self.bear(wall);
+            self.bear_again(wall);
         }
     }
 
     /// The next message, numbered; take it only to send it.
     pub fn poll_publication(&mut self, now: Timestamp) -> Option<Publication> {
         let live = self.live.as_mut()?;
-        let mut waiting = self.waiting.pop_front().or_else(|| self.history.pop_front())?;
-        if waiting.verb == Verb::DeviceData {
-            self.waiting_readings = self.waiting_readings.saturating_sub(waiting.payload.metrics.len());
-        }
-        if waiting.verb == Verb::NodeBirth {
+        let next = if self.is_held { self.outbox.pop_ahead(is_birth, is_of_same) } else { self.outbox.pop() };
+        let Waiting { mut message, carried, .. } = next?;
+        if message.verb == Verb::NodeBirth {
             live.next_seq = 0;
         }
-        waiting.payload.seq = Some(u64::from(live.next_seq));
+        message.payload.seq = Some(u64::from(live.next_seq));
         live.next_seq = live.next_seq.wrapping_add(1);
-        waiting.payload.timestamp.get_or_insert(now.millis());
-        let device = waiting.device.and_then(|device| self.site.devices.get(device.index()));
-        let topic = self.node.topic(waiting.verb, device.map(|device| device.name.as_ref()));
-        let (payload, carried) = (waiting.payload.encode_to_vec(), waiting.carried);
-        Some(Publication { topic, payload, carried, ..Publication::default() })
+        message.payload.timestamp.get_or_insert(now.millis());
+        let device = message.device.and_then(|device| self.site.devices.get(device.index()));
+        let topic = self.node.topic(message.verb, device.map(|device| device.name.as_ref()));
+        Some(Publication {
+            topic,
+            payload: message.payload.encode_to_vec(),
+            carried,
+            ..Publication::default()
+        })
     }
 
-    /// Whether it was up before.
+    /// Whether it was up before; it is known now.
     fn set_up(&mut self, device: DeviceId, is_up: bool) -> bool {
+        self.learn(device);
         self.is_up.get_mut(device.index()).is_some_and(|known| std::mem::replace(known, is_up))
     }
 
@@ -392,24 +460,34 @@ impl Session {
         self.is_up.get(device.index()).copied().unwrap_or_default()
     }
 
-    fn wait(&mut self, waiting: Option<Waiting>) {
-        if let Some(waiting) = &waiting {
-            self.moves.taken_back.subtract(&waiting.carried);
-            self.moves.queued.extend(&waiting.carried);
+    fn wait(&mut self, waiting: Option<Waiting<Message>>) {
+        if let Some(waiting) = waiting {
+            self.outbox.push(Lane::Now, waiting);
         }
-        self.waiting.extend(waiting);
     }
 
     fn handle_reading(&mut self, position: Position, reading: &Reading, now: Timestamp) {
+        let Some(device) = self.site.tags.get(reading.tag.index()).map(|tag| tag.device) else { return };
+        if !self.is_shared(reading.tag) {
+            self.outbox.handle_idle(position);
+            return;
+        }
+        if reading.quality.is_bad() {
+            self.learn(device);
+        }
+        let is_born = self.live.is_some() && self.is_device_up(device);
         let Some(tag) = self.site.tags.get(reading.tag.index()) else { return };
-        let is_born = self.live.is_some() && self.is_device_up(tag.device);
         let Some(last) = self.tags.get_mut(reading.tag.index()) else { return };
         last.reading = Some((position, reading.clone()));
-        let range = position..position.after(1);
+        if is_born && self.thinning.withholds(reading) {
+            self.counters.readings_thinned.add(1);
+            self.outbox.handle_idle(position);
+            return;
+        }
         if !is_born {
             // a birth tells the last of them, the others come as history
-            if self.live.is_some() && !reading.quality.is_good() {
-                self.moves.idle.insert(range);
+            if self.live.is_some() && reading.quality.is_bad() {
+                self.outbox.handle_idle(position);
             }
             return;
         }
@@ -417,17 +495,15 @@ impl Session {
         last.told_quality = Some(reading.quality);
         let at = reading.at.wall(self.booted_at).unwrap_or(now);
         let metric = self.form.data_metric(tag, reading, at, with_quality);
-        push_data(&mut self.waiting, tag.device, position, metric);
-        self.waiting_readings += 1;
-        self.moves.queued.insert(range);
+        push_data(&mut self.outbox, Lane::Now, device, position, metric);
     }
 
     /// The node's birth and those of all devices that answer.
     fn bear(&mut self, now: Timestamp) {
         let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
-        let metrics = self.about.birth_metrics(&self.site, &self.counters, bd_seq, now);
+        let metrics = self.about.birth_metrics(&self.site, self.form, bd_seq, now);
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        self.wait(Some(Waiting::of_node(Verb::NodeBirth, payload)));
+        self.wait(Some(Waiting::whole(Message::of_node(Verb::NodeBirth, payload), Positions::default())));
         for device in self.site.clone().devices.iter().map(|device| device.id) {
             if self.is_device_up(device) {
                 let birth = self.device_birth(device, now);
@@ -437,13 +513,14 @@ impl Session {
     }
 
     /// A device's birth: every tag of it, with what is known of it now.
-    fn device_birth(&mut self, id: DeviceId, now: Timestamp) -> Option<Waiting> {
+    fn device_birth(&mut self, id: DeviceId, now: Timestamp) -> Option<Waiting<Message>> {
         let site = self.site.clone();
         let device = site.devices.get(id.index())?;
         let (mut metrics, carried) = self.device_metrics(device, now);
+        metrics.extend(node::properties(&device.properties, now));
         metrics.extend(device.title.as_deref().map(|title| node::text("Properties/title", title, now)));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        Some(Waiting { verb: Verb::DeviceBirth, device: Some(id), payload, carried, size: 0 })
+        Some(Waiting::whole(Message { verb: Verb::DeviceBirth, device: Some(id), payload }, carried))
     }
 
     /// The metrics, and which readings they tell.
@@ -451,7 +528,9 @@ impl Session {
         let (form, booted_at) = (self.form, self.booted_at);
         let mut carried = Positions::default();
         let mut metrics = Vec::new();
-        for tag in self.site.tags_of(device) {
+        for tag in
+            self.site.tags_of(device).iter().filter(|tag| self.is_shared.get(tag.id.index()) == Some(&true))
+        {
             let Some(last) = self.tags.get_mut(tag.id.index()) else { continue };
             let reading = last.reading.as_ref().map(|(_, reading)| reading);
             let quality = reading.map_or(Quality::BadNoCommunication, |reading| reading.quality);
@@ -462,6 +541,19 @@ impl Session {
         }
         (metrics, carried)
     }
+}
+
+fn is_birth(message: &Message) -> bool {
+    matches!(message.verb, Verb::NodeBirth | Verb::DeviceBirth)
+}
+
+fn is_of_same(one: &Message, other: &Message) -> bool {
+    one.device == other.device
+}
+
+/// The first alias of a node metric; before it are those of the tags.
+fn first_node_alias(site: &Site) -> u64 {
+    site.tags.len() as u64 + 1
 }
 
 impl Last {

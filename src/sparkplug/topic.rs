@@ -66,3 +66,9 @@ impl Node {
         format!("{NAMESPACE}/{}/DCMD/{}/+", self.group, self.name)
     }
 }
+
+/// Where a host application says whether it is there.
+#[must_use]
+pub fn host_state(id: &str) -> String {
+    format!("{NAMESPACE}/STATE/{id}")
+}

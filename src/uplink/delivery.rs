@@ -23,6 +23,8 @@ const WINDOW_MAX: usize = 1 << 20;
 const QUICK: Duration = Duration::from_secs(1);
 /// A barrier that comes back later shows that it takes less: what is on its way must not hide a connection that is dead.
 const SLOW: Duration = Duration::from_secs(4);
+/// What is confirmed within so long is kept as one: where each message is acknowledged, there are thousands a second.
+const CONFIRMED_AT_ONCE: Duration = Duration::from_millis(100);
 /// After this part of the window a barrier is sent at once.
 const BARRIERS_PER_WINDOW: usize = 4;
 
@@ -35,8 +37,8 @@ pub(super) struct Delivery {
     sure_after: Duration,
     /// Delivered for good, or given up for good.
     sure: Positions,
-    /// Confirmed, and when; the oldest first.
-    confirmed: VecDeque<(Instant, Positions)>,
+    /// The oldest first.
+    confirmed: VecDeque<Confirmed>,
     /// All of these.
     fresh: Positions,
     /// In messages that wait, or were handed over and are not confirmed.
@@ -52,6 +54,16 @@ pub(super) struct Delivery {
     next: Position,
     /// From here on nothing has been asked from the store in this connection.
     history_from: Position,
+}
+
+/// What the broker has acknowledged.
+#[derive(Debug)]
+struct Confirmed {
+    positions: Positions,
+    /// The first of them.
+    from: Instant,
+    /// The last of them.
+    to: Instant,
 }
 
 /// What was handed over to the connection.
@@ -99,6 +111,11 @@ impl Delivery {
             }
             confirmed = further;
         }
+    }
+
+    /// The first position that the store has not given yet.
+    pub(super) fn next(&self) -> Position {
+        self.next
     }
 
     /// The store has given positions up to there.
@@ -162,8 +179,13 @@ impl Delivery {
         self.barriers = self.barriers.saturating_sub(1);
         self.pending.subtract(&proven);
         self.fresh.extend(&proven);
-        if !proven.is_empty() {
-            self.confirmed.push_back((now, proven));
+        match self.confirmed.back_mut() {
+            _ if proven.is_empty() => {}
+            Some(last) if now.saturating_duration_since(last.from) < CONFIRMED_AT_ONCE => {
+                last.positions.extend(&proven);
+                last.to = now;
+            }
+            _ => self.confirmed.push_back(Confirmed { positions: proven, from: now, to: now }),
         }
     }
 
@@ -179,9 +201,9 @@ impl Delivery {
 
     /// The broker was heard at `now`: what it confirmed long enough before is sure.
     pub(super) fn handle_heard(&mut self, now: Instant) {
-        while let Some((at, _)) = self.confirmed.front()
-            && now.saturating_duration_since(*at) >= self.sure_after
-            && let Some((_, positions)) = self.confirmed.pop_front()
+        while let Some(oldest) = self.confirmed.front()
+            && now.saturating_duration_since(oldest.to) >= self.sure_after
+            && let Some(Confirmed { positions, .. }) = self.confirmed.pop_front()
         {
             self.fresh.subtract(&positions);
             self.sure.extend(&positions);
@@ -215,7 +237,7 @@ impl Delivery {
         self.sent.clear();
         (self.sent_size, self.window, self.barriers) = (0, WINDOW_START, 0);
         if is_clean {
-            for (_, positions) in self.confirmed.drain(..) {
+            for Confirmed { positions, .. } in self.confirmed.drain(..) {
                 self.sure.extend(&positions);
             }
         }

@@ -22,6 +22,9 @@ const INCOMING_SIZE_MAX: usize = 1 << 20;
 pub(super) const OUTGOING_SIZE_MAX: usize = 16 << 20;
 /// Publications that have been handed over and not been written to the socket yet.
 pub(super) const WINDOW: usize = 32;
+/// Publications at QoS 1 that the broker has not acknowledged yet: where each message is one, so many travel in the time
+/// of a round trip. Their bytes are bounded by the ledger.
+const UNACKNOWLEDGED: u16 = 1000;
 /// Requests beside publications: a subscription, a disconnection.
 const OTHER_REQUESTS: usize = 8;
 /// Events that the uplink has not looked at yet; a full channel holds the socket back.
@@ -98,8 +101,9 @@ pub(super) fn connect(
     let mut options = MqttOptions::new(&uplink.client_id, &broker.host, broker.port);
     options.set_keep_alive(uplink.keep_alive);
     options.set_clean_session(true);
+    options.set_inflight(UNACKNOWLEDGED);
     options.set_max_packet_size(INCOMING_SIZE_MAX, OUTGOING_SIZE_MAX);
-    options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
+    options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, will.is_retained));
     if let Some(login) = &uplink.login {
         options.set_credentials(&login.username, password(login)?);
     }
@@ -140,7 +144,7 @@ impl Connection {
         self.client.try_publish(topic, qos, is_retained, payload)
     }
 
-    pub(super) fn subscribe(&self, filters: [String; 2]) -> Result<(), ClientError> {
+    pub(super) fn subscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
         let filters = filters.into_iter().map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
         self.client.try_subscribe_many(filters)
     }

@@ -12,6 +12,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const MARK_EVERY: Duration = Duration::from_millis(250);
 /// How often readings are asked for, where they come faster than one at a time.
 const ASKS_A_SECOND: f64 = 5.0;
+/// When it is looked again where nothing may be sent.
+const IDLE_WAIT: Duration = Duration::from_secs(60);
 /// The most readings that are asked for at a time.
 const COUNT_MAX: f64 = 5000.0;
 
@@ -32,6 +34,11 @@ impl Replay {
     /// Nothing has been sent; positions before `next` are from before this program was started.
     pub(super) fn new(rate: f64, next: Position, now: Instant) -> Replay {
         Replay { rate, allowed: 0.0, at: now, marks: VecDeque::new(), settled: next }
+    }
+
+    /// From now on so many readings a second; 0: none.
+    pub(super) fn set_rate(&mut self, rate: f64) {
+        self.rate = rate;
     }
 
     /// The store has given positions up to `next`.
@@ -68,6 +75,9 @@ impl Replay {
     /// # Errors
     /// None; when it will be some.
     pub(super) fn count(&mut self, now: Instant) -> Result<usize, Instant> {
+        if self.rate <= 0.0 {
+            return Err(now + IDLE_WAIT);
+        }
         let portion = (self.rate / ASKS_A_SECOND).clamp(1.0, COUNT_MAX);
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;

@@ -1,16 +1,20 @@
 //! The task of one uplink: connects, bears, delivers, replays, and says farewell.
 
 mod history;
+mod vitals;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+use super::age::Ages;
 use super::backoff::Backoff;
 use super::bdseq::BdSeq;
+use super::budget::Budget;
+use super::conversation::Conversation;
 use super::delivery::Delivery;
 use super::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX, WINDOW};
 use super::replay::Replay;
@@ -22,7 +26,8 @@ use crate::publication::Publication;
 use crate::queue::task::{News, Outlet};
 use crate::queue::{Bookmark, Delivered, Piece};
 use crate::reading::Update;
-use crate::sparkplug::session::Session;
+use crate::sparkplug::session::Heard;
+use crate::vitals::{Observer, facts};
 
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
 const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +37,14 @@ const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a server is left that has nothing of the primary host, before the next one is tried.
+const WALK_WAIT: Duration = Duration::from_secs(1);
+/// How long the primary host may take to say at a server that it is there, where there are others.
+const HOST_PATIENCE: Duration = Duration::from_secs(30);
+/// How long data may wait for devices that have not answered yet, after the first births of the program.
+const BIRTH_HOLD: Duration = Duration::from_secs(2);
+/// What a packet takes beside its topic and payload, at most.
+const PACKET_OVERHEAD: usize = 9;
 /// News that is taken together before anything is sent, so that what belongs together travels together.
 const NEWS_AT_ONCE: usize = 64;
 /// What was sent is proven by a barrier after this part of `queue.flush`, so that it need not go to the disk.
@@ -45,7 +58,7 @@ const SURE_KEEP_ALIVES: u32 = 2;
 #[derive(Debug)]
 pub struct Task {
     uplink: Uplink,
-    session: Session,
+    session: Conversation,
     outlet: Outlet,
     delivery: Delivery,
     replay: Replay,
@@ -59,8 +72,29 @@ pub struct Task {
     is_clock_trusted: bool,
     barrier: String,
     counters: Arc<Counters>,
+    reload: Arc<Notify>,
     bd_seq: BdSeq,
     backoff: Backoff,
+    has_been_born: bool,
+    budget: Option<Budget>,
+    ages: Ages,
+    observer: Observer,
+    /// When the gateway tells of itself next.
+    vitals_due: Option<Instant>,
+    publish: Option<Duration>,
+    /// When it is looked next whether the budget is kept.
+    budget_due: Option<Instant>,
+}
+
+/// What an uplink needs from outside.
+#[derive(Debug)]
+pub struct Ports {
+    /// Where news comes from, and what was missed.
+    pub outlet: Outlet,
+    /// What happens is counted there.
+    pub counters: Arc<Counters>,
+    /// Whoever is notified takes the configuration over anew.
+    pub reload: Arc<Notify>,
 }
 
 /// Why a connection has ended.
@@ -69,6 +103,8 @@ enum End {
     Stopped { is_clean: bool },
     /// It failed.
     Lost,
+    /// This uplink left, for the next server in its list; `is_clean` as above.
+    Left { is_clean: bool },
 }
 
 /// The state of a connection.
@@ -76,12 +112,26 @@ struct Talk {
     bd_seq: u8,
     /// Publications that have been handed over and not been written yet.
     in_hand: usize,
+    /// When the subscriptions stood.
+    subscribed: Option<Instant>,
     /// When the births were handed over.
     born: Option<Instant>,
     /// When the broker was heard last.
     heard: Instant,
     started: Instant,
     is_over: bool,
+    /// Why the connection is to be ended, if it is.
+    turn: Option<Turn>,
+}
+
+/// Why a connection is ended that has not failed.
+enum Turn {
+    /// There will be no more news: what waits is sent first.
+    Stop,
+    /// For the next server, in good order.
+    Leave(&'static str),
+    /// It cannot go on.
+    GiveUp(String),
 }
 
 enum Woken {
@@ -94,13 +144,14 @@ enum Woken {
 }
 
 impl Task {
-    /// An uplink that takes what `outlet` gives.
+    /// An uplink that takes what its outlet gives.
     #[must_use]
-    pub fn new(site: &Arc<Site>, uplink: Uplink, outlet: Outlet, counters: Arc<Counters>) -> Task {
+    pub fn new(site: &Arc<Site>, uplink: Uplink, ports: Ports) -> Task {
+        let Ports { outlet, counters, reload } = ports;
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         Task {
-            session: Session::new(site.clone(), &uplink, counters.clone()),
+            session: Conversation::new(site.clone(), &uplink, counters.clone()),
             delivery: Delivery::new(outlet.start, outlet.next, barrier_after, sure_after),
             replay: Replay::new(uplink.history_rate, outlet.next, clock::monotonic()),
             asked: None,
@@ -108,12 +159,20 @@ impl Task {
             unread: None,
             told: outlet.start,
             is_clock_trusted: clock::is_trusted(),
+            has_been_born: false,
+            budget: uplink.budget.map(|budget| Budget::new(budget, clock::wall())),
+            ages: Ages::new(outlet.next, clock::monotonic()),
+            observer: Observer::new(site.clone(), counters.clone(), &facts::gather(0), clock::monotonic()),
+            vitals_due: None,
+            publish: site.publish,
+            budget_due: uplink.budget.map(|_| clock::monotonic()),
             barrier: format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name),
             bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
             backoff: Backoff::new(&uplink),
             outlet,
             uplink,
             counters,
+            reload,
         }
     }
 
@@ -122,20 +181,25 @@ impl Task {
         let brokers = self.uplink.brokers.clone();
         let mut wait =
             if self.bd_seq.is_first() { Duration::ZERO } else { self.backoff.wait(fastrand::f64()) };
-        for broker in brokers.iter().cycle() {
+        for (server, broker) in brokers.iter().enumerate().cycle() {
             if self.rest(clock::monotonic() + wait).await {
                 break;
             }
+            self.session.handle_server(server);
             let end = self.converse(broker).await;
             self.session.handle_disconnected();
-            let is_clean = matches!(end, End::Stopped { is_clean: true });
+            let is_clean = matches!(end, End::Stopped { is_clean: true } | End::Left { is_clean: true });
+            self.vitals_due = None;
             self.delivery.handle_end(is_clean);
             self.asked = None;
             self.say_delivered(true);
             if matches!(end, End::Stopped { .. }) {
                 break;
             }
-            wait = self.backoff.wait(fastrand::f64());
+            wait = match end {
+                End::Left { .. } => WALK_WAIT,
+                End::Stopped { .. } | End::Lost => self.backoff.wait(fastrand::f64()),
+            };
         }
         let delivered = self.delivery.delivered(true);
         self.outlet.part(delivered).await;
@@ -173,7 +237,16 @@ impl Task {
         let pump = pump.run();
         tokio::pin!(pump);
         let now = clock::monotonic();
-        let mut talk = Talk { bd_seq, in_hand: 0, born: None, heard: now, started: now, is_over: false };
+        let mut talk = Talk {
+            bd_seq,
+            in_hand: 0,
+            subscribed: None,
+            born: None,
+            heard: now,
+            started: now,
+            is_over: false,
+            turn: None,
+        };
         loop {
             self.send(&connection, &mut talk);
             let ask_due = self.ask(&talk);
@@ -196,19 +269,29 @@ impl Task {
                 Woken::Piece(from, piece) => self.replay(from, piece.unwrap_or_default()),
                 Woken::Failed(error) => return self.lost(&error, &talk),
                 Woken::Due => {
-                    if let Some(why) = self.handle_due(&talk) {
+                    if let Some(why) = self.handle_due(&mut talk) {
                         return self.lost(why, &talk);
                     }
                 }
-                Woken::Closed => {
-                    let farewell = self.farewell(&connection, &mut talk, &mut happenings);
-                    // a farewell that hangs or a pump that fails ends it all the same: the will speaks then
-                    tokio::select! {
-                        _ = &mut pump => {}
-                        _ = tokio::time::timeout(FAREWELL, farewell) => {}
-                    }
-                    return End::Stopped { is_clean: talk.is_over };
+                Woken::Closed => talk.turn = Some(Turn::Stop),
+            }
+            if let Some(turn) = talk.turn.take() {
+                if let Turn::GiveUp(why) = &turn {
+                    return self.lost(why, &talk);
                 }
+                let farewell = self.farewell(&connection, &mut talk, &mut happenings, &turn);
+                // a farewell that hangs or a pump that fails ends it all the same: the will speaks then
+                tokio::select! {
+                    _ = &mut pump => {}
+                    _ = tokio::time::timeout(FAREWELL, farewell) => {}
+                }
+                return match turn {
+                    Turn::Leave(why) => {
+                        info!(uplink = %self.uplink.name, why, "left for the next server");
+                        End::Left { is_clean: talk.is_over }
+                    }
+                    Turn::Stop | Turn::GiveUp(_) => End::Stopped { is_clean: talk.is_over },
+                };
             }
             self.say_delivered(talk.born.is_none());
         }
@@ -253,6 +336,7 @@ impl Task {
                 };
                 self.delivery.handle_stored(first.after(count));
                 self.replay.handle_stored(first.after(count), clock::monotonic());
+                self.ages.handle_stored(first.after(count), clock::monotonic());
                 self.session.handle_update(first, update, now);
             }
             News::Clock(booted_at) => {
@@ -274,7 +358,7 @@ impl Task {
 
     /// Hands over what there is to send, as far as the window goes.
     fn send(&mut self, connection: &Connection, talk: &mut Talk) {
-        while talk.in_hand < WINDOW {
+        while talk.in_hand < WINDOW && talk.turn.is_none() {
             let now = clock::monotonic();
             if self.delivery.barrier_due().is_some_and(|due| due <= now) {
                 let barrier = Publication {
@@ -297,13 +381,13 @@ impl Task {
             let size = publication.payload.len() + publication.topic.len();
             let is_proof = publication.is_acknowledged;
             if size > OUTGOING_SIZE_MAX - 16 {
-                error!(
-                    topic = publication.topic,
-                    size = publication.payload.len(),
-                    "larger than any broker takes: not sent"
-                );
-                continue;
+                talk.turn = Some(Turn::GiveUp(format!(
+                    "{} would be {size} bytes, more than the broker takes: describe the device as two",
+                    publication.topic
+                )));
+                return;
             }
+            self.budget.iter_mut().for_each(|budget| budget.handle_sent(size + PACKET_OVERHEAD));
             if connection.publish(publication).is_err() {
                 return;
             }
@@ -318,7 +402,11 @@ impl Task {
         let has_room = talk.in_hand < WINDOW;
         let all = [
             Some(silent),
-            talk.born.is_none().then_some(talk.started + BIRTH_PATIENCE),
+            talk.subscribed.is_none().then_some(talk.started + BIRTH_PATIENCE),
+            self.host_due(talk),
+            talk.born.filter(|_| self.session.is_held()).map(|born| born + BIRTH_HOLD),
+            self.vitals_due,
+            self.budget_due.map(|due| due.max(talk.started)),
             self.delivery.waits_since().map(|since| since + self.barrier_patience()),
             self.delivery.barrier_due().filter(|_| has_room),
             self.session.rebirth_due(),
@@ -326,21 +414,39 @@ impl Task {
         all.into_iter().flatten().min().unwrap_or(silent)
     }
 
+    /// When the next server is tried because the primary host says nothing here.
+    fn host_due(&self, talk: &Talk) -> Option<Instant> {
+        let has_others = self.uplink.brokers.len() > 1;
+        talk.subscribed.filter(|_| has_others && talk.born.is_none()).map(|at| at + HOST_PATIENCE)
+    }
+
     fn barrier_patience(&self) -> Duration {
         BARRIER_PATIENCE.max(self.uplink.keep_alive * 3 / 2)
     }
 
     /// Does what is due; why the connection is to be given up, if it is.
-    fn handle_due(&mut self, talk: &Talk) -> Option<&'static str> {
+    fn handle_due(&mut self, talk: &mut Talk) -> Option<&'static str> {
         let now = clock::monotonic();
         self.session.handle_due(now, clock::wall());
+        if talk.born.is_some_and(|born| now.saturating_duration_since(born) >= BIRTH_HOLD) {
+            self.session.release();
+        }
+        if self.vitals_due.is_some_and(|due| due <= now) {
+            self.tell_vitals(now);
+        }
+        if self.budget_due.is_some_and(|due| due <= now) {
+            self.keep_budget(now);
+        }
         self.book();
+        if self.host_due(talk).is_some_and(|due| due <= now) {
+            talk.turn = Some(Turn::Leave("the primary host says nothing here"));
+        }
         let has_waited =
             |since: Instant, patience: Duration| now.saturating_duration_since(since) >= patience;
         if has_waited(talk.heard, self.uplink.keep_alive * 3 / 2) {
             return Some("the broker has not been heard for one and a half keep-alives");
         }
-        if talk.born.is_none() && has_waited(talk.started, BIRTH_PATIENCE) {
+        if talk.subscribed.is_none() && has_waited(talk.started, BIRTH_PATIENCE) {
             return Some("the broker does not answer the subscription");
         }
         let is_unproven =
@@ -357,24 +463,56 @@ impl Task {
         match happening {
             Happening::Connected => {
                 self.counters.connects.add(1);
-                connection.subscribe(self.session.command_filters()).ok(); // closing: its end is told by the pump
+                let filters = self.session.filters();
+                if filters.is_empty() {
+                    talk.subscribed = Some(now);
+                    self.bear(talk, now);
+                } else {
+                    connection.subscribe(filters).ok(); // closing: its end is told by the pump
+                }
             }
             Happening::Subscribed(is_granted) => {
                 if !is_granted {
                     warn!(uplink = %self.uplink.name, "the broker refuses the subscription to commands");
                 }
-                info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
-                talk.born = Some(now);
-                self.session.handle_connected(talk.bd_seq, clock::wall());
-                self.book();
+                talk.subscribed = Some(now);
+                if self.session.waits_for_host() {
+                    info!(uplink = %self.uplink.name, "waits for the primary host");
+                } else {
+                    self.bear(talk, now);
+                }
             }
             Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
             Happening::Message { topic, payload, is_retained } => {
-                let is_obeyed = !is_retained && self.session.handle_message(&topic, &payload, now);
-                debug!(uplink = %self.uplink.name, topic, is_obeyed, "command");
+                let heard = self.session.handle_message(&topic, &payload, is_retained, now);
+                debug!(uplink = %self.uplink.name, topic, ?heard, "message");
+                self.obey(&heard, talk, now);
             }
             Happening::Acknowledged => self.delivery.handle_acknowledged(now),
             Happening::Heard | Happening::Disconnected => {}
+        }
+    }
+
+    /// Births, from which on there is a session.
+    fn bear(&mut self, talk: &mut Talk, now: Instant) {
+        info!(uplink = %self.uplink.name, bd_seq = talk.bd_seq, "session born");
+        talk.born = Some(now);
+        self.tell_vitals(now);
+        self.session.handle_connected(talk.bd_seq, clock::wall());
+        if !std::mem::replace(&mut self.has_been_born, true) {
+            self.session.hold();
+        }
+        self.book();
+    }
+
+    fn obey(&mut self, heard: &Heard, talk: &mut Talk, now: Instant) {
+        let has_others = self.uplink.brokers.len() > 1;
+        match heard {
+            Heard::HostOnline if talk.subscribed.is_some() && talk.born.is_none() => self.bear(talk, now),
+            Heard::HostOffline if talk.born.is_some() || has_others => {
+                talk.turn = Some(Turn::Leave("the primary host is offline"));
+            }
+            Heard::HostOnline | Heard::HostOffline | Heard::Rebirth | Heard::Nothing => {}
         }
     }
 
@@ -404,16 +542,19 @@ impl Task {
         connection: &Connection,
         talk: &mut Talk,
         happenings: &mut mpsc::Receiver<Happening>,
+        turn: &Turn,
     ) {
-        if talk.born.is_none() {
-            return;
+        self.session.release();
+        let sends_rest = matches!(turn, Turn::Stop);
+        let mut is_said = talk.born.is_none();
+        if is_said {
+            connection.disconnect().ok(); // closing already
         }
-        let mut is_said = false;
         loop {
-            if !is_said {
+            if !is_said && sends_rest {
                 self.send(connection, talk); // after a death there is nothing but a new session
             }
-            if !is_said && talk.in_hand < WINDOW && !self.session.is_waiting() {
+            if !is_said && talk.in_hand < WINDOW && !(sends_rest && self.session.is_waiting()) {
                 is_said = true;
                 let death = self.session.death(talk.bd_seq, clock::wall());
                 connection.publish(death).ok(); // closing: the will speaks
@@ -423,7 +564,7 @@ impl Task {
                 None | Some(Happening::Disconnected) => return,
                 Some(happening) => self.handle(happening, connection, talk),
             }
-            if is_said && self.delivery.is_quiet() {
+            if is_said && talk.born.is_some() && self.delivery.is_quiet() {
                 talk.is_over = true;
                 connection.disconnect().ok(); // closing already
             }

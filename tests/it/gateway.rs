@@ -20,10 +20,10 @@ use tokio::task::JoinSet;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running gateway; it is killed when the test ends.
-struct Gateway(Child);
+pub(crate) struct Gateway(Child);
 
 impl Gateway {
-    fn start(folder: &Path, configuration: &str) -> Gateway {
+    pub(crate) fn start(folder: &Path, configuration: &str) -> Gateway {
         let path = folder.join("gateway.toml");
         let state = folder.join("state");
         let head = format!(
@@ -36,13 +36,17 @@ impl Gateway {
         Gateway(command.args(["run", "--config"]).arg(&path).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
-    fn terminate(&self) {
-        let killed = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+    pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
 
     /// Its exit code.
-    async fn ended(&mut self) -> Option<i32> {
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
         within(async {
             loop {
                 if let Some(status) = self.0.try_wait().unwrap() {
@@ -66,14 +70,24 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
+/// Publishes as a client of its own; the broker has it then.
+pub(crate) async fn publish(broker: SocketAddr, topic: &str, payload: &[u8], is_retained: bool) {
+    let options =
+        MqttOptions::new(format!("publisher-{}", fastrand::u64(..)), broker.ip().to_string(), broker.port());
+    let (client, mut events) = AsyncClient::new(options, 8);
+    client.publish(topic, QoS::AtLeastOnce, is_retained, payload).await.unwrap();
+    within(async { while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::PubAck(_))) {} })
+        .await;
+}
+
 /// What a consumer at the broker gets.
-struct Consumer {
+pub(crate) struct Consumer {
     _client: AsyncClient,
     events: EventLoop,
 }
 
 impl Consumer {
-    async fn subscribe(broker: SocketAddr) -> Consumer {
+    pub(crate) async fn subscribe(broker: SocketAddr) -> Consumer {
         let (client, mut events) =
             AsyncClient::new(MqttOptions::new("consumer", broker.ip().to_string(), broker.port()), 8);
         client.subscribe("spBv1.0/#", QoS::AtLeastOnce).await.unwrap();
@@ -84,8 +98,33 @@ impl Consumer {
         Consumer { _client: client, events }
     }
 
+    /// All messages of gateways until one that `is_last`: their topics without namespace and group.
+    pub(crate) async fn take_until(
+        &mut self,
+        patience: Duration,
+        is_last: impl Fn(&str, &Payload) -> bool,
+    ) -> Vec<(String, Payload)> {
+        let mut taken = Vec::new();
+        let all = async {
+            loop {
+                if let Event::Incoming(Packet::Publish(publish)) = self.events.poll().await.unwrap()
+                    && let Some(topic) = publish.topic.strip_prefix("spBv1.0/e/")
+                {
+                    let payload = Payload::decode(publish.payload).unwrap();
+                    let ends = is_last(topic, &payload);
+                    taken.push((topic.to_owned(), payload));
+                    if ends {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(patience, all).await.expect("in time");
+        taken
+    }
+
     /// The next message whose topic ends so and that fits.
-    async fn wait_for(&mut self, topic: &str, fits: impl Fn(&Payload) -> bool) -> Payload {
+    pub(crate) async fn wait_for(&mut self, topic: &str, fits: impl Fn(&Payload) -> bool) -> Payload {
         within(async {
             loop {
                 if let Event::Incoming(Packet::Publish(publish)) = self.events.poll().await.unwrap()
@@ -102,7 +141,7 @@ impl Consumer {
     }
 }
 
-fn metric<'a>(payload: &'a Payload, name: &str) -> Option<&'a Metric> {
+pub(crate) fn metric<'a>(payload: &'a Payload, name: &str) -> Option<&'a Metric> {
     payload.metrics.iter().find(|metric| metric.name.as_deref() == Some(name))
 }
 
@@ -119,12 +158,12 @@ pub(crate) async fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 
-async fn serve_floor(address: SocketAddr, tasks: &mut JoinSet<()>) {
+pub(crate) async fn serve_floor(address: SocketAddr, tasks: &mut JoinSet<()>) {
     let listener = TcpListener::bind(address).await.unwrap();
     tasks.spawn(serve_tcp(listener, "plc".into(), Shared::new(Floor::new(demo_floor()))));
 }
 
-async fn serve_broker(address: SocketAddr, tasks: &mut JoinSet<()>) {
+pub(crate) async fn serve_broker(address: SocketAddr, tasks: &mut JoinSet<()>) {
     tasks.spawn(Broker::bind(address).await.unwrap().serve());
 }
 
@@ -361,4 +400,37 @@ async fn what_was_read_without_a_broker_outlives_a_kill_and_comes_as_history() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_new_configuration_is_taken_over_while_running_and_one_with_findings_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, plc) = (free_address().await, free_address().await);
+    let mut tasks = JoinSet::new();
+    serve_broker(broker, &mut tasks).await;
+    serve_floor(plc, &mut tasks).await;
+    let mut consumer = Consumer::subscribe(broker).await;
+    let mut gateway =
+        Gateway::start(folder.path(), &(configuration(broker, plc) + "[status]\npublish = \"100ms\"\n"));
+    let hash = |birth: &Payload| metric(birth, "Properties/config_hash").unwrap().value.clone();
+    let first = hash(&consumer.wait_for("NBIRTH/n", |_| true).await);
+    consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    let path = folder.path().join("gateway.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replace("name = \"job\", at = \"hr:50\"", "name = \"job\", at = \"hr:x\""))
+        .unwrap();
+    gateway.signal("HUP");
+    let refused = |data: &Payload| {
+        metric(data, "Gateway/reloads_refused").and_then(|count| count.value.clone())
+            == Some(metric::Value::LongValue(1))
+    };
+    consumer.wait_for("NDATA/n", refused).await;
+    std::fs::write(&path, good.replace("name = \"job\"", "name = \"order\"")).unwrap();
+    gateway.signal("HUP");
+    consumer.wait_for("NDEATH/n", |_| true).await;
+    assert_ne!(hash(&consumer.wait_for("NBIRTH/n", |_| true).await), first);
+    let birth = consumer.wait_for("DBIRTH/n/press", |_| true).await;
+    assert!(metric(&birth, "order").is_some() && metric(&birth, "job").is_none());
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
 }

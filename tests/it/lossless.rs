@@ -3,6 +3,7 @@
 //!
 //! The gateway is the program itself, seen from outside only. `tests/long lossless` runs the long forms.
 
+mod json;
 mod judge;
 mod mosquitto;
 mod plant;

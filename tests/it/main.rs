@@ -21,6 +21,7 @@ mod findings;
 mod frames;
 mod fuzzed;
 mod gateway;
+mod json;
 mod line;
 mod lossless;
 mod proto;
@@ -29,6 +30,7 @@ mod rig;
 mod simulator;
 mod tidy;
 mod tls;
+mod uplinks;
 
 use std::path::{Path, PathBuf};
 

@@ -4,8 +4,19 @@ use std::path::Path;
 
 use crate::{files, root};
 
-const VOCABULARY: [&str; 9] =
-    ["clock", "counters", "position", "publication", "reading", "scan", "tag", "unit", "write"];
+const VOCABULARY: [&str; 11] = [
+    "clock",
+    "counters",
+    "position",
+    "publication",
+    "reading",
+    "scan",
+    "tag",
+    "thinning",
+    "unit",
+    "vitals",
+    "write",
+];
 
 /// What each stage may import beside the vocabulary, and `config::site` where `config` stands. ARCHITECTURE.md has the
 /// same table.
@@ -17,7 +28,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("reading", &[]),
     ("scan", &[]),
     ("tag", &["config"]), // its documentation says what an id indexes
+    ("thinning", &[]),
     ("unit", &[]),
+    ("vitals", &["config"]),
     ("write", &[]),
     ("config", &["config"]),
     ("link", &["config", "link"]),
@@ -25,8 +38,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("poll", &["config", "driver", "link", "poll"]),
     ("normalize", &["config", "normalize"]),
     ("queue", &["config", "queue"]),
-    ("sparkplug", &["config", "sparkplug"]),
-    ("uplink", &["config", "queue", "sparkplug", "uplink"]),
+    ("outbox", &[]),
+    ("sparkplug", &["config", "outbox", "sparkplug"]),
+    ("json", &["config", "json", "outbox"]),
+    ("uplink", &["config", "json", "outbox", "queue", "sparkplug", "uplink"]),
     ("sim", &["config", "link", "sim"]),
     ("gateway", &["config", "link", "poll", "normalize", "queue", "uplink"]),
     ("cli", &["cli", "config", "gateway", "queue", "sim", "sparkplug"]),
@@ -64,6 +79,7 @@ const ACTING: &[&str] = &[
     "sim/serve.rs",
     "uplink/mqtt.rs",
     "uplink/task.rs",
+    "vitals/facts.rs",
 ];
 
 /// The file that may hold `unsafe`.

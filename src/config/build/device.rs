@@ -73,11 +73,22 @@ impl Devices<'_> {
             let finding = Finding::new(instance.at, format!("device `{}` has no tags", instance.name));
             build.find(finding.with_help("give it a type, or `tags = [{ name = \"…\", at = \"hr:0\" }]`"));
         }
+        if self.tags.len() - first > site::TAGS_MAX {
+            let most = site::TAGS_MAX;
+            let message = format!(
+                "device `{}` has more than {most} tags: brokers would refuse its birth",
+                instance.name
+            );
+            build.find(
+                Finding::new(instance.at, message).with_help("describe it as two devices with the same unit"),
+            );
+        }
         let (Some(link), Some(unit)) = (link, unit) else { return };
         self.devices.push(Device {
             id,
             name: shared(&instance.name),
             title: value(&merged, "title", values::text),
+            properties: value(fields, "properties", values::properties).unwrap_or_default(),
             type_name: value(fields, "type", values::text).map(Into::into),
             link,
             unit,
@@ -269,7 +280,7 @@ impl<'a> Layers<'a> {
         let name = tag.get("name").and_then(Node::text).unwrap_or_default();
         let overrides =
             self.overrides.iter().filter(|(pattern, _)| matches(pattern, name)).map(|(_, table)| *table);
-        let of_device = ["order", "every", "report"].contains(&key);
+        let of_device = ["order", "every", "report", "share"].contains(&key);
         let device = of_device.then_some(self.device);
         let of_type = of_device.then_some(self.of_type);
         overrides
@@ -339,7 +350,17 @@ fn tag(
         report: layers
             .value(table, "report", values::report)
             .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
+        range: range(build, layers, table, data_type),
+        share: layers.value(table, "share", values::share).unwrap_or_default(),
     })
+}
+
+fn range(build: &mut Build, layers: &Layers<'_>, table: &Table, data_type: DataType) -> Option<(f64, f64)> {
+    let is_number = !matches!(data_type, DataType::Bool { .. } | DataType::Text);
+    if let (false, Some(node)) = (is_number, layers.own(table, "range")) {
+        build.find(Finding::new(node.at, "only numbers have a `range`"));
+    }
+    layers.value(table, "range", values::range).filter(|_| is_number)
 }
 
 /// Where the value lies and what it means, if the two fit each other and the device.

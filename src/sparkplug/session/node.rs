@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::REBIRTH;
 use crate::config::site::Site;
-use crate::counters::{Counters, DeviceCounters};
-use crate::reading::Timestamp;
-use crate::sparkplug::payload::{Datatype, node_metric};
+use crate::outbox::Lost;
+use crate::reading::{Timestamp, Value};
+use crate::sparkplug::payload::{Datatype, Form, encode, node_metric};
 use crate::sparkplug::proto::payload::{Metric, metric};
+use crate::vitals::Vital;
 
 /// How many readings were taken in and will not reach this broker.
 pub(super) const READINGS_LOST: &str = "Gateway/readings_lost";
@@ -16,19 +17,6 @@ const LAST_GAP: &str = "Gateway/last_gap";
 /// Whether the store is well, or what is wrong with it.
 const STORE: &str = "Gateway/store";
 
-/// Readings that were lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// How many.
-    pub count: u64,
-    /// The time of the first, where that is known.
-    pub from: Option<Timestamp>,
-    /// The time of the last, where that is known.
-    pub to: Option<Timestamp>,
-    /// Why, in words.
-    pub reason: &'static str,
-}
-
 /// What changes about the node.
 #[derive(Debug, Default)]
 pub(super) struct About {
@@ -36,6 +24,10 @@ pub(super) struct About {
     last_gap: Option<Lost>,
     /// What is wrong with the store.
     pub(super) alarm: Option<&'static str>,
+    /// The rest, the same figures in the same order each time.
+    pub(super) vitals: Vec<Vital>,
+    /// What was told last of each figure.
+    told: Vec<Value>,
 }
 
 impl About {
@@ -44,23 +36,43 @@ impl About {
         self.last_gap = Some(lost.clone());
     }
 
-    /// The metrics that say it.
-    pub(super) fn metrics(&self, now: Timestamp) -> Vec<Metric> {
-        let gap = match &self.last_gap {
-            Some(gap) => text(LAST_GAP, &gap.json(), now),
-            None => {
-                let none = text(LAST_GAP, "", now);
-                Metric { value: None, is_null: Some(true), ..none }
+    /// Everything that changes, the same figures in the same order each time.
+    fn figures(&self) -> Vec<Vital> {
+        let gap = self.last_gap.as_ref().map(gap_json).unwrap_or_default();
+        let mut figures = vec![
+            Vital::count(READINGS_LOST, self.readings_lost, 0.0),
+            Vital::word(LAST_GAP, &gap),
+            Vital::word(STORE, self.alarm.unwrap_or("ok")),
+        ];
+        figures.extend(self.vitals.iter().cloned());
+        figures
+    }
+
+    /// What has changed since it was told last, by more than it may. Aliases begin after `first_alias`.
+    pub(super) fn changed(&mut self, form: Form, first_alias: u64, now: Timestamp) -> Vec<Metric> {
+        let mut changed = Vec::new();
+        for (index, figure) in self.figures().into_iter().enumerate() {
+            let Some(told) = self.told.get_mut(index) else { continue }; // no birth has named it
+            if figure.has_changed(told) {
+                told.clone_from(&figure.value);
+                let alias = alias(form, first_alias, index);
+                let metric = figure_metric(figure, now);
+                changed.push(Metric {
+                    name: metric.name.filter(|_| alias.is_none()),
+                    alias,
+                    datatype: metric.datatype.filter(|_| form.datatype_in_data),
+                    ..metric
+                });
             }
-        };
-        vec![count(READINGS_LOST, self.readings_lost, now), gap, text(STORE, self.alarm.unwrap_or("ok"), now)]
+        }
+        changed
     }
 
     /// Everything that the node's birth says.
     pub(super) fn birth_metrics(
-        &self,
+        &mut self,
         site: &Site,
-        counters: &Counters,
+        form: Form,
         bd_seq_now: u8,
         now: Timestamp,
     ) -> Vec<Metric> {
@@ -68,36 +80,62 @@ impl About {
             bd_seq(bd_seq_now, now),
             node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(false), now),
             text("Properties/version", env!("CARGO_PKG_VERSION"), now),
-            count("Gateway/timeouts", counters.of_devices(|device| device.timeouts.get()), now),
-            count("Gateway/replies_late", counters.of_devices(|device| device.late.get()), now),
-            count("Gateway/frames_foreign", counters.of_devices(|device| device.foreign.get()), now),
-            count("Gateway/exceptions", counters.of_devices(|device| device.exceptions.sum()), now),
-            count("Gateway/overruns", counters.of_devices(DeviceCounters::overruns), now),
-            count("Gateway/connects", counters.connects.get(), now),
+            text("Properties/config_hash", &format!("{:08x}", site.fingerprint), now),
         ];
-        metrics.extend(self.metrics(now));
         metrics.extend(site.gateway.site.as_deref().map(|site| text("Properties/site", site, now)));
         metrics.extend(site.gateway.title.as_deref().map(|title| text("Properties/title", title, now)));
+        metrics.extend(properties(&site.gateway.properties, now));
+        let figures = self.figures();
+        self.told = figures.iter().map(|figure| figure.value.clone()).collect();
+        for (index, figure) in figures.into_iter().enumerate() {
+            let alias = alias(form, super::first_node_alias(site), index);
+            metrics.push(Metric { alias, ..figure_metric(figure, now) });
+        }
         metrics
     }
 }
 
-impl Lost {
-    fn json(&self) -> String {
-        let millis = |at: Option<Timestamp>| at.map(Timestamp::millis);
-        json!({ "readings": self.count, "from_ms": millis(self.from), "to_ms": millis(self.to), "reason": self.reason })
-            .to_string()
+/// Node metrics have their aliases behind those of the tags.
+fn alias(form: Form, first_alias: u64, index: usize) -> Option<u64> {
+    form.aliases.then(|| first_alias + index as u64)
+}
+
+/// A figure with its name and datatype; no text is null.
+fn figure_metric(figure: Vital, now: Timestamp) -> Metric {
+    let datatype = match figure.value {
+        Value::Bool(_) => Datatype::Boolean,
+        Value::Int(_) | Value::UInt(_) => Datatype::Int64,
+        Value::Float(_) | Value::Double(_) => Datatype::Double,
+        Value::Text(_) => Datatype::String,
+    };
+    let is_empty = matches!(&figure.value, Value::Text(text) if text.is_empty());
+    let value = encode(&figure.value, datatype).filter(|_| !is_empty);
+    Metric {
+        name: Some(figure.name),
+        timestamp: Some(now.millis()),
+        datatype: Some(datatype.code()),
+        is_null: value.is_none().then_some(true),
+        value,
+        ..Metric::default()
     }
+}
+
+/// A loss as it is told in `LAST_GAP`.
+fn gap_json(lost: &Lost) -> String {
+    let millis = |at: Option<Timestamp>| at.map(Timestamp::millis);
+    json!({ "readings": lost.count, "from_ms": millis(lost.from), "to_ms": millis(lost.to), "reason": lost.reason })
+        .to_string()
 }
 
 pub(super) fn bd_seq(bd_seq: u8, now: Timestamp) -> Metric {
     node_metric("bdSeq", Datatype::Int64, metric::Value::LongValue(u64::from(bd_seq)), now)
 }
 
-pub(super) fn text(name: &str, text: &str, now: Timestamp) -> Metric {
-    node_metric(name, Datatype::String, metric::Value::StringValue(text.to_owned()), now)
+/// What the configuration has to say of a node or a device.
+pub(super) fn properties(all: &[(String, String)], now: Timestamp) -> impl Iterator<Item = Metric> {
+    all.iter().map(move |(name, value)| text(&format!("Properties/{name}"), value, now))
 }
 
-fn count(name: &str, count: u64, now: Timestamp) -> Metric {
-    node_metric(name, Datatype::Int64, metric::Value::LongValue(count), now)
+pub(super) fn text(name: &str, text: &str, now: Timestamp) -> Metric {
+    node_metric(name, Datatype::String, metric::Value::StringValue(text.to_owned()), now)
 }

@@ -3,6 +3,7 @@ use super::node::READINGS_LOST;
 use super::waiting::DATA_SIZE_MAX;
 use super::*;
 use crate::config;
+use crate::outbox::WAITING_READINGS_MAX;
 use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
 use crate::tag::TagId;
@@ -11,6 +12,14 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 /// Two devices, `d` with the tags `a` (i16) and `b` (string), `e` with the tag `c` (f32).
 fn session(uplink: &str) -> Session {
+    session_of(
+        uplink,
+        r#"{ name = "a", at = "hr:0", type = "i16", unit = "kWh" }, { name = "b", at = "hr:1", type = "string", length = 2 }"#,
+    )
+}
+
+/// The same with other tags of `d`.
+fn session_of(uplink: &str, tags: &str) -> Session {
     let text = format!(
         r#"
         [gateway]
@@ -23,7 +32,7 @@ fn session(uplink: &str) -> Session {
         tcp = "127.0.0.1:502"
         [device.d]
         link = "l"
-        tags = [{{ name = "a", at = "hr:0", type = "i16", unit = "kWh" }}, {{ name = "b", at = "hr:1", type = "string", length = 2 }}]
+        tags = [{tags}]
         [device.e]
         link = "l"
         unit = 2
@@ -188,7 +197,10 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
     let at = |session: &mut Session, ms: u64, asks: bool| {
         let now = start + std::time::Duration::from_millis(ms);
         if asks {
-            assert!(session.handle_message("spBv1.0/g/NCMD/n", &request(true), now));
+            assert_eq!(
+                session.handle_message("spBv1.0/g/NCMD/n", &request(true), false, now),
+                Heard::Rebirth
+            );
         }
         session.handle_due(now, NOW);
         drain(session)
@@ -208,7 +220,7 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
         ("spBv1.0/g/NCMD/n", vec![0xFF; 40]),
         ("spBv1.0/g/NCMD/n", Vec::new()),
     ] {
-        assert!(!session.handle_message(topic, &payload, start), "{topic}");
+        assert_eq!(session.handle_message(topic, &payload, false, start), Heard::Nothing, "{topic}");
     }
     session.handle_due(start + std::time::Duration::from_secs(9), NOW);
     assert!(drain(&mut session).is_empty());
@@ -271,7 +283,7 @@ fn data_that_waits_when_a_rebirth_is_due_is_not_sent_before_it() {
     let request = node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(true), NOW);
     let request = Payload { metrics: vec![request], ..Payload::default() }.encode_to_vec();
     let now = crate::clock::monotonic();
-    assert!(session.handle_message("spBv1.0/g/NCMD/n", &request, now));
+    assert_eq!(session.handle_message("spBv1.0/g/NCMD/n", &request, false, now), Heard::Rebirth);
     session.handle_due(now, NOW);
     assert_eq!(
         session.take_moves(),
@@ -398,7 +410,7 @@ fn losses_and_alarms_are_announced_at_once_and_in_births() {
     assert_eq!(metric_of(birth, READINGS_LOST).value, Some(metric::Value::LongValue(0)));
     assert_eq!(metric_of(birth, "Gateway/last_gap").is_null, Some(true));
     assert_eq!(metric_of(birth, "Gateway/store").value, Some(metric::Value::StringValue("ok".into())));
-    let lost = node::Lost { count: 3, from: Some(NOW), to: None, reason: "damaged" };
+    let lost = Lost { count: 3, from: Some(NOW), to: None, reason: "damaged" };
     session.handle_lost(&lost, NOW);
     session.handle_alarm(Some("disk"), NOW);
     let sent = drain(&mut session);
@@ -421,7 +433,15 @@ fn with_aliases_data_names_no_metric_and_bd_seq_has_none() {
     readings(&mut session, &[reading(0, Value::Int(-2), 5), reading(2, Value::Float(0.5), 5)]);
     let sent = drain(&mut session);
     let aliases = |index: usize| sent[index].1.metrics.iter().map(|metric| metric.alias).collect::<Vec<_>>();
-    assert!(aliases(0).iter().all(Option::is_none));
+    // those of the node come behind those of its tags; what may be commanded and what does not change has none
+    let of_node: Vec<(Option<u64>, bool)> = sent[0]
+        .1
+        .metrics
+        .iter()
+        .map(|metric| (metric.alias, metric.name.as_ref().unwrap().starts_with("Gateway/")))
+        .collect();
+    assert!(of_node.iter().all(|(alias, is_figure)| alias.is_some() == *is_figure), "{of_node:?}");
+    assert_eq!(of_node.iter().filter_map(|(alias, _)| *alias).collect::<Vec<_>>(), [4, 5, 6]);
     assert_eq!((aliases(1), aliases(2)), (vec![Some(1), Some(2)], vec![Some(3)]));
     let data = &sent[3].1.metrics[0];
     assert_eq!((data.name.clone(), data.alias, data.datatype), (None, Some(1), Some(2)));
@@ -446,4 +466,148 @@ fn the_death_certificate_has_only_its_bd_seq() {
     let payload = Payload::decode(&death.payload[..]).unwrap();
     assert_eq!((death.topic.as_str(), payload.seq, payload.metrics.len()), ("spBv1.0/g/NDEATH/n", None, 1));
     assert_eq!(metric_of(&payload, "bdSeq").value, Some(metric::Value::LongValue(200)));
+}
+
+#[test]
+fn what_may_not_leave_by_an_uplink_is_in_no_message_of_it() {
+    let mut session = session_of(
+        "share = [\"cluster\"]",
+        r#"{ name = "a", at = "hr:0", share = "cluster" }, { name = "b", at = "hr:1" }, { name = "p", at = "hr:2", share = "private" }"#,
+    );
+    session.handle_connected(0, NOW);
+    up(&mut session, 0);
+    up(&mut session, 1);
+    readings(
+        &mut session,
+        &[reading(0, Value::UInt(1), 1), reading(1, Value::UInt(2), 2), reading(2, Value::UInt(3), 3)],
+    );
+    readings(&mut session, &[reading(3, Value::Float(4.0), 4)]);
+    let sent = drain(&mut session);
+    check_sent(&sent, "g/NBIRTH/n#0 g/DBIRTH/n/d#1 g/DDATA/n/d#2");
+    let names: Vec<&str> = sent[1..]
+        .iter()
+        .flat_map(|(_, payload)| &payload.metrics)
+        .filter_map(|metric| metric.name.as_deref())
+        .collect();
+    assert_eq!(names, ["a", "a"]);
+    assert_eq!(session.take_moves().idle, positions([2, 3, 4]));
+    // nor as history, nor by the death of a device that has nothing to tell
+    let history =
+        [(Position(5), reading(1, Value::UInt(5), 5)), (Position(6), reading(0, Value::UInt(6), 6))];
+    assert_eq!(session.handle_history(history.to_vec(), NOW).idle, positions([5]));
+    session.handle_update(Position(7), Update::DeviceDown(DeviceId(1), Stamp::Wall(NOW)), NOW);
+    check_sent(&drain(&mut session), "g/DDATA/n/d#3");
+    assert!(session.is_all_up());
+}
+
+#[test]
+fn data_waits_for_the_births_of_devices_that_are_not_known_yet() {
+    let mut session = session("");
+    readings(&mut session, &[reading(0, Value::Int(1), 1)]);
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    session.hold();
+    readings(&mut session, &[reading(0, Value::Int(2), 2)]);
+    check_sent(&drain(&mut session), "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
+    assert!(session.is_held() && session.is_waiting());
+    readings(&mut session, &[reading(2, Value::Float(1.0), 3)]);
+    up(&mut session, 1);
+    assert!(!session.is_held());
+    check_sent(&drain(&mut session), "g/DDATA/n/d#2 g/DBIRTH/n/e#3");
+}
+
+#[test]
+fn data_waits_no_longer_for_a_device_that_does_not_answer() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    session.hold();
+    readings(&mut session, &[reading(0, Value::Int(2), 2)]);
+    let silent =
+        Reading { value: None, quality: Quality::BadNoCommunication, ..reading(2, Value::Int(0), 9) };
+    drain(&mut session);
+    readings(&mut session, &[silent]);
+    check_sent(&drain(&mut session), "g/DDATA/n/d#2");
+    session.hold();
+    assert!(!session.is_held());
+}
+
+#[test]
+fn a_held_message_of_a_device_stays_behind_what_came_before_it() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    session.hold();
+    readings(&mut session, &[reading(0, Value::Int(2), 2)]);
+    session.handle_update(Position(3), Update::DeviceDown(DeviceId(0), Stamp::Wall(NOW)), NOW);
+    up(&mut session, 0);
+    check_sent(&drain(&mut session), "g/NBIRTH/n#0 g/DBIRTH/n/d#1");
+    session.release();
+    check_sent(&drain(&mut session), "g/DDATA/n/d#2 g/DDEATH/n/d#3 g/DBIRTH/n/d#4");
+}
+
+#[test]
+fn the_primary_host_is_waited_for_at_each_server() {
+    let mut session = session("primary_host = \"cluster\"");
+    let topic = "spBv1.0/STATE/cluster";
+    assert_eq!(session.filters(), ["spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/n/+", topic]);
+    let now = crate::clock::monotonic();
+    let says =
+        |session: &mut Session, state: &str| session.handle_message(topic, state.as_bytes(), true, now);
+    session.handle_server(0);
+    assert!(session.waits_for_host());
+    assert_eq!(says(&mut session, r#"{"online":true,"timestamp":5}"#), Heard::HostOnline);
+    assert!(!session.waits_for_host());
+    assert_eq!(says(&mut session, r#"{"online":false,"timestamp":6}"#), Heard::HostOffline);
+    assert!(session.waits_for_host());
+    session.handle_server(1);
+    assert!(session.waits_for_host());
+    assert_eq!(says(&mut session, r#"{"online":true,"timestamp":1}"#), Heard::HostOnline);
+    assert!(!self::session("").waits_for_host());
+}
+
+#[test]
+fn figures_of_the_node_are_told_when_they_have_changed_by_more_than_their_deadband() {
+    let mut session = session("");
+    let vitals = |queue, memory| {
+        vec![
+            Vital::count("Gateway/queue_age_s", queue, 10.0),
+            Vital::count("Gateway/memory_kib", memory, 512.0),
+        ]
+    };
+    session.handle_vitals(vitals(1, 8000), NOW);
+    session.handle_connected(0, NOW);
+    let birth = &drain(&mut session)[0].1;
+    assert_eq!(metric_of(birth, "Gateway/memory_kib").value, Some(metric::Value::LongValue(8000)));
+    session.handle_vitals(vitals(11, 8512), NOW);
+    assert!(drain(&mut session).is_empty());
+    session.handle_vitals(vitals(12, 8513), NOW);
+    let sent = drain(&mut session);
+    check_sent(&sent, "g/NDATA/n#1");
+    let told = &sent[0].1.metrics;
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|metric| metric.datatype.is_none() && metric.timestamp.is_some()));
+    session.handle_vitals(vitals(20, 8513), NOW);
+    assert!(drain(&mut session).is_empty());
+}
+
+#[test]
+fn what_is_withheld_is_counted_and_given_up_and_births_know_it_all_the_same() {
+    let mut session = session("");
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    session.set_thinning(Some(0.5));
+    readings(
+        &mut session,
+        &[reading(0, Value::Int(100), 1), reading(0, Value::Int(120), 2), reading(0, Value::Int(160), 3)],
+    );
+    readings(&mut session, &[reading(0, Value::Int(161), 4)]);
+    let sent = drain(&mut session);
+    assert_eq!(sent.last().unwrap().1.metrics.len(), 2);
+    assert_eq!(session.take_moves().idle, positions([2, 4]));
+    assert_eq!(session.counters.readings_thinned.get(), 2);
+    session.handle_disconnected();
+    session.handle_connected(1, NOW);
+    let birth = &drain(&mut session)[1].1;
+    assert_eq!(metric_of(birth, "a").value, Some(metric::Value::IntValue(161)));
 }

@@ -1,8 +1,7 @@
 //! Messages that wait for the connection, and how many metrics go into one.
 
-use std::collections::VecDeque;
-
-use crate::position::{Position, Positions};
+use crate::outbox::{Lane, Outbox};
+use crate::position::Position;
 use crate::reading::Timestamp;
 use crate::sparkplug::proto::Payload;
 use crate::sparkplug::proto::payload::{Metric, metric};
@@ -17,52 +16,49 @@ pub(super) const DATA_SIZE_MAX: usize = 64 << 10;
 const METRIC_SIZE: usize = 64;
 /// A message without its sequence number and time.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Message {
     pub(super) verb: Verb,
     pub(super) device: Option<DeviceId>,
     pub(super) payload: Payload,
-    pub(super) carried: Positions,
-    /// About how many bytes it has.
-    pub(super) size: usize,
 }
 
-impl Waiting {
+impl Message {
     pub(super) fn is_not(&self, device: DeviceId) -> bool {
         self.device != Some(device)
     }
 
-    pub(super) fn of_node(verb: Verb, payload: Payload) -> Waiting {
-        Waiting { verb, device: None, payload, carried: Positions::default(), size: 0 }
+    pub(super) fn of_node(verb: Verb, payload: Payload) -> Message {
+        Message { verb, device: None, payload }
     }
 
-    pub(super) fn death(device: DeviceId, at: Timestamp) -> Waiting {
+    pub(super) fn death(device: DeviceId, at: Timestamp) -> Message {
         let payload = Payload { timestamp: Some(at.millis()), ..Payload::default() };
-        let (verb, carried) = (Verb::DeviceDeath, Positions::default());
-        Waiting { verb, device: Some(device), payload, carried, size: 0 }
+        Message { verb: Verb::DeviceDeath, device: Some(device), payload }
     }
 }
 
 /// Adds a metric to the message that waits last, if that is for the same device and has room.
-pub(super) fn push_data(queue: &mut VecDeque<Waiting>, device: DeviceId, position: Position, metric: Metric) {
+pub(super) fn push_data(
+    outbox: &mut Outbox<Message>,
+    lane: Lane,
+    device: DeviceId,
+    position: Position,
+    metric: Metric,
+) {
     let size = metric_size(&metric);
-    let range = position..position.after(1);
-    match queue.back_mut() {
-        Some(last)
-            if last.verb == Verb::DeviceData
-                && last.device == Some(device)
-                && last.payload.metrics.len() < DATA_METRICS_MAX
-                && last.size + size <= DATA_SIZE_MAX =>
-        {
-            last.payload.metrics.push(metric);
-            last.carried.insert(range);
-            last.size += size;
+    let payload = Payload { metrics: vec![metric], ..Payload::default() };
+    let message = Message { verb: Verb::DeviceData, device: Some(device), payload };
+    outbox.add(lane, position, size, message, |last, mut message| {
+        let has_room = last.message.verb == Verb::DeviceData
+            && last.message.device == Some(device)
+            && last.message.payload.metrics.len() < DATA_METRICS_MAX
+            && last.size + size <= DATA_SIZE_MAX;
+        if !has_room {
+            return Some(message);
         }
-        _ => {
-            let payload = Payload { metrics: vec![metric], ..Payload::default() };
-            let (verb, carried) = (Verb::DeviceData, Positions::of(range));
-            queue.push_back(Waiting { verb, device: Some(device), payload, carried, size });
-        }
-    }
+        last.message.payload.metrics.append(&mut message.payload.metrics);
+        None
+    });
 }
 
 /// About how many bytes a metric takes, and not fewer.

@@ -63,6 +63,24 @@ fn a_message_that_is_acknowledged_itself_proves_itself_and_what_came_before() {
 }
 
 #[test]
+fn where_each_message_is_acknowledged_the_ledger_stays_small_and_nothing_is_sure_too_soon() {
+    let start = crate::clock::monotonic();
+    let at = |millis: u64| start + Duration::from_millis(millis);
+    let mut delivery = delivery(0, 20_000);
+    for millis in 0..20_000 {
+        delivery.handle_sent(positions(millis..millis + 1), 100, true, at(millis));
+        delivery.handle_acknowledged(at(millis));
+        delivery.handle_heard(at(millis));
+        let sure = delivery.delivered(false).sure.0;
+        assert!(sure <= (millis + 1).saturating_sub(10_000), "{sure} at {millis}");
+        assert!(sure + 200 >= millis.saturating_sub(10_000), "{sure} at {millis}");
+    }
+    check(&delivery, 20_000, delivery.delivered(false).sure.0);
+    assert!(delivery.confirmed.len() <= 102, "{}", delivery.confirmed.len());
+    assert_eq!((delivery.barrier_due(), delivery.is_quiet()), (None, true));
+}
+
+#[test]
 fn much_that_was_sent_is_proven_at_once_and_the_window_is_never_full_without_a_barrier_on_its_way() {
     let now = crate::clock::monotonic();
     let mut delivery = delivery(0, 0);

@@ -6,9 +6,9 @@ use tracing::error;
 
 use super::{Talk, Task};
 use crate::clock;
+use crate::outbox::Lost;
 use crate::position::{Position, Positions};
 use crate::queue::{Gap, JUMP, Piece, Reason};
-use crate::sparkplug::session::node::Lost;
 
 /// The longest wait for devices that do not answer before the history is sent.
 const HISTORY_HOLD: Duration = Duration::from_secs(5);

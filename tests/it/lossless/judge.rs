@@ -1,5 +1,7 @@
 //! What arrived, held against what the plant served. Pure: arrivals go in, a verdict comes out.
 
+mod json;
+
 use std::collections::{BTreeSet, HashMap};
 
 use prost::Message as _;
@@ -103,6 +105,9 @@ impl Judge {
             What::Subscribed => {
                 self.subscriptions += 1;
                 self.session = None;
+            }
+            What::Message { topic, payload } if !topic.starts_with(ROOT[0]) => {
+                self.handle_json(topic, payload, arrival.at_ms);
             }
             What::Message { topic, payload } => match Payload::decode(payload.clone()) {
                 Ok(payload) => self.handle_message(topic, &payload, arrival.at_ms),

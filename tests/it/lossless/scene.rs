@@ -51,6 +51,11 @@ pub(super) struct Scene {
 impl Scene {
     /// Starts all, and waits until every device is born.
     pub(super) async fn start() -> Scene {
+        Scene::start_with("").await
+    }
+
+    /// The same, with these keys of the uplink.
+    pub(super) async fn start_with(uplink: &str) -> Scene {
         let turn = turn();
         let shared = Path::new("/dev/shm");
         let mut builder = tempfile::Builder::new();
@@ -61,7 +66,7 @@ impl Scene {
         let plant = Plant::start(SIZE);
         let proxy = Proxy::start(broker.address);
         let subscriber = Subscriber::start(broker.address);
-        let configuration = configuration(folder.path(), &proxy, &plant);
+        let configuration = configuration(folder.path(), &proxy, &plant, uplink);
         let mut scene = Scene {
             gateway: Program::start(folder.path(), &configuration, &[]),
             proxy,
@@ -238,11 +243,11 @@ fn turn() -> File {
     file
 }
 
-fn configuration(folder: &Path, proxy: &Proxy, plant: &Plant) -> String {
+fn configuration(folder: &Path, proxy: &Proxy, plant: &Plant, uplink: &str) -> String {
     format!(
         "[gateway]\nname = \"{NODE}\"\nenterprise = \"{ENTERPRISE}\"\nstate_dir = \"{}\"\n\
          [log]\nlevel = \"warn\"\n[queue]\nflush = \"1s\"\n\
-         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"2s\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\nhistory_rate = \"5000/s\"\n\
+         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"2s\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\nhistory_rate = \"5000/s\"\n{uplink}\
          {}",
         folder.join("state").display(),
         proxy.address,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeFilter};
 use tidegate::clock;
 use tokio::sync::watch;
 
@@ -74,7 +74,9 @@ async fn listen(broker: SocketAddr, heard: &Mutex<Vec<Arrival>>) {
     let mut options = MqttOptions::new("judge", broker.ip().to_string(), broker.port());
     options.set_keep_alive(Duration::ZERO).set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX);
     let (client, mut events) = AsyncClient::new(options, 8);
-    client.try_subscribe("spBv1.0/#", QoS::AtMostOnce).unwrap();
+    let filters = ["spBv1.0/#".to_owned(), format!("{}/#", super::ENTERPRISE)];
+    let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtMostOnce));
+    client.try_subscribe_many(filters).unwrap();
     while let Ok(event) = events.poll().await {
         take_down(event, heard);
     }

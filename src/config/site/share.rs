@@ -1,0 +1,80 @@
+//! Which tags may leave by which uplink.
+
+/// The sharing class of a tag: how far its readings may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// They never leave the gateway.
+    Private,
+    /// To brokers of the firm.
+    #[default]
+    Enterprise,
+    /// To the cluster of firms.
+    Cluster,
+    /// To the cluster only as means and extremes of a window, to the firm as they are.
+    Aggregate,
+}
+
+impl Share {
+    const ALL: [Share; 4] = [Share::Private, Share::Enterprise, Share::Cluster, Share::Aggregate];
+    /// The words of the configuration.
+    pub const WORDS: [&'static str; 4] = ["private", "enterprise", "cluster", "aggregate"];
+
+    /// The class with this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Share> {
+        Share::ALL.into_iter().zip(Share::WORDS).find(|(_, known)| *known == word).map(|(share, _)| share)
+    }
+}
+
+/// The classes that may leave by an uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares(Vec<Share>);
+
+impl Default for Shares {
+    /// All but private.
+    fn default() -> Shares {
+        Shares(vec![Share::Enterprise, Share::Cluster, Share::Aggregate])
+    }
+}
+
+impl Shares {
+    /// These, whatever else they hold never private.
+    #[must_use]
+    pub fn new(mut classes: Vec<Share>) -> Shares {
+        classes.retain(|share| *share != Share::Private);
+        Shares(classes)
+    }
+
+    /// Whether readings of this class leave as they are.
+    #[must_use]
+    pub fn takes(&self, share: Share) -> bool {
+        self.0.contains(&share) && (share != Share::Aggregate || self.0.contains(&Share::Enterprise))
+    }
+
+    /// Whether readings of [`Share::Aggregate`] leave only as means and extremes.
+    #[must_use]
+    pub fn takes_aggregates_only(&self) -> bool {
+        self.0.contains(&Share::Aggregate) && !self.0.contains(&Share::Enterprise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_leaves_only_by_uplinks_that_name_it() {
+        let check = |classes: &[Share], taken: [bool; 4]| {
+            let shares = Shares::new(classes.to_vec());
+            assert_eq!(Share::ALL.map(|share| shares.takes(share)), taken, "{classes:?}");
+        };
+        use Share::{Aggregate, Cluster, Enterprise, Private};
+        check(&[Cluster], [false, false, true, false]);
+        check(&[Private, Enterprise], [false, true, false, false]);
+        check(&[Cluster, Aggregate], [false, false, true, false]);
+        check(&[Enterprise, Aggregate], [false, true, false, true]);
+        assert_eq!(Share::ALL.map(|share| Shares::default().takes(share)), [false, true, true, true]);
+        assert!(Shares::new(vec![Aggregate]).takes_aggregates_only());
+        assert!(!Shares::default().takes_aggregates_only());
+    }
+}
