@@ -16,6 +16,7 @@ mod life;
 mod log;
 mod names;
 mod node;
+mod primary_host;
 mod rebirth;
 mod rules;
 mod scene;

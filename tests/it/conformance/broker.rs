@@ -50,6 +50,8 @@ struct Shared {
 
 enum Order {
     Send(Publish),
+    /// Also to who has not subscribed.
+    Push(Publish),
     Cut,
 }
 
@@ -117,6 +119,12 @@ impl Broker {
         self.order(|| Order::Send(message.clone()));
     }
 
+    /// Sends a message to every client, as no broker should.
+    pub(super) fn push(&self, topic: &str, payload: &[u8]) {
+        let message = Publish { topic: topic.into(), payload: payload.into(), ..Publish::default() };
+        self.order(|| Order::Push(message.clone()));
+    }
+
     /// Publishes a message and keeps it for whoever subscribes later.
     pub(super) fn keep(&self, topic: &str, payload: &[u8]) {
         self.say(topic, payload, 1);
@@ -182,13 +190,13 @@ async fn converse(mut stream: TcpStream, number: usize, shared: &Shared, mut ord
         tokio::select! {
             read = stream.read_buf(&mut buffer) => if !matches!(read, Ok(1..)) { return },
             order = orders.recv() => match order {
-                Some(Order::Send(message)) if talk.has_subscribed(&message.topic) => {
+                Some(Order::Send(message)) if !talk.has_subscribed(&message.topic) => {}
+                Some(Order::Send(message) | Order::Push(message)) => {
                     shared.note(number, What::Told);
                     if stream.write_all(&wire::message(talk.level, &message)).await.is_err() {
                         return;
                     }
                 }
-                Some(Order::Send(_)) => {}
                 Some(Order::Cut) | None => return,
             },
         }

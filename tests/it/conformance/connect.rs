@@ -178,25 +178,13 @@ async fn the_client_id_is_the_edge_node_so_that_two_of_a_name_cannot_stay_unseen
     assert_eq!(scene.broker.log().sessions()[0].connect.client_id, "e/n");
 }
 
-/// tck-id-principles-persistence-clean-session-50, tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50,
-/// tck-id-message-flow-edge-node-birth-publish-phid-wait, tck-id-message-flow-edge-node-birth-publish-phid-wait-id,
-/// tck-id-message-flow-edge-node-birth-publish-phid-wait-online,
-/// tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp,
-/// tck-id-message-flow-edge-node-birth-publish-phid-offline,
-/// tck-id-operational-behavior-edge-node-termination-host-offline,
-/// tck-id-operational-behavior-edge-node-termination-host-offline-reconnect,
-/// tck-id-operational-behavior-edge-node-termination-host-offline-timestamp,
-/// tck-id-operational-behavior-primary-application-state-with-multiple-servers-walk,
-/// tck-id-operational-behavior-primary-application-state-with-multiple-servers-state-subs,
-/// tck-id-operational-behavior-edge-node-birth-sequence-wait
+/// tck-id-principles-persistence-clean-session-50, tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50
 #[test]
-fn neither_a_primary_host_nor_mqtt_5_can_be_configured() {
-    for key in ["primary_host = \"h\"", "protocol = \"5\""] {
-        let text = format!(
-            "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1\"\n{key}\n"
-        );
-        let checked = config::parse("c.toml", &text);
-        let found = finding::render_text(&checked.site.unwrap_err(), &checked.sources);
-        assert!(found.contains(key.split(' ').next().unwrap()), "{found}");
-    }
+fn mqtt_5_cannot_be_configured() {
+    let text = "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1\"\nprotocol = \"5\"\n\
+                [link.l]\ntcp = \"127.0.0.1:502\"\n[device.d]\nlink = \"l\"\ntags = [{ name = \"t\", at = \"hr:0\" }]\n";
+    let checked = config::parse("c.toml", text);
+    let found = finding::render_text(&checked.site.unwrap_err(), &checked.sources);
+    assert!(found.contains("`protocol`"), "{found}");
+    assert!(config::parse("c.toml", &text.replace("\"5\"", "\"3.1.1\"")).site.is_ok());
 }

@@ -346,6 +346,11 @@ pub(super) fn subscribed_first(session: &super::log::Session) -> Vec<(String, u8
     let granted = session.entries.iter().position(|entry| matches!(entry.what, What::Granted));
     let published = session.entries.iter().position(|entry| entry.publish().is_some());
     assert!(granted.unwrap() < published.unwrap(), "a birth before the subscription");
+    subscribed(session)
+}
+
+/// The subscriptions of a session.
+pub(super) fn subscribed(session: &super::log::Session) -> Vec<(String, u8)> {
     let filters = session.entries.iter().filter_map(|entry| match &entry.what {
         What::Said(Said::Subscribe { filters, .. }) => Some(filters.clone()),
         _ => None,
