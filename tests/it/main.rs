@@ -14,6 +14,7 @@
 mod brokers;
 mod cli;
 mod clock_steps;
+mod conformance;
 mod corpus;
 mod dial_in;
 mod disk;

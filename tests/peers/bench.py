@@ -6,8 +6,7 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import decoders
-from broker import Broker, Node, Recorder, is_listening
+from broker import MQTT_5, Broker, Node, Recorder, is_listening
 from devices import Floor
 from gateway import GROUP, Gateway, config
 
@@ -16,17 +15,19 @@ PASSWORD = "correct-horse-7391"
 
 
 class Bench:
-    def __init__(self, report, binary, wrapper_python, node, node_modules):
+    def __init__(self, report, binary, readers, host=None, broker=Broker, protocol=MQTT_5):
+        """`readers` makes the decoders, `broker` the broker, whose recorder speaks that version of MQTT."""
         self.report = report
         self.binary = binary
+        self.host = host
         self.stack = ExitStack()
         try:
             self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-peers-")))
             open_port, self.locked_port, self.modbus_port = free_ports(3)
-            self.broker = Broker(self.folder, open_port, self.locked_port, USERNAME, PASSWORD)
+            self.broker = broker(self.folder, open_port, self.locked_port, USERNAME, PASSWORD)
             self.stack.callback(self.broker.stop)
             self.broker.start()
-            self.recorder = Recorder(open_port)
+            self.recorder = Recorder(open_port, protocol)
             self.stack.callback(self.recorder.close)
             self.floor = Floor(self.modbus_port)
             self.stack.callback(self.floor.close)
@@ -36,7 +37,7 @@ class Bench:
             self.floor.start_tcp()
             self.floor.start_rtu()
             self.decoders = []
-            for decoder in decoders.all_of(wrapper_python, node, node_modules):
+            for decoder in readers():
                 self.stack.callback(decoder.close)
                 self.decoders.append(decoder)
         except BaseException:

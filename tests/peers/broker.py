@@ -19,6 +19,9 @@ from wire import Message
 SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 
 
+MQTT_3, MQTT_5 = mqtt.MQTTv311, mqtt.MQTTv5
+
+
 def find(program):
     return shutil.which(program, path=SEARCH)
 
@@ -74,26 +77,43 @@ def is_listening(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def displace(port, client_id):
+    """Connects another client of the same id, for a moment: the broker ends the connection of the first (MQTT-3.1.4-2)."""
+    other = mqtt.Client(client_id=client_id, protocol=MQTT_3)
+    other.connect("127.0.0.1", port)
+    other.loop_start()
+    wait_for(other.is_connected, "another client of the same id")
+    other.disconnect()
+    other.loop_stop()
+
+
 class Recorder:
     """Subscribes to all of Sparkplug and keeps each message as it came, with the time."""
 
-    def __init__(self, port):
+    def __init__(self, port, protocol=MQTT_5):
         self.messages = []
         self.subscribed = threading.Event()
-        self.client = mqtt.Client(client_id="recorder", protocol=mqtt.MQTTv5)
+        self.protocol = protocol
+        self.client = mqtt.Client(client_id="recorder", protocol=protocol)
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self.subscribed.set()
         self.client.on_message = self._on_message
-        stay = Properties(PacketTypes.CONNECT)
-        stay.SessionExpiryInterval = 3600
-        self.client.connect("127.0.0.1", port, clean_start=False, properties=stay)
+        if protocol == MQTT_5:
+            stay = Properties(PacketTypes.CONNECT)
+            stay.SessionExpiryInterval = 3600
+            self.client.connect("127.0.0.1", port, clean_start=False, properties=stay)
+        else:
+            self.client.connect("127.0.0.1", port)
         self.client.loop_start()
         if not self.subscribed.wait(10):
             raise TimeoutError("the recorder's subscription is not granted")
 
     def _on_connect(self, client, *_):
-        client.subscribe("spBv1.0/#", options=SubscribeOptions(qos=1, retainAsPublished=True))
+        if self.protocol == MQTT_5:
+            client.subscribe("spBv1.0/#", options=SubscribeOptions(qos=1, retainAsPublished=True))
+        else:
+            client.subscribe("spBv1.0/#", qos=1)
 
     def _on_message(self, _client, _userdata, message):
         self.messages.append(Message(message.topic, message.payload, message.qos, message.retain, time.time()))

@@ -13,6 +13,17 @@ from wire import BAD, STALE, check_sequence, quality, raw_value
 FLOATS = [("4020 0000", 2.5), ("C060 0000", -3.5), ("7F7F FFFF", 3.4028234663852886e38), ("0000 0001", 1.401298464324817e-45)]
 INTEGERS = [("8000 0000", -2147483648), ("FFFF FF85", -123), ("7FFF FFFF", 2147483647)]
 TEXTS = [("7477 6F00 0000", "two"), ("7468 7265 6500", "three"), ("0000 0000 0000", "")]
+# of each datatype that the ones before are not of, at the ends of what it holds
+OTHERS = [
+    ("u16/plain", "FFFF", 65535),
+    ("i16/plain", "8000", -32768),
+    ("u32/abcd", "FFFF FFFF", 4294967295),
+    ("i64/abcd", "8000 0000 0000 0000", -9223372036854775808),
+    ("u64/abcd", "FFFF FFFF FFFF FFFF", 18446744073709551615),
+    ("f64/abcd", "FFEF FFFF FFFF FFFF", -1.7976931348623157e308),
+    ("scaled/i16", "7FFF", 3276.7),
+    ("bit/3", "0000", False),
+]
 TWOS_COMPLEMENT = {-2147483648: 0x80000000, -123: 0xFFFFFF85, 2147483647: 0x7FFFFFFF}
 SLACK_MS = 250
 
@@ -46,6 +57,27 @@ def data(bench, node):
                 are_same = [is_same(tag.wide, metric.value, value) for metric, value in zip(metrics, wanted)]
                 got = [metric.value for metric in metrics]
                 assert len(got) == len(wanted) and all(are_same), f"got {got}, wanted {wanted}"
+    others(bench, node)
+
+
+def others(bench, node):
+    """Data of every other datatype, read by everybody, and back to the image."""
+    birth, since = node.wait("DBIRTH", "press"), node.mark()
+    for name, words, _ in OTHERS:
+        bench.floor.set_tag("press", name, words)
+    for name, _, _ in OTHERS:
+        node.wait_data("press", name, lambda metric: True, since)
+    for decoder in bench.decoders:
+        with bench.report.check(f"data of every datatype read by {decoder.name}"):
+            for name, _, value in OTHERS:
+                message, _ = node.data("press", name, since)[0]
+                got = next(metric.value for metric in decoder.decode(message, birth) if metric.name == name)
+                assert is_same(image.tag("press", name).wide, got, value), f"{name}: got {got!r}, wanted {value!r}"
+    since = node.mark()
+    for name, _, _ in OTHERS:
+        bench.floor.set_tag("press", name, image.tag("press", name).words)
+    for name, _, _ in OTHERS:
+        node.wait_data("press", name, lambda metric: True, since)
 
 
 def change(bench, node, name, steps, since):

@@ -10,6 +10,7 @@ import importlib
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from report import Report
@@ -27,19 +28,21 @@ def main():
         default=Path(sys.prefix).parent,
         help="folder with spb-wrapper/ and node_modules/ (default: the one in which this Python's environment lies)",
     )
+    parser.add_argument("--host", type=Path, help="the host application of tests/host (default: in PEERS/host-target)")
     arguments = parser.parse_args()
     report = Report()
     wrapper_python = arguments.peers / "spb-wrapper" / "bin" / "python"
     node_modules = arguments.peers / "node_modules"
-    check_peers(report, arguments.tidegate, wrapper_python, node_modules)
+    host = arguments.host or arguments.peers / "host-target" / "debug" / "host"
+    check_peers(report, arguments.tidegate, wrapper_python, node_modules, host)
     if report.failed == 0:
         for wanted in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(wanted, lambda number, _frame: sys.exit(128 + number))  # so that everything is taken down
-        run(report, arguments.tidegate.resolve(), wrapper_python, node_modules)
+        run(report, arguments.tidegate.resolve(), wrapper_python, node_modules, host.resolve())
     return report.summary()
 
 
-def check_peers(report, tidegate, wrapper_python, node_modules):
+def check_peers(report, tidegate, wrapper_python, node_modules, host):
     """All peers are there, or it is said which are missing and how to get them."""
     with report.check("peer: tidegate"):
         assert tidegate.is_file(), f"{tidegate} is missing: cargo build"
@@ -57,26 +60,32 @@ def check_peers(report, tidegate, wrapper_python, node_modules):
     with report.check("peer: sparkplug-payload"):
         found = (node_modules / "sparkplug-payload").is_dir()
         assert found, f"copy package.json and package-lock.json to {node_modules.parent} and run npm ci there"
+    with report.check("peer: srad"):
+        wanted = HERE.parent / "host" / "Cargo.toml"
+        assert host.is_file(), f"cargo build --locked --manifest-path {wanted} --target-dir {host.parent.parent}"
     for program, package in (("mosquitto", "mosquitto"), ("mosquitto_passwd", "mosquitto"), ("node", "nodejs")):
         with report.check(f"peer: {program}"):
             path = ":".join(("/usr/local/sbin", "/usr/sbin"))
             assert shutil.which(program) or shutil.which(program, path=path), f"install the Debian package {package}"
 
 
-def run(report, tidegate, wrapper_python, node_modules):
+def run(report, tidegate, wrapper_python, node_modules, host):
     # these import the peers
     import access
+    import decoders
     import forms
+    import host as hosts
     import life
     import namespace
     from bench import Bench
 
     with report.check("broker, devices and decoders stand"):
-        bench = Bench(report, tidegate, wrapper_python, shutil.which("node"), node_modules)
+        readers = partial(decoders.all_of, wrapper_python, shutil.which("node"), node_modules)
+        bench = Bench(report, tidegate, readers, host)
     if report.failed:
         return
     try:
-        for scenario in (life, forms, namespace, access):
+        for scenario in (life, forms, namespace, access, hosts):
             with report.check(f"scenario {scenario.__name__} ran to its end"):
                 bench.floor.restore()
                 scenario.run(bench)

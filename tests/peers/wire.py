@@ -22,7 +22,7 @@ class Message:
         self.device = levels[4] if len(levels) > 4 else None
         self.is_command = self.kind in ("NCMD", "DCMD")  # those are ours, garbage among them
         self.payload = Payload()
-        if not self.is_command:
+        if self.kind and not self.is_command:  # the state of a host is no payload
             self.payload.ParseFromString(raw)
 
     def metric(self, name):

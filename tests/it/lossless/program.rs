@@ -26,13 +26,13 @@ impl Program {
     }
 
     /// SIGKILL; the process is gone when this returns.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again after it was killed.
-    pub(super) fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = spawn(&self.folder, &self.environment);
     }
 
