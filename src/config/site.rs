@@ -5,7 +5,7 @@ mod network;
 mod share;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -557,6 +557,18 @@ pub struct Broker {
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+impl Broker {
+    /// Whether readings and passwords would leave this machine unprotected.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let is_loopback = match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host == "localhost",
+        };
+        !self.carrier.is_tls && !is_loopback
+    }
 }
 
 /// What is spoken below MQTT.

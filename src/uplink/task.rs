@@ -151,6 +151,9 @@ impl Task {
     /// Delivers until the gateway stops.
     pub async fn run(mut self) {
         let brokers = self.uplink.brokers.clone();
+        for broker in brokers.iter().filter(|broker| broker.is_exposed()) {
+            warn!(uplink = %self.uplink.name, broker = broker.host, "readings and passwords go unprotected (insecure)");
+        }
         let mut wait =
             if self.bd_seq.is_first() { Duration::ZERO } else { self.backoff.wait(fastrand::f64()) };
         for (server, broker) in brokers.iter().enumerate().cycle() {

@@ -1,6 +1,5 @@
 //! How the brokers of an uplink are reached: addresses, MQTT version, TLS, proxy.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ fn broker(build: &mut Build, node: &Node, insecure: bool) -> Option<Broker> {
             return None;
         }
     };
-    if !broker.carrier.is_tls && !insecure && !is_loopback(&broker.host) {
+    if broker.is_exposed() && !insecure {
         let (plain, safe) = match broker.carrier.websocket {
             None => ("mqtt", "mqtts"),
             Some(_) => ("ws", "wss"),
@@ -94,10 +93,6 @@ fn host_and_port(authority: &str, default_port: &str) -> Option<(String, u16)> {
     let port = port.parse().ok().filter(|port| *port > 0)?;
     let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     is_host.then(|| (host.to_owned(), port))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).is_loopback()
 }
 
 /// `protocol`, which must fit the keep-alive.
@@ -172,6 +167,22 @@ mod tests {
         check("ws://broker/", "broker 80 /");
         check("mqtts://[2001:db8::1]:9", "2001:db8::1 9 tls");
         check("mqtt://2001:db8::1", "2001:db8::1 1883");
+    }
+
+    #[test]
+    fn what_leaves_the_machine_without_tls_is_exposed() {
+        for (url, expected) in [
+            ("mqtt://10.0.0.5", true),
+            ("ws://broker", true),
+            ("mqtt://[2001:db8::1]", true),
+            ("mqtts://10.0.0.5", false),
+            ("wss://broker", false),
+            ("mqtt://localhost", false),
+            ("ws://127.0.0.7", false),
+            ("mqtt://[::1]:1883", false),
+        ] {
+            assert_eq!(parse(url).unwrap().is_exposed(), expected, "{url}");
+        }
     }
 
     #[test]

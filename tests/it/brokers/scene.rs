@@ -28,7 +28,6 @@ pub(super) struct Scene {
     plant: Plant,
     /// What has been heard, as topics and payloads.
     pub(super) heard: Vec<(String, Payload)>,
-    subscribed: usize,
     folder: TempDir,
 }
 
@@ -42,17 +41,18 @@ impl Scene {
     pub(super) async fn start(folder: TempDir, broker: Mosquitto, uplink: &str) -> Scene {
         let plant = Plant::start(Size { devices: 1, tags: 2 });
         let subscriber = Subscriber::start(broker.address);
-        let mut scene = Scene {
+        // the first birth must be heard
+        while !subscriber.take().iter().any(|arrival| matches!(arrival.what, What::Subscribed)) {
+            tokio::time::sleep(STEP).await;
+        }
+        Scene {
             gateway: Program::start(folder.path(), &configuration(folder.path(), uplink, &plant), &[]),
             broker,
             subscriber,
             plant,
             heard: Vec::new(),
-            subscribed: 0,
             folder,
-        };
-        scene.until("the listener has subscribed", |scene| scene.subscribed > 0).await;
-        scene
+        }
     }
 
     /// Starts all, with the broker's plain listener as the gateway's.
@@ -86,11 +86,8 @@ impl Scene {
 
     fn look(&mut self, is_so: &impl Fn(&Scene) -> bool) -> bool {
         for arrival in self.subscriber.take() {
-            match arrival.what {
-                What::Subscribed => self.subscribed += 1,
-                What::Message { topic, payload } => {
-                    self.heard.push((topic, Payload::decode(payload).unwrap_or_default()));
-                }
+            if let What::Message { topic, payload } = arrival.what {
+                self.heard.push((topic, Payload::decode(payload).unwrap_or_default()));
             }
         }
         is_so(self)
