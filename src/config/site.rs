@@ -1,5 +1,6 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod commands;
 mod network;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,10 @@ use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
+pub use commands::{
+    COMMAND_AGE, Commands, Condition, LIMIT_MAX, Layout, NodeControl, Operand, Probe, ProbeTest, Readback,
+    WRITE_EVERY, WriteBy, WritePolicy,
+};
 pub use network::{Network, NetworkError};
 
 /// Everything that is wanted of one gateway.
@@ -30,6 +35,8 @@ pub struct Site {
     pub uplinks: Vec<Uplink>,
     /// What is stored until it is delivered.
     pub queue: Queue,
+    /// Whether anything may be written, and for whom.
+    pub commands: Commands,
     /// How much is logged.
     pub log_level: LogLevel,
 }
@@ -340,6 +347,8 @@ pub struct Device {
     pub caller: Option<Arc<str>>,
     /// `false`: no requests, its tags are out of service.
     pub enabled: bool,
+    /// What must hold of it before anything is written to it.
+    pub probes: Vec<Probe>,
     /// Its tags, a range of [`Site::tags`].
     pub tags: std::ops::Range<u32>,
 }
@@ -402,6 +411,8 @@ pub struct Tag {
     pub every: Option<Duration>,
     /// When it is reported.
     pub report: Report,
+    /// What may be written to it; `None`: nothing.
+    pub write: Option<WritePolicy>,
 }
 
 impl Tag {
