@@ -2,6 +2,7 @@
 //!
 //! Updates and the comings and goings of a broker come in; publications go out. Pure: nothing here knows a socket.
 
+pub mod command;
 pub mod payload;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "made from proto/sparkplug_b.proto, which says what the fields are")]

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod bdseq;
+pub mod commands;
 mod delivery;
 mod mqtt;
 mod replay;

@@ -6,6 +6,7 @@
 //! say: what no message carried is in the store, and comes back as history.
 
 pub mod node;
+mod outcomes;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,6 +58,9 @@ pub struct Session {
     born_for_history: BTreeSet<DeviceId>,
     moves: Moves,
     rebirth: Rebirth,
+    /// The name of the uplink.
+    uplink: Arc<str>,
+    outcomes: outcomes::Outcomes,
 }
 
 /// Which readings got into messages that wait, and out of them again without having been sent.
@@ -98,6 +102,8 @@ struct Last {
 struct Live {
     bd_seq: u8,
     next_seq: u8,
+    /// When it began.
+    since: Timestamp,
 }
 
 impl Session {
@@ -123,6 +129,8 @@ impl Session {
             born_for_history: BTreeSet::new(),
             moves: Moves::default(),
             rebirth: Rebirth::default(),
+            uplink: uplink.name.clone(),
+            outcomes: outcomes::Outcomes::default(),
         }
     }
 
@@ -152,7 +160,7 @@ impl Session {
 
     /// The broker has taken the connection and the subscriptions: births first.
     pub fn handle_connected(&mut self, bd_seq: u8, now: Timestamp) {
-        self.live = Some(Live { bd_seq, next_seq: 0 });
+        self.live = Some(Live { bd_seq, next_seq: 0, since: now });
         self.bear(now);
     }
 
@@ -425,7 +433,8 @@ impl Session {
     /// The node's birth and those of all devices that answer.
     fn bear(&mut self, now: Timestamp) {
         let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
-        let metrics = self.about.birth_metrics(&self.site, &self.counters, bd_seq, now);
+        let mut metrics = self.about.birth_metrics(&self.site, &self.counters, bd_seq, now);
+        metrics.push(self.node_outcome(now));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
         self.wait(Some(Waiting::of_node(Verb::NodeBirth, payload)));
         for device in self.site.clone().devices.iter().map(|device| device.id) {
@@ -441,6 +450,7 @@ impl Session {
         let site = self.site.clone();
         let device = site.devices.get(id.index())?;
         let (mut metrics, carried) = self.device_metrics(device, now);
+        metrics.extend(self.device_outcome(id, now));
         metrics.extend(device.title.as_deref().map(|title| node::text("Properties/title", title, now)));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
         Some(Waiting { verb: Verb::DeviceBirth, device: Some(id), payload, carried, size: 0 })

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::bdseq::BdSeq;
+use super::commands::Commands;
 use super::delivery::Delivery;
 use super::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX, WINDOW};
 use super::replay::Replay;
@@ -23,6 +24,7 @@ use crate::queue::task::{News, Outlet};
 use crate::queue::{Bookmark, Delivered, Piece};
 use crate::reading::Update;
 use crate::sparkplug::session::Session;
+use crate::write::Outcome;
 
 /// How long a broker may take from the connection to the granted subscription; it then counts as failed.
 const BIRTH_PATIENCE: Duration = Duration::from_secs(20);
@@ -61,6 +63,7 @@ pub struct Task {
     counters: Arc<Counters>,
     bd_seq: BdSeq,
     backoff: Backoff,
+    commands: Commands,
 }
 
 /// Why a connection has ended.
@@ -87,6 +90,7 @@ struct Talk {
 enum Woken {
     Happening(Happening),
     News(News),
+    Outcome(Arc<Outcome>),
     Closed,
     Piece(Position, Option<Piece>),
     Failed(String),
@@ -96,7 +100,13 @@ enum Woken {
 impl Task {
     /// An uplink that takes what `outlet` gives.
     #[must_use]
-    pub fn new(site: &Arc<Site>, uplink: Uplink, outlet: Outlet, counters: Arc<Counters>) -> Task {
+    pub fn new(
+        site: &Arc<Site>,
+        uplink: Uplink,
+        outlet: Outlet,
+        commands: Commands,
+        counters: Arc<Counters>,
+    ) -> Task {
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         Task {
@@ -114,6 +124,7 @@ impl Task {
             outlet,
             uplink,
             counters,
+            commands,
         }
     }
 
@@ -146,12 +157,13 @@ impl Task {
     async fn rest(&mut self, until: Instant) -> bool {
         loop {
             let is_known = self.is_clock_trusted;
-            // both arms may be dropped at any time: recv is cancel-safe, a sleep has no effect
+            // every arm may be dropped at any time: recv is cancel-safe, a sleep has no effect
             tokio::select! {
                 news = self.outlet.news.recv() => match news {
                     Some(news) => self.take(news),
                     None => return true,
                 },
+                outcome = self.commands.outcome() => self.session.handle_outcome(&outcome, clock::wall()),
                 () = sleep_until(until.into()), if is_known => return false,
             }
             self.say_delivered(true);
@@ -183,6 +195,7 @@ impl Task {
                 error = &mut pump => Woken::Failed(error.to_string()),
                 Some(happening) = happenings.recv() => Woken::Happening(happening),
                 news = self.outlet.news.recv() => news.map_or(Woken::Closed, Woken::News),
+                outcome = self.commands.outcome() => Woken::Outcome(outcome),
                 (from, piece) = piece(&mut self.asked) => Woken::Piece(from, piece),
                 () = sleep_until(due.into()) => Woken::Due,
             };
@@ -193,6 +206,7 @@ impl Task {
             match woken {
                 Woken::Happening(happening) => self.handle(happening, &connection, &mut talk),
                 Woken::News(news) => self.take(news),
+                Woken::Outcome(outcome) => self.session.handle_outcome(&outcome, clock::wall()),
                 Woken::Piece(from, piece) => self.replay(from, piece.unwrap_or_default()),
                 Woken::Failed(error) => return self.lost(&error, &talk),
                 Woken::Due => {
@@ -372,9 +386,20 @@ impl Task {
             Happening::Message { topic, payload, is_retained } => {
                 let is_obeyed = !is_retained && self.session.handle_message(&topic, &payload, now);
                 debug!(uplink = %self.uplink.name, topic, is_obeyed, "command");
+                self.command(&topic, &payload, is_retained);
             }
             Happening::Acknowledged => self.delivery.handle_acknowledged(now),
             Happening::Heard | Happening::Disconnected => {}
+        }
+    }
+
+    /// Passes on what a message wants written.
+    fn command(&mut self, topic: &str, payload: &[u8], is_retained: bool) {
+        let now = clock::wall();
+        for request in self.session.write_requests(topic, payload, is_retained, now) {
+            if let Err(refused) = self.commands.ask(request, now) {
+                self.session.handle_outcome(&refused, now);
+            }
         }
     }
 

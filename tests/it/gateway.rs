@@ -20,10 +20,10 @@ use tokio::task::JoinSet;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running gateway; it is killed when the test ends.
-struct Gateway(Child);
+pub(crate) struct Gateway(Child);
 
 impl Gateway {
-    fn start(folder: &Path, configuration: &str) -> Gateway {
+    pub(crate) fn start(folder: &Path, configuration: &str) -> Gateway {
         let path = folder.join("gateway.toml");
         let state = folder.join("state");
         let head = format!(
@@ -36,13 +36,13 @@ impl Gateway {
         Gateway(command.args(["run", "--config"]).arg(&path).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
-    fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let killed = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
         assert!(killed.success());
     }
 
     /// Its exit code.
-    async fn ended(&mut self) -> Option<i32> {
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
         within(async {
             loop {
                 if let Some(status) = self.0.try_wait().unwrap() {
@@ -62,18 +62,18 @@ impl Drop for Gateway {
     }
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
 /// What a consumer at the broker gets.
-struct Consumer {
-    _client: AsyncClient,
+pub(crate) struct Consumer {
+    pub(crate) client: AsyncClient,
     events: EventLoop,
 }
 
 impl Consumer {
-    async fn subscribe(broker: SocketAddr) -> Consumer {
+    pub(crate) async fn subscribe(broker: SocketAddr) -> Consumer {
         let (client, mut events) =
             AsyncClient::new(MqttOptions::new("consumer", broker.ip().to_string(), broker.port()), 8);
         client.subscribe("spBv1.0/#", QoS::AtLeastOnce).await.unwrap();
@@ -81,20 +81,24 @@ impl Consumer {
             while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {}
         })
         .await;
-        Consumer { _client: client, events }
+        Consumer { client, events }
     }
 
     /// The next message whose topic ends so and that fits.
-    async fn wait_for(&mut self, topic: &str, fits: impl Fn(&Payload) -> bool) -> Payload {
+    pub(crate) async fn wait_for(&mut self, topic: &str, fits: impl Fn(&Payload) -> bool) -> Payload {
+        let topic = format!("spBv1.0/e/{topic}");
+        self.wait_for_any(|got, payload| got == topic && fits(payload)).await
+    }
+
+    /// The next message that fits with its topic.
+    pub(crate) async fn wait_for_any(&mut self, fits: impl Fn(&str, &Payload) -> bool) -> Payload {
         within(async {
             loop {
                 if let Event::Incoming(Packet::Publish(publish)) = self.events.poll().await.unwrap()
-                    && publish.topic == format!("spBv1.0/e/{topic}")
+                    && let Ok(payload) = Payload::decode(publish.payload)
+                    && fits(&publish.topic, &payload)
                 {
-                    let payload = Payload::decode(publish.payload).unwrap();
-                    if fits(&payload) {
-                        return payload;
-                    }
+                    return payload;
                 }
             }
         })
@@ -102,7 +106,7 @@ impl Consumer {
     }
 }
 
-fn metric<'a>(payload: &'a Payload, name: &str) -> Option<&'a Metric> {
+pub(crate) fn metric<'a>(payload: &'a Payload, name: &str) -> Option<&'a Metric> {
     payload.metrics.iter().find(|metric| metric.name.as_deref() == Some(name))
 }
 
@@ -115,7 +119,7 @@ fn reason(payload: &Payload, name: &str) -> Option<String> {
 }
 
 /// An address where nobody listens yet.
-async fn free_address() -> SocketAddr {
+pub(crate) async fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 
@@ -124,7 +128,7 @@ async fn serve_floor(address: SocketAddr, tasks: &mut JoinSet<()>) {
     tasks.spawn(serve_tcp(listener, "plc".into(), Shared::new(Floor::new(demo_floor()))));
 }
 
-async fn serve_broker(address: SocketAddr, tasks: &mut JoinSet<()>) {
+pub(crate) async fn serve_broker(address: SocketAddr, tasks: &mut JoinSet<()>) {
     tasks.spawn(Broker::bind(address).await.unwrap().serve());
 }
 

@@ -13,6 +13,7 @@
 
 mod cli;
 mod clock_steps;
+mod commands;
 mod corpus;
 mod dial_in;
 mod disk;

@@ -65,6 +65,14 @@ pub(super) fn push_data(queue: &mut VecDeque<Waiting>, device: DeviceId, positio
     }
 }
 
+/// Adds a message with one metric of `device` that tells no reading.
+pub(super) fn push_metric(queue: &mut VecDeque<Waiting>, device: DeviceId, metric: Metric) {
+    let size = metric_size(&metric);
+    let payload = Payload { metrics: vec![metric], ..Payload::default() };
+    let carried = Positions::default();
+    queue.push_back(Waiting { verb: Verb::DeviceData, device: Some(device), payload, carried, size });
+}
+
 /// About how many bytes a metric takes, and not fewer.
 fn metric_size(metric: &Metric) -> usize {
     let text = match &metric.value {
