@@ -29,6 +29,8 @@ use crate::write::{Outcome, WriteRequest, WriteResult};
 pub const REQUESTS: usize = 16;
 /// Outcomes that an uplink may be behind; it then misses the oldest, which are in the record.
 pub const OUTCOMES: usize = 64;
+/// What was read right before the write counts for so long: the write is not sent later.
+const CHECKED_FOR: Duration = Duration::from_secs(2);
 /// How often a value that is not what was written is read again: a device may take a while.
 const READBACKS: u32 = 3;
 /// The pause between them.
@@ -205,6 +207,7 @@ impl Work {
     }
 
     async fn perform(&self) -> (WriteResult, String) {
+        let checked_at = clock::monotonic();
         if let Err(reason) = self.check().await {
             return (WriteResult::Refused, reason);
         }
@@ -213,7 +216,7 @@ impl Work {
             let reason = format!("it could not be recorded, so it was not written: audit.log: {error}");
             return (WriteResult::Refused, reason);
         }
-        match self.order(self.plan.device, self.plan.job.clone(), self.plan.send_by).await {
+        match self.order(self.plan.device, self.plan.job.clone(), self.send_by(checked_at), false).await {
             Ok(Answer::Response(_)) => self.read_back(None).await,
             // it may be done later, or have been done behind another gateway
             Ok(Answer::Exception(
@@ -225,10 +228,18 @@ impl Work {
         }
     }
 
+    /// The last moment for the write, if the first check began then.
+    fn send_by(&self, checked_at: Instant) -> Instant {
+        if self.plan.checks.is_empty() {
+            return self.plan.send_by;
+        }
+        self.plan.send_by.min(checked_at + CHECKED_FOR * u32::try_from(self.plan.checks.len()).unwrap_or(1))
+    }
+
     /// What must hold right before.
     async fn check(&self) -> Result<(), String> {
         for check in &self.plan.checks {
-            let data = self.read(check.device, check.layout.span, self.plan.send_by).await?;
+            let data = self.read(check.device, check.layout.span, self.plan.send_by, false).await?;
             check.judge(&data)?;
         }
         Ok(())
@@ -264,13 +275,19 @@ impl Work {
         let device = self.site.devices.get(readback.device.index());
         let timeout = device.map_or(Duration::ZERO, |device| device.timeout);
         let not_after = clock::monotonic() + timeout * REST_TIMEOUTS + READBACK_SLACK;
-        let data = self.read(readback.device, readback.layout.span, not_after).await?;
+        let data = self.read(readback.device, readback.layout.span, not_after, true).await?;
         Ok(readback.judge(&data).err())
     }
 
-    async fn read(&self, device: DeviceId, span: Span, not_after: Instant) -> Result<Data, String> {
+    async fn read(
+        &self,
+        device: DeviceId,
+        span: Span,
+        not_after: Instant,
+        is_patient: bool,
+    ) -> Result<Data, String> {
         let name = self.site.devices.get(device.index()).map_or("", |device| &*device.name);
-        match self.order(device, Job::Read(span), not_after).await {
+        match self.order(device, Job::Read(span), not_after, is_patient).await {
             Ok(answer) => wording::data(answer).map_err(|no| format!("`{name}` {span}: {no}")),
             Err(OrderError::Unclear(time)) => Err(format!("`{name}` {span}: no answer within {time:?}")),
             Err(error) => Err(format!("`{name}` {span}: {error}")),
@@ -278,11 +295,17 @@ impl Work {
     }
 
     /// Gives an order and waits for its end.
-    async fn order(&self, device: DeviceId, job: Job, not_after: Instant) -> Result<Answer, OrderError> {
+    async fn order(
+        &self,
+        device: DeviceId,
+        job: Job,
+        not_after: Instant,
+        is_patient: bool,
+    ) -> Result<Answer, OrderError> {
         let is_write = job.is_write();
         let lane = self.lanes.get(&device).ok_or(OrderError::Impossible)?;
         let (outcome, told) = oneshot::channel();
-        let order = Order { device, job, not_after, outcome };
+        let order = Order { device, job, not_after, is_patient, outcome };
         lane.orders.try_send(order).map_err(|_| OrderError::TooLate)?;
         // a bus that has failed takes its orders with it, sent or not
         told.await.unwrap_or(Err(if is_write {

@@ -106,6 +106,10 @@ impl Build {
                 self.find(expand::unknown("uplink", name, node.at, uplinks));
             }
         }
+        let max_age = duration_or(table, "max_age", site::COMMAND_AGE);
+        if let Some(node) = table.get("max_age").filter(|_| max_age > site::COMMAND_AGE_MAX) {
+            self.find(Finding::new(node.at, "`max_age` must be at most \"1h\""));
+        }
         let all = || uplinks.entries.iter().map(|entry| shared(&entry.key)).collect();
         let node_control = match table.get("node_control") {
             None => NodeControl::default(),
@@ -120,7 +124,7 @@ impl Build {
         };
         Commands {
             enabled: flag_or(table, "enabled", false),
-            max_age: duration_or(table, "max_age", site::COMMAND_AGE),
+            max_age,
             uplinks: names
                 .map_or_else(all, |nodes| nodes.iter().filter_map(Node::text).map(shared).collect()),
             node_control,

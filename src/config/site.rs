@@ -15,8 +15,8 @@ use regex::bytes::Regex;
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
 pub use commands::{
-    COMMAND_AGE, Commands, Condition, LIMIT_MAX, Layout, NodeControl, Operand, Probe, ProbeTest, Readback,
-    WRITE_EVERY, WriteBy, WritePolicy,
+    COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, Layout, NodeControl, Operand, Probe,
+    ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use network::{Network, NetworkError};
 

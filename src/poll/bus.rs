@@ -194,17 +194,17 @@ impl Bus {
         }
     }
 
-    /// Something is to be asked ahead of all polling. Nothing is written to a device that does not answer.
+    /// Something is to be asked ahead of all polling.
     pub(super) fn handle_order(&mut self, order: Order) {
         let station = self.station_of(&order).and_then(|index| self.stations.get(index));
-        match station.filter(|station| station.device.enabled) {
-            None => refuse(order, OrderError::Impossible),
-            Some(station) if order.job.is_write() && !station.health.is_answering() => {
-                refuse(order, OrderError::Down);
-            }
-            Some(_) if self.reach == Reach::Down => refuse(order, OrderError::Down),
-            Some(_) => self.order = Some(order),
+        let Some(station) = station.filter(|station| station.device.enabled) else {
+            return refuse(order, OrderError::Impossible);
+        };
+        let is_there = station.health.is_answering() && self.reach != Reach::Down;
+        if !is_there && !order.is_patient {
+            return refuse(order, OrderError::Down);
         }
+        self.order = Some(order);
     }
 
     /// Nothing more is sent.

@@ -19,6 +19,8 @@ pub struct Order {
     pub job: Job,
     /// It is not sent after this.
     pub not_after: Instant,
+    /// It waits for a device that does not answer now; others are refused at once.
+    pub is_patient: bool,
     /// Who is told what became of it.
     pub outcome: oneshot::Sender<Result<Answer, OrderError>>,
 }

@@ -4,7 +4,7 @@
 //! The gateway is the program itself, seen from outside only. `tests/long lossless` runs the long forms.
 
 mod judge;
-mod mosquitto;
+pub(crate) mod mosquitto;
 mod plant;
 mod program;
 mod proxy;

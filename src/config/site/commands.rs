@@ -10,6 +10,8 @@ use crate::tag::{ByteOrder, DataType, Span, TagId};
 
 /// `max_age` where none is written.
 pub const COMMAND_AGE: Duration = Duration::from_secs(10);
+/// The longest `max_age`: ids are remembered for twice as long.
+pub const COMMAND_AGE_MAX: Duration = Duration::from_secs(3600);
 /// `every` of a `write` where none is written.
 pub const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Limits of a `write` lie within this of 0: whole numbers are exact there.

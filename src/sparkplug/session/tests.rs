@@ -6,6 +6,7 @@ use crate::config;
 use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
 use crate::tag::TagId;
+use crate::write::{Requester, WriteRequest, WriteResult};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -446,4 +447,137 @@ fn the_death_certificate_has_only_its_bd_seq() {
     let payload = Payload::decode(&death.payload[..]).unwrap();
     assert_eq!((death.topic.as_str(), payload.seq, payload.metrics.len()), ("spBv1.0/g/NDEATH/n", None, 1));
     assert_eq!(metric_of(&payload, "bdSeq").value, Some(metric::Value::LongValue(200)));
+}
+
+// -- commands
+
+/// A session of a site whose device `d` has a tag `sp` that may be written, `e` has none.
+fn commanded(commands: &str) -> Session {
+    let text = format!(
+        r#"
+        [gateway]
+        name = "n"
+        enterprise = "g"
+        [uplink.u]
+        broker = "mqtt://127.0.0.1"
+        [commands]
+        {commands}
+        [link.l]
+        tcp = "127.0.0.1:502"
+        [device.d]
+        link = "l"
+        tags = [{{ name = "sp", at = "hr:0", write = {{}} }}]
+        [device.e]
+        link = "l"
+        unit = 2
+        tags = [{{ name = "c", at = "hr:0" }}]
+        "#
+    );
+    let site = Arc::new(config::parse("test.toml", &text).site.unwrap());
+    let uplink = site.uplinks[0].clone();
+    Session::new(site, &uplink, Arc::new(Counters::default()))
+}
+
+fn wanted(device: &str) -> WriteRequest {
+    WriteRequest {
+        id: "7".to_owned(),
+        device: device.to_owned(),
+        tag: "sp".to_owned(),
+        tag_id: Some(TagId(0)),
+        value: Some(Value::UInt(5)),
+        by: Requester::Uplink("u".into()),
+        sent_at: Some(NOW),
+        received_at: NOW,
+        session_since: NOW,
+        is_retained: false,
+    }
+}
+
+/// Topic of each message, with what it tells of commands.
+#[track_caller]
+fn check_outcomes(session: &mut Session, expected: &[(&str, &str)]) {
+    let mut told = Vec::new();
+    for (topic, payload) in drain(session) {
+        let outcomes = payload
+            .metrics
+            .iter()
+            .filter(|metric| metric.name.as_deref().is_some_and(|name| name.ends_with("Control/Outcome")));
+        for metric in outcomes {
+            let text = match (&metric.value, metric.is_null) {
+                (Some(metric::Value::StringValue(text)), None) => text.clone(),
+                (None, Some(true)) => "null".to_owned(),
+                other => panic!("{other:?}"),
+            };
+            let name = metric.name.as_deref().unwrap().split(' ').next().unwrap();
+            told.push((format!("{} {name}", topic.strip_prefix("spBv1.0/g/").unwrap()), text));
+        }
+    }
+    let told: Vec<(&str, &str)> = told.iter().map(|(topic, text)| (topic.as_str(), text.as_str())).collect();
+    assert_eq!(told, expected);
+}
+
+const OF_D: &str = r#"{"id":"7","reason":"too fast","result":"refused","tag":"sp","value":5}"#;
+const OF_NODE_D: &str =
+    r#"{"device":"d","id":"7","reason":"too fast","result":"refused","tag":"sp","value":5}"#;
+const OF_NODE_E: &str =
+    r#"{"device":"e","id":"7","reason":"too fast","result":"refused","tag":"sp","value":5}"#;
+
+#[test]
+fn an_outcome_is_told_by_the_device_where_its_birth_has_the_metric_else_by_the_node() {
+    let mut session = commanded("enabled = true");
+    let refused = |device: &str| wanted(device).outcome(WriteResult::Refused, "too fast", NOW);
+    session.handle_connected(3, NOW);
+    up(&mut session, 1);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", "null")]);
+    session.handle_outcome(&refused("d"), NOW);
+    check_outcomes(&mut session, &[("NDATA/n Node", OF_NODE_D)]);
+    up(&mut session, 0);
+    check_outcomes(&mut session, &[("DBIRTH/n/d Device", OF_D)]);
+    session.handle_outcome(&refused("d"), NOW);
+    session.handle_outcome(&refused("e"), NOW);
+    check_outcomes(&mut session, &[("DDATA/n/d Device", OF_D), ("NDATA/n Node", OF_NODE_E)]);
+    session.handle_disconnected();
+    session.handle_outcome(&refused("nowhere"), NOW);
+    session.handle_connected(4, NOW);
+    let nowhere = OF_NODE_E.replace("\"e\"", "\"nowhere\"");
+    check_outcomes(&mut session, &[("NBIRTH/n Node", &nowhere), ("DBIRTH/n/d Device", OF_D)]);
+}
+
+#[test]
+fn where_commands_are_off_no_device_has_the_metric_and_the_node_tells() {
+    let mut session = commanded("");
+    session.handle_connected(3, NOW);
+    up(&mut session, 0);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", "null")]);
+    session.handle_outcome(&wanted("d").outcome(WriteResult::Refused, "too fast", NOW), NOW);
+    check_outcomes(&mut session, &[("NDATA/n Node", OF_NODE_D)]);
+}
+
+#[test]
+fn a_command_is_of_this_session_and_for_a_device_of_this_node() {
+    let mut session = commanded("enabled = true");
+    session.handle_connected(3, NOW);
+    drain(&mut session);
+    let later = Timestamp::from_millis(NOW.millis() + 5);
+    let metric =
+        Metric { name: Some("sp".to_owned()), value: Some(metric::Value::IntValue(5)), ..Metric::default() };
+    let payload = Payload {
+        timestamp: Some(NOW.millis()),
+        uuid: Some("7".to_owned()),
+        metrics: vec![metric],
+        ..Payload::default()
+    };
+    let payload = payload.encode_to_vec();
+    let mut requests = |topic: &str| session.write_requests(topic, &payload, true, later);
+    let expected =
+        WriteRequest { received_at: later, is_retained: true, value: Some(Value::Int(5)), ..wanted("d") };
+    assert_eq!(requests("spBv1.0/g/DCMD/n/d"), [expected]);
+    for other in
+        ["spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/m/d", "spBv1.0/g/DCMD/n/d/x", "spBv1.0/h/DCMD/n/d", "", "x"]
+    {
+        assert_eq!(requests(other), []);
+    }
+    assert_eq!(session.write_requests("spBv1.0/g/DCMD/n/d", &[0xFF], false, later), []);
+    let (topic, _) = drain(&mut session).pop().unwrap();
+    assert_eq!(topic, "spBv1.0/g/NDATA/n");
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A running Mosquitto; it is killed when it is dropped.
-pub(super) struct Mosquitto {
-    pub(super) address: SocketAddr,
+pub(crate) struct Mosquitto {
+    pub(crate) address: SocketAddr,
     folder: PathBuf,
     child: Child,
     /// How often it was started.
@@ -21,7 +21,7 @@ pub(super) struct Mosquitto {
 
 impl Mosquitto {
     /// Starts it on a free port, and waits until it takes connections.
-    pub(super) async fn start(folder: &Path) -> Mosquitto {
+    pub(crate) async fn start(folder: &Path) -> Mosquitto {
         let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
         let port = std::iter::repeat_with(|| fastrand::u16(PORTS)).find(is_free).unwrap();
         // what it has taken it keeps until it is killed: no limit drops a message; it may write as who started it
