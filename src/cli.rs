@@ -51,7 +51,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Write one value through the running gateway, by its rules: asks first, says what became of it.
+    /// Write one value, by the rules of the configuration and through the running gateway where there is one: asks
+    /// first, says what became of it.
     Write(write::Wanted),
     /// Show what is stored and not delivered yet: sizes, ages, gaps. Changes nothing; the gateway may be running.
     Queue {

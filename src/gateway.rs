@@ -2,6 +2,8 @@
 //!
 //! The buses are stopped; each stage behind them ends because its input has closed; the uplinks say farewell.
 
+mod once;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +17,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::command;
+use crate::command::{self, task::Asked};
 use crate::config::site::{Channel, ClockTrust, Endpoint, Site};
 use crate::counters::Counters;
 use crate::link::Link;
@@ -32,6 +34,7 @@ use crate::tag::DeviceId;
 use crate::uplink;
 use crate::uplink::commands::Commands;
 use crate::write::{Outcome, WriteRequest};
+pub use once::write_once;
 
 /// Scans that wait to be normalised; a full channel holds the buses back, which counts as overruns.
 const SCANS: usize = 256;
@@ -53,6 +56,12 @@ pub enum GatewayError {
     /// The system has no thread to give.
     #[error("no thread for the store")]
     Store(#[source] io::Error),
+    /// Whether a gateway runs cannot be told, and nothing could be recorded.
+    #[error("{0} cannot be written: run it as the user of the gateway")]
+    Unwritable(PathBuf),
+    /// Its devices are there when they dial in.
+    #[error("device `{0}` is on a link that listens: only a running gateway reaches it")]
+    Listening(Arc<str>),
     /// A task has failed: nothing of the kind may happen.
     #[error("the task {0} has failed")]
     Failed(String),
@@ -186,18 +195,28 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// Starts those who have things written; where requests of the uplinks go, and where outcomes come from.
+    /// Starts the task that has things written, and what lets people ask it; where requests of the uplinks go, and
+    /// where outcomes come from.
     fn start_commands(&mut self) -> (mpsc::Sender<WriteRequest>, broadcast::Sender<Arc<Outcome>>) {
         let (requests, from_uplinks) = mpsc::channel(command::task::REQUESTS);
+        let (asking, outcomes) = self.start_command_task(from_uplinks);
+        let socket = command::socket::run(self.site.clone(), asking, self.stop.subscribe());
+        self.spawn(Name::Socket, socket);
+        (requests, outcomes)
+    }
+
+    /// Starts the task that has things written; where people's requests go, and where outcomes come from.
+    fn start_command_task(
+        &mut self,
+        from_uplinks: mpsc::Receiver<WriteRequest>,
+    ) -> (mpsc::Sender<Asked>, broadcast::Sender<Arc<Outcome>>) {
         let (asking, from_here) = mpsc::channel(command::task::REQUESTS);
         let (outcomes, _) = broadcast::channel(command::task::OUTCOMES);
         let lanes = self.lanes.subscribe();
         let ports = command::task::Ports { from_uplinks, from_here, lanes, outcomes: outcomes.clone() };
         let task = command::task::Task::new(&self.site, ports);
         self.spawn(Name::Command, task.run(self.stop.subscribe()));
-        let socket = command::socket::run(self.site.clone(), asking, self.stop.subscribe());
-        self.spawn(Name::Socket, socket);
-        (requests, outcomes)
+        (asking, outcomes)
     }
 
     /// Starts what lets units dial in on a listening link.

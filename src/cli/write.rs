@@ -1,20 +1,23 @@
-//! `tidegate write`: has one value written by the running gateway, by its rules, and says what became of it.
+//! `tidegate write`: has one value written by the running gateway, by its rules, and says what became of it. Where none
+//! runs, this program does it, by the same rules.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use super::{FAULT, USAGE, check, complain, say};
+use super::{FAULT, USAGE, block_on, check, complain, say};
 use crate::command::encode::encode;
 use crate::command::{socket, wording};
 use crate::config::site::{Device, Site, Tag};
 use crate::config::{self, Checked, finding};
+use crate::gateway;
 use crate::scan::Data;
 use crate::tag::{DataType, Span};
 
@@ -59,7 +62,7 @@ pub(super) fn write(wanted: &Wanted) -> ExitCode {
     if let Some(state_dir) = std::env::var_os("STATE_DIRECTORY") {
         site.gateway.state_dir = state_dir.into();
     }
-    match have_written(&site, wanted) {
+    match have_written(&Arc::new(site), wanted) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAULT),
         Err(error) => {
@@ -70,7 +73,7 @@ pub(super) fn write(wanted: &Wanted) -> ExitCode {
 }
 
 /// Whether it was done.
-fn have_written(site: &Site, wanted: &Wanted) -> anyhow::Result<bool> {
+fn have_written(site: &Arc<Site>, wanted: &Wanted) -> anyhow::Result<bool> {
     let (device, tag, value) = match wanted.words.as_slice() {
         [value] => {
             let (device, tag) = named(site, &wanted.target)?;
@@ -92,8 +95,12 @@ fn have_written(site: &Site, wanted: &Wanted) -> anyhow::Result<bool> {
         say("not written\n");
         return Ok(false);
     }
-    let request = json!({ "write": { "device": &*device.name, "tag": &*tag.name, "value": value } });
-    let reply = ask(&socket::path(&site.gateway.state_dir), &request)?;
+    let reply = match UnixStream::connect(socket::path(&site.gateway.state_dir)) {
+        Ok(stream) => {
+            ask(stream, &json!({ "write": { "device": &*device.name, "tag": &*tag.name, "value": value } }))?
+        }
+        Err(_) => write_here(site, &device.name, &tag.name, value)?,
+    };
     let word = |key: &str| reply.get(key).and_then(Json::as_str);
     if let Some(error) = word("error") {
         bail!("{error}");
@@ -183,18 +190,21 @@ fn is_wanted(question: &str) -> bool {
 }
 
 /// One line to the gateway and one back.
-fn ask(path: &Path, request: &Json) -> anyhow::Result<Json> {
-    let connected = UnixStream::connect(path);
-    let mut stream = connected.with_context(|| {
-        format!(
-            "no gateway is running that could write it ({} does not answer): start it with `tidegate run`",
-            path.display()
-        )
-    })?;
+fn ask(mut stream: UnixStream, request: &Json) -> anyhow::Result<Json> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut line = String::new();
     let read = BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut line);
     read.context("no answer from the gateway: whether it was written is in its audit.log")?;
     serde_json::from_str(&line).context("the gateway has ended: whether it was written is in its audit.log")
+}
+
+/// No gateway runs: this program writes it, by the same rules and with the same record.
+fn write_here(site: &Arc<Site>, device: &str, tag: &str, value: &str) -> anyhow::Result<Json> {
+    say("no gateway is running: writing without one\n");
+    let user = socket::user_name(rustix::process::getuid().as_raw());
+    let request = socket::local_request(site, device, tag, value, user).map_err(|why| anyhow!(why))?;
+    let outcome =
+        block_on(async { gateway::write_once(site.clone(), request).await.context("not written") })?;
+    Ok(serde_json::from_str(&wording::reply(&outcome))?)
 }

@@ -88,10 +88,15 @@ async fn line(stream: &mut UnixStream) -> io::Result<String> {
     if line.ends_with('\n') { Ok(line) } else { Err(io::Error::other("wanted one line of at most 4 KiB")) }
 }
 
-/// Who is at the other end, by name where there is one.
+/// Who is at the other end.
 fn user(stream: &UnixStream) -> String {
-    let Ok(peer) = stream.peer_cred() else { return "?".to_owned() };
-    let uid = peer.uid().to_string();
+    stream.peer_cred().map_or_else(|_| "?".to_owned(), |peer| user_name(peer.uid()))
+}
+
+/// The name of a user, where there is one.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    let uid = uid.to_string();
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let is_it = |line: &&str| line.split(':').nth(2) == Some(&uid);
     let name = users.lines().find(is_it).and_then(|line| line.split(':').next());
@@ -117,7 +122,20 @@ fn write_request(asked: &Json, user: String, site: &Site) -> Result<WriteRequest
     let write = asked.get("write").ok_or("wanted {\"write\": {\"device\", \"tag\", \"value\"}}")?;
     let text =
         |key: &str| write.get(key).and_then(Json::as_str).ok_or_else(|| format!("`{key}` must be text"));
-    let (device, name, value) = (text("device")?, text("tag")?, text("value")?);
+    local_request(site, text("device")?, text("tag")?, text("value")?, user)
+}
+
+/// What `user` wants: `value`, as typed, for the tag called `name` of the device called `device`.
+///
+/// # Errors
+/// What the tag takes instead.
+pub fn local_request(
+    site: &Site,
+    device: &str,
+    name: &str,
+    value: &str,
+    user: String,
+) -> Result<WriteRequest, String> {
     let found = site.devices.iter().find(|one| &*one.name == device);
     let tag = found.and_then(|device| site.tags_of(device).iter().find(|tag| &*tag.name == name));
     let value = tag.map(|tag| wording::parse_value(tag, value)).transpose()?;

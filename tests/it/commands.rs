@@ -485,9 +485,6 @@ async fn a_person_writes_by_the_same_rules_through_the_running_gateway() {
     assert!(text.contains("\"by\":\"user "), "{text}");
     plant.gateway.terminate();
     assert_eq!(plant.gateway.ended().await, Some(0));
-    let output = plant.write(&["--yes", "oven3:sp", "250"]).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no gateway is running"), "{output:?}");
     assert!(!socket.exists());
 }
 
@@ -525,4 +522,38 @@ async fn a_write_with_which_the_connection_is_cut_is_not_sent_again() {
     plant.spoil([Fault::new(When::Requests { first: 2, last: 2 }, Spoil::HangUp(Moment::Before))]);
     assert_eq!(plant.command(Sent::double("sp", 250.0)).await, ("done".to_owned(), String::new()));
     assert_eq!((plant.holds(Table::HoldingRegisters, 101, 1), plant.writes()), (vec![2500], 1));
+}
+
+/// The same rules, the same record, the same care: but never beside a gateway.
+#[tokio::test]
+async fn where_no_gateway_runs_a_person_writes_without_one() {
+    let mut plant = Plant::start(ENABLED).await;
+    let socket = plant.folder.path().join("state/control.sock");
+    std::fs::remove_file(&socket).unwrap();
+    let output = plant.write(&["--yes", "oven3:sp", "250"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("another tidegate uses this state_dir"),
+        "{output:?}"
+    );
+    plant.gateway.terminate();
+    assert_eq!(plant.gateway.ended().await, Some(0));
+    for (arguments, code, said) in [
+        (["--yes", "oven3:sp", "250"], 0, "done"),
+        (["--yes", "oven3:bit", "true"], 0, "done"),
+        (["--yes", "oven3:locked", "3"], 0, "done"),
+        (["--yes", "oven3:sp", "252"], 1, "off the grid"),
+    ] {
+        let output = plant.write(&arguments).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(code) && text.contains(said), "{arguments:?}: {output:?}");
+        assert!(text.starts_with("no gateway is running: writing without one\n"), "{text}");
+    }
+    assert_eq!((plant.holds(Table::HoldingRegisters, 101, 1), plant.writes()), (vec![2500], 3));
+    let text = std::fs::read_to_string(plant.folder.path().join("state/audit.log")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("\"event\":\"wanted\"")).count(), 3, "{text}");
+    plant.set(3, 20, &[0]);
+    let output = plant.write(&["--yes", "oven3:sp", "300"]).await;
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the probe does not hold"), "{output:?}");
+    assert_eq!(plant.writes(), 3);
 }
