@@ -177,6 +177,7 @@ impl Session {
         for waiting in self.waiting.drain(..).chain(self.history.drain(..)) {
             self.moves.queued.subtract(&waiting.carried);
             self.moves.taken_back.extend(&waiting.carried);
+            self.outcomes.take_back(waiting);
         }
         self.waiting_readings = 0;
         self.born_for_history.clear();
@@ -443,6 +444,7 @@ impl Session {
                 self.wait(birth);
             }
         }
+        self.tell_unsent();
     }
 
     /// A device's birth: every tag of it, with what is known of it now.

@@ -1,6 +1,6 @@
 //! What somebody wants written, and what became of it, in the words of Sparkplug.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::json;
 
@@ -20,17 +20,42 @@ const OF_DEVICE: &str = "Device Control/Outcome";
 /// What became of the last command to a device that is not born, is not there, or takes none.
 const OF_NODE: &str = "Node Control/Outcome";
 
+/// Outcomes that wait for a connection, or for the births that come before them; of more the oldest are not told.
+const UNSENT_MAX: usize = 64;
+
 /// What became of the last commands.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     of_node: Option<Told>,
     of_devices: BTreeMap<DeviceId, Told>,
+    /// What no message has carried yet; `None` is of the node.
+    unsent: VecDeque<(Option<DeviceId>, Metric)>,
 }
 
 #[derive(Clone, Debug)]
 struct Told {
     text: String,
     at: Timestamp,
+}
+
+impl Outcomes {
+    /// A message is not sent: what it tells of commands is told after the births that follow.
+    pub(super) fn take_back(&mut self, waiting: Waiting) {
+        let is_outcome =
+            |metric: &Metric| metric.name.as_deref().is_some_and(|name| [OF_DEVICE, OF_NODE].contains(&name));
+        if matches!(waiting.verb, Verb::DeviceData | Verb::NodeData) {
+            for metric in waiting.payload.metrics.into_iter().filter(is_outcome) {
+                self.keep(waiting.device, metric);
+            }
+        }
+    }
+
+    fn keep(&mut self, device: Option<DeviceId>, metric: Metric) {
+        if self.unsent.len() >= UNSENT_MAX {
+            self.unsent.pop_front();
+        }
+        self.unsent.push_back((device, metric));
+    }
 }
 
 impl Session {
@@ -70,18 +95,41 @@ impl Session {
         if let Some(id) = takes {
             self.outcomes.of_devices.insert(id, told(of_device(outcome)));
             if self.is_device_up(id) {
-                if self.live.is_some() {
-                    let metric = self.device_outcome(id, now);
-                    self.waiting_readings += 1; // as a reading, for what waits is bounded
-                    metric.into_iter().for_each(|metric| push_metric(&mut self.waiting, id, metric));
+                if let Some(metric) = self.device_outcome(id, now) {
+                    self.tell(Some(id), metric);
                 }
                 return;
             }
         }
         self.outcomes.of_node = Some(told(of_node(outcome)));
-        if self.live.is_some() {
-            let payload = Payload { metrics: vec![self.node_outcome(now)], ..Payload::default() };
-            self.wait(Some(Waiting::of_node(Verb::NodeData, payload)));
+        let metric = self.node_outcome(now);
+        self.tell(None, metric);
+    }
+
+    /// Tells it now, or after the next births.
+    fn tell(&mut self, device: Option<DeviceId>, metric: Metric) {
+        match device {
+            _ if self.live.is_none() => self.outcomes.keep(device, metric),
+            Some(device) => {
+                self.waiting_readings += 1; // as a reading, for what waits is bounded
+                push_metric(&mut self.waiting, device, metric);
+            }
+            None => {
+                let payload = Payload { metrics: vec![metric], ..Payload::default() };
+                self.wait(Some(Waiting::of_node(Verb::NodeData, payload)));
+            }
+        }
+    }
+
+    /// Births have just been queued: they tell the last outcome of each; where there were more, all follow in order.
+    pub(super) fn tell_unsent(&mut self) {
+        let unsent = std::mem::take(&mut self.outcomes.unsent);
+        let count = |device| unsent.iter().filter(|(of, _)| *of == device).count();
+        for (device, metric) in &unsent {
+            let is_born = device.is_none_or(|device| self.is_device_up(device));
+            if is_born && count(*device) > 1 {
+                self.tell(*device, metric.clone());
+            }
         }
     }
 

@@ -543,6 +543,48 @@ fn an_outcome_is_told_by_the_device_where_its_birth_has_the_metric_else_by_the_n
     check_outcomes(&mut session, &[("NBIRTH/n Node", &nowhere), ("DBIRTH/n/d Device", OF_D)]);
 }
 
+/// What was not sent, or came while there was no connection, is told after the births; a single one is told by them.
+#[test]
+fn no_outcome_is_lost_by_a_rebirth_or_without_a_connection() {
+    let mut session = commanded("enabled = true");
+    let done = |id: &str| {
+        let request = WriteRequest { id: id.to_owned(), ..wanted("d") };
+        request.outcome(WriteResult::Done, "", NOW)
+    };
+    let text = |id: &str| format!(r#"{{"id":"{id}","reason":"","result":"done","tag":"sp","value":5}}"#);
+    let (first, second) = (text("1"), text("2"));
+    up(&mut session, 0);
+    session.handle_outcome(&done("1"), NOW);
+    session.handle_connected(3, NOW);
+    let births = [("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", first.as_str())];
+    check_outcomes(&mut session, &births);
+    session.handle_outcome(&done("1"), NOW);
+    session.handle_outcome(&done("2"), NOW);
+    let now = crate::clock::monotonic();
+    let payload = Payload {
+        metrics: vec![Metric {
+            name: Some(REBIRTH.to_owned()),
+            value: Some(metric::Value::BooleanValue(true)),
+            ..Metric::default()
+        }],
+        ..Payload::default()
+    };
+    assert!(session.handle_message("spBv1.0/g/NCMD/n", &payload.encode_to_vec(), now));
+    session.handle_due(now, NOW);
+    let (one, two) = (("DDATA/n/d Device", first.as_str()), ("DDATA/n/d Device", second.as_str()));
+    let births = [("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", second.as_str())];
+    check_outcomes(&mut session, &[births[0], births[1], one, two]);
+    session.handle_disconnected();
+    for id in 0..100 {
+        session.handle_outcome(&done(&id.to_string()), NOW);
+    }
+    session.handle_connected(4, NOW);
+    let told = drain(&mut session).iter().filter(|(topic, _)| topic.ends_with("DDATA/n/d")).count();
+    assert_eq!(told, 64);
+    session.handle_connected(5, NOW);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", &text("99"))]);
+}
+
 #[test]
 fn where_commands_are_off_no_device_has_the_metric_and_the_node_tells() {
     let mut session = commanded("");
