@@ -241,9 +241,9 @@ fn ask_as_gateway(path: &Path, time: Duration, map: &Map, baud: u32) {
     runtime().block_on(async {
         let (memory, _keeper) = memory::open(&site);
         let (out, mut polled) = mpsc::channel(256);
-        let (_writes, writes) = mpsc::channel(1);
+        let (_orders, orders) = mpsc::channel(1);
         let (_stop, stopped) = watch::channel(false);
-        let ports = Ports { out, writes, memory, counters: tidegate::gateway::counters(&site) };
+        let ports = Ports { out, orders, memory, counters: tidegate::gateway::counters(&site) };
         let bus = Task::new(&site, &site.channels(0)[0], Link::new(&site.links[0]), ports).unwrap();
         let drain = async { while polled.recv().await.is_some() {} };
         let both = async { tokio::join!(bus.run(stopped), drain) };

@@ -8,6 +8,7 @@ mod demo;
 mod quality;
 mod queue;
 mod run;
+mod write;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -24,7 +25,7 @@ const FAULT: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Commands of the contract that a later version builds.
-const LATER: [&str; 9] = ["plan", "scan", "read", "write", "simulate", "watch", "types", "fleet", "schema"];
+const LATER: [&str; 8] = ["plan", "scan", "read", "simulate", "watch", "types", "fleet", "schema"];
 
 /// The industrial edge gateway for small factories: Modbus equipment to MQTT Sparkplug B.
 #[derive(Debug, Parser)]
@@ -50,6 +51,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Write one value, by the rules of the configuration and through the running gateway where there is one: asks
+    /// first, says what became of it.
+    Write(write::Wanted),
     /// Show what is stored and not delivered yet: sizes, ages, gaps. Changes nothing; the gateway may be running.
     Queue {
         /// The state directory, the queue in it, or a copy.
@@ -103,6 +107,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
+        Command::Write(wanted) => write::write(&wanted),
         Command::Queue { path, export } => queue::queue(&path, export),
         #[cfg(feature = "demo")]
         Command::Demo { seconds, config, faults } => demo::demo(seconds, config.as_deref(), faults),

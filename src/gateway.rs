@@ -2,6 +2,8 @@
 //!
 //! The buses are stopped; each stage behind them ends because its input has closed; the uplinks say farewell.
 
+mod once;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
@@ -10,30 +12,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock;
+use crate::command::{self, task::Asked};
 use crate::config::site::{Channel, ClockTrust, Endpoint, Site};
 use crate::counters::Counters;
 use crate::link::Link;
 use crate::link::caller::Arrivals;
 use crate::link::listen::{self, Terms, WAITING_MAX};
 use crate::normalize;
+use crate::poll::lane::Lane;
 use crate::poll::memory::{self, Memory};
 use crate::poll::task::{Ports, Task};
 use crate::queue;
 use crate::reading::Quality;
 use crate::scan::{Part, Polled, Scan};
+use crate::tag::DeviceId;
 use crate::uplink;
+use crate::uplink::commands::Commands;
+use crate::write::{Outcome, WriteRequest};
+pub use once::write_once;
 
 /// Scans that wait to be normalised; a full channel holds the buses back, which counts as overruns.
 const SCANS: usize = 256;
 /// Updates that wait for the store; it takes them at once.
 const UPDATES: usize = 256;
-/// Writes that wait for a bus; whoever has one more is told that it is busy.
-const WRITES: usize = 4;
+/// Orders that wait for a bus; whoever has one more is told that it is busy.
+const ORDERS: usize = 4;
 /// How long everything may take to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a bus that has failed is left alone.
@@ -48,6 +56,12 @@ pub enum GatewayError {
     /// The system has no thread to give.
     #[error("no thread for the store")]
     Store(#[source] io::Error),
+    /// Whether a gateway runs cannot be told, and nothing could be recorded.
+    #[error("{0} cannot be written: run it as the user of the gateway")]
+    Unwritable(PathBuf),
+    /// Its devices are there when they dial in.
+    #[error("device `{0}` is on a link that listens: only a running gateway reaches it")]
+    Listening(Arc<str>),
     /// A task has failed: nothing of the kind may happen.
     #[error("the task {0} has failed")]
     Failed(String),
@@ -129,6 +143,8 @@ struct Tasks {
     arrivals: HashMap<usize, Arrivals>,
     memory: Memory,
     polled: mpsc::Sender<Polled>,
+    /// Where orders for each device go.
+    lanes: watch::Sender<BTreeMap<DeviceId, Lane>>,
     stop: watch::Sender<bool>,
 }
 
@@ -141,6 +157,8 @@ enum Name {
     Normalize,
     Store,
     Uplink(Arc<str>),
+    Command,
+    Socket,
 }
 
 impl Tasks {
@@ -151,13 +169,18 @@ impl Tasks {
         let (memory, keeper) = memory::open(&site);
         let channels = (0..site.links.len()).flat_map(|link| site.channels(link)).collect();
         let (set, names) = (JoinSet::new(), HashMap::new());
-        let arrivals = HashMap::new();
-        let mut tasks = Tasks { site, counters, set, names, channels, arrivals, memory, polled, stop };
+        let (arrivals, (lanes, _)) = (HashMap::new(), watch::channel(BTreeMap::new()));
+        let mut tasks = Tasks { site, counters, set, names, channels, arrivals, memory, polled, lanes, stop };
         let site = tasks.site.clone();
         tasks.spawn(Name::Keeper, keeper.run());
+        let (requests, outcomes) = tasks.start_commands();
         for (uplink, outlet) in site.uplinks.iter().zip(outlets) {
-            let ports =
-                uplink::task::Ports { outlet, counters: tasks.counters.clone(), reload: reload.clone() };
+            let ports = uplink::task::Ports {
+                outlet,
+                commands: Commands::new(requests.clone(), outcomes.subscribe()),
+                counters: tasks.counters.clone(),
+                reload: reload.clone(),
+            };
             let task = uplink::task::Task::new(&site, uplink.clone(), ports);
             tasks.spawn(Name::Uplink(uplink.name.clone()), task.run());
         }
@@ -176,6 +199,30 @@ impl Tasks {
     fn spawn(&mut self, name: Name, task: impl Future<Output = ()> + Send + 'static) {
         let id = self.set.spawn(task).id();
         self.names.insert(id, name);
+    }
+
+    /// Starts the task that has things written, and what lets people ask it; where requests of the uplinks go, and
+    /// where outcomes come from.
+    fn start_commands(&mut self) -> (mpsc::Sender<WriteRequest>, broadcast::Sender<Arc<Outcome>>) {
+        let (requests, from_uplinks) = mpsc::channel(command::task::REQUESTS);
+        let (asking, outcomes) = self.start_command_task(from_uplinks);
+        let socket = command::socket::run(self.site.clone(), asking, self.stop.subscribe());
+        self.spawn(Name::Socket, socket);
+        (requests, outcomes)
+    }
+
+    /// Starts the task that has things written; where people's requests go, and where outcomes come from.
+    fn start_command_task(
+        &mut self,
+        from_uplinks: mpsc::Receiver<WriteRequest>,
+    ) -> (mpsc::Sender<Asked>, broadcast::Sender<Arc<Outcome>>) {
+        let (asking, from_here) = mpsc::channel(command::task::REQUESTS);
+        let (outcomes, _) = broadcast::channel(command::task::OUTCOMES);
+        let lanes = self.lanes.subscribe();
+        let ports = command::task::Ports { from_uplinks, from_here, lanes, outcomes: outcomes.clone() };
+        let task = command::task::Task::new(&self.site, ports);
+        self.spawn(Name::Command, task.run(self.stop.subscribe()));
+        (asking, outcomes)
     }
 
     /// Starts what lets units dial in on a listening link.
@@ -204,10 +251,12 @@ impl Tasks {
             Some(arrivals) => Link::dialled(link, arrivals.clone()),
             None => Link::new(link),
         };
-        let (_, writes) = mpsc::channel(WRITES);
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let lane = Lane { bus: index, orders: sender };
+        self.lanes.send_modify(|lanes| lanes.extend(channel.devices.iter().map(|id| (*id, lane.clone()))));
         let ports = Ports {
             out: self.polled.clone(),
-            writes,
+            orders,
             memory: self.memory.clone(),
             counters: self.counters.clone(),
         };
@@ -271,6 +320,8 @@ fn said(name: Option<Name>) -> String {
         Some(Name::Normalize) => "that normalises".to_owned(),
         Some(Name::Store) => "that stores".to_owned(),
         Some(Name::Uplink(name)) => format!("of uplink {name}"),
+        Some(Name::Command) => "that has things written".to_owned(),
+        Some(Name::Socket) => "of control.sock".to_owned(),
         None => "without a name".to_owned(),
     }
 }

@@ -5,6 +5,7 @@
 //!  bytes    frames     what is   registers     kept      or json       a broker
 //!           to scans   due       to readings   until     readings      session
 //!                                              delivered to messages
+//!  command: what somebody wants written, from the uplinks back to the lanes of poll
 //!
 //!  around it: config (what is wanted) · gateway (who runs) · sim (a shop floor) · cli
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod counters;
 pub mod driver;

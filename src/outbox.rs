@@ -195,11 +195,13 @@ impl<M> Outbox<M> {
         self.readings > WAITING_READINGS_MAX
     }
 
-    /// Nothing waits any more: readings that did are to come as history.
-    pub fn take_back(&mut self) {
-        let all: Vec<Waiting<M>> = self.now.drain(..).chain(self.history.drain(..)).collect();
-        self.handle_taken_back(all);
+    /// Nothing waits any more: readings that did are to come as history. The messages that told what is so now.
+    pub fn take_back(&mut self) -> Vec<M> {
+        let (now, history) = (std::mem::take(&mut self.now), std::mem::take(&mut self.history));
+        self.handle_taken_back(&history);
+        self.handle_taken_back(&now);
         self.readings = 0;
+        now.into_iter().map(|waiting| waiting.message).collect()
     }
 
     /// Takes back the history that `is_meant`.
@@ -207,13 +209,14 @@ impl<M> Outbox<M> {
         let (goes, stays): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.history).into_iter().partition(|waiting| is_meant(&waiting.message));
         self.history = stays;
-        self.handle_taken_back(goes);
+        self.handle_taken_back(&goes);
     }
 
     /// The connection is gone, and with it all that waited for it: whoever owned it knows.
-    pub fn clear(&mut self) {
-        self.take_back();
+    pub fn clear(&mut self) -> Vec<M> {
+        let messages = self.take_back();
         self.moves = Moves::default();
+        messages
     }
 
     /// Nobody is to be told of these.
@@ -238,7 +241,7 @@ impl<M> Outbox<M> {
         self.moves.queued.extend(carried);
     }
 
-    fn handle_taken_back(&mut self, all: impl IntoIterator<Item = Waiting<M>>) {
+    fn handle_taken_back(&mut self, all: &VecDeque<Waiting<M>>) {
         for waiting in all {
             self.moves.queued.subtract(&waiting.carried);
             self.moves.taken_back.extend(&waiting.carried);

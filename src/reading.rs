@@ -46,6 +46,22 @@ impl Value {
             Value::Bool(_) | Value::Text(_) => None,
         }
     }
+
+    /// As JSON has it; a float with the decimals that it is shown with, one that is not finite as text.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        match self {
+            Value::Bool(value) => (*value).into(),
+            Value::Int(value) => (*value).into(),
+            Value::UInt(value) => (*value).into(),
+            Value::Float(value) if value.is_finite() => {
+                value.to_string().parse::<f64>().map_or_else(|_| f64::from(*value).into(), Into::into)
+            }
+            Value::Double(value) if value.is_finite() => (*value).into(),
+            Value::Float(_) | Value::Double(_) => self.to_string().into(),
+            Value::Text(text) => text.to_string().into(),
+        }
+    }
 }
 
 impl std::fmt::Display for Value {

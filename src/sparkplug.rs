@@ -2,6 +2,7 @@
 //!
 //! Updates and the comings and goings of a broker come in; publications go out. Pure: nothing here knows a socket.
 
+pub mod command;
 mod host;
 pub mod payload;
 #[rustfmt::skip]

@@ -6,6 +6,7 @@ mod age;
 mod backoff;
 mod bdseq;
 mod budget;
+pub mod commands;
 mod conversation;
 mod delivery;
 mod mqtt;

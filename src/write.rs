@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::reading::{Timestamp, Value};
 use crate::tag::TagId;
 
+/// The longest id of a request, in bytes: longer ones are refused.
+pub const ID_MAX: usize = 512;
+
 /// Somebody wants a tag to have a value. Nothing of it has been checked yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WriteRequest {
@@ -60,6 +63,24 @@ pub struct Outcome {
     pub reason: String,
     /// When it was known.
     pub at: Timestamp,
+}
+
+impl WriteRequest {
+    /// What became of it, known `at`.
+    #[must_use]
+    pub fn outcome(&self, result: WriteResult, reason: impl Into<String>, at: Timestamp) -> Outcome {
+        Outcome {
+            id: self.id.clone(),
+            device: self.device.clone(),
+            tag: self.tag.clone(),
+            tag_id: self.tag_id,
+            value: self.value.clone(),
+            by: self.by.clone(),
+            result,
+            reason: reason.into(),
+            at,
+        }
+    }
 }
 
 /// What became of a request, in a word.

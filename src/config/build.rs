@@ -10,8 +10,8 @@ use super::expand;
 use super::finding::Finding;
 use super::schema;
 use super::site::{
-    self, ClockTrust, Gateway, IntegerTypes, LogLevel, Login, Password, PrimaryHost, Queue, Secret, Share,
-    Shares, Site, Tag, Uplink,
+    self, ClockTrust, Commands, Gateway, IntegerTypes, LogLevel, Login, NodeControl, Password, PrimaryHost,
+    Queue, Secret, Share, Shares, Site, Tag, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
@@ -20,6 +20,7 @@ mod broker;
 mod device;
 mod json;
 mod link;
+mod write;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
 /// configuration points; `findings` are those of reading it.
@@ -66,6 +67,7 @@ impl Build {
         let links = link::build(self, root.table("link"));
         let uplinks = self.uplinks(root.table("uplink"), gateway.as_ref());
         let queue = self.queue(root.table("queue"));
+        let commands = self.commands(root.table("commands"), root.table("uplink"));
         let (devices, tags) = device::build(self, root);
         self.check_aggregates(root.table("uplink"), &uplinks, &tags);
         json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
@@ -80,6 +82,7 @@ impl Build {
             tags,
             uplinks: uplinks.into_iter().collect::<Option<Vec<_>>>()?,
             queue,
+            commands,
             log_level: log_level(root.table("log")),
             publish: value(root.table("status"), "publish", values::publish).unwrap_or(Some(site::PUBLISH)),
             fingerprint: root.fingerprint(),
@@ -117,6 +120,35 @@ impl Build {
             flush: duration_or(table, "flush", site::QUEUE_FLUSH),
             is_offline_only: table.get("mode").and_then(Node::text) == Some("offline"),
             replay_window: duration_or(table, "replay_window", Duration::ZERO),
+        }
+    }
+
+    fn commands(&mut self, table: &Table, uplinks: &Table) -> Commands {
+        let names = table.get("uplinks").map(Node::one_or_many);
+        for node in names.unwrap_or_default() {
+            let name = node.text().unwrap_or_default();
+            if values::is_name(name) && uplinks.get(name).is_none() {
+                self.find(expand::unknown("uplink", name, node.at, uplinks));
+            }
+        }
+        let max_age = duration_or(table, "max_age", site::COMMAND_AGE);
+        if let Some(node) = table.get("max_age").filter(|_| max_age > site::COMMAND_AGE_MAX) {
+            self.find(Finding::new(node.at, "`max_age` must be at most \"1h\""));
+        }
+        let all = || uplinks.entries.iter().map(|entry| shared(&entry.key)).collect();
+        let node_control = match table.get("node_control") {
+            None => NodeControl::default(),
+            Some(node) => {
+                let has = |word| node.one_or_many().iter().any(|node| node.text() == Some(word));
+                NodeControl { reload: has("reload"), next_server: has("next-server") }
+            }
+        };
+        Commands {
+            enabled: flag_or(table, "enabled", false),
+            max_age,
+            uplinks: names
+                .map_or_else(all, |nodes| nodes.iter().filter_map(Node::text).map(shared).collect()),
+            node_control,
         }
     }
 

@@ -4,7 +4,7 @@
 use super::finding::{Finding, did_you_mean};
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
-use super::values::{self, Parsed};
+use super::values::{self, Parsed, condition};
 use crate::unit;
 
 /// The keys of a table.
@@ -25,6 +25,8 @@ pub(super) enum Rule {
     Named(Fields),
     /// A list of tables with these keys.
     Tables(Fields),
+    /// A table with these keys or a list of such.
+    TableOrTables(Fields),
     /// A key of the contract that a later version builds.
     Later,
 }
@@ -41,6 +43,7 @@ const ORDER: Rule = Rule::Value(|node| values::order(node).map(drop));
 const DATA_TYPE: Rule = Rule::Value(|node| values::data_type(node).map(drop));
 const SCALE: Rule = Rule::Value(|node| values::scale(node).map(drop));
 const NUMBER: Rule = Rule::Value(|node| values::number(node).map(drop));
+const LIMIT: Rule = Rule::Value(|node| values::limit(node).map(drop));
 const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
 /// Whether the number fits depends on the type's base: that is looked at when the tag is built.
 const AT: Rule =
@@ -75,7 +78,7 @@ pub(super) const ROOT: Fields = &[
     ("status", Rule::Table(STATUS)),
     ("log", Rule::Table(LOG)),
     ("queue", Rule::Table(QUEUE)),
-    ("commands", Rule::Later),
+    ("commands", Rule::Table(COMMANDS)),
 ];
 
 const GATEWAY: Fields = &[
@@ -169,6 +172,41 @@ const QUEUE: Fields = &[
     ("replay_window", DURATION),
 ];
 
+const COMMANDS: Fields = &[
+    ("enabled", BOOL),
+    ("max_age", INTERVAL),
+    ("uplinks", Rule::OneOrMany(|node| values::name(node).map(drop))),
+    (
+        "node_control",
+        Rule::OneOrMany(|node| values::choice(node, &["rebirth", "reload", "next-server"]).map(drop)),
+    ),
+];
+
+const WRITE: Fields = &[
+    ("min", LIMIT),
+    ("max", LIMIT),
+    ("step", Rule::Value(|node| values::positive(node).map(drop))),
+    ("max_change", Rule::Value(|node| values::positive(node).map(drop))),
+    ("allow", Rule::OneOrMany(|node| values::allowed(node).map(drop))),
+    ("every", DURATION),
+    ("interlock", Rule::Value(|node| condition::condition(node).map(drop))),
+    ("arm", INTERVAL),
+    ("readback", Rule::Value(|node| values::readback(node).map(drop))),
+    ("function", Rule::Value(|node| values::function(node).map(drop))),
+];
+
+const PROBE: Fields = &[
+    ("at", AT),
+    ("type", DATA_TYPE),
+    ("length", whole::<1, 125>()),
+    ("order", ORDER),
+    ("scale", SCALE),
+    ("format", Rule::Later),
+    ("between", Rule::Value(|node| values::between(node).map(drop))),
+    ("equals", Rule::Value(|node| values::operand(node).map(drop))),
+    ("matches", PATTERN),
+];
+
 const STATUS: Fields = &[
     (
         "listen",
@@ -208,7 +246,7 @@ const TYPE: Fields = &[
     ("confidence", CONFIDENCE),
     ("note", TEXT),
     ("variants", Rule::Later),
-    ("probe", Rule::Later),
+    ("probe", Rule::TableOrTables(PROBE)),
     ("factory", Rule::Later),
     ("warmup", Rule::Later),
     ("stale_after", Rule::Later),
@@ -253,7 +291,7 @@ pub(super) const DEVICE: Fields = &[
     ("share", SHARE),
     ("properties", PROPERTIES),
     ("variants", Rule::Later),
-    ("probe", Rule::Later),
+    ("probe", Rule::TableOrTables(PROBE)),
     ("warmup", Rule::Later),
     ("stale_after", Rule::Later),
     ("version", Rule::Later),
@@ -305,7 +343,7 @@ macro_rules! tag_fields {
             ("stuck_after", Rule::Later),
             ("stale_after", Rule::Later),
             ("share", SHARE),
-            ("write", Rule::Later),
+            ("write", Rule::Table(WRITE)),
             ("optional", Rule::Later),
         ]
     };
@@ -351,6 +389,10 @@ fn apply(rule: Rule, key: &str, node: &Node, key_at: Place, findings: &mut Vec<F
         },
         Rule::Named(fields) => named(key, node, fields, findings),
         Rule::Tables(fields) => tables(key, node, fields, findings),
+        Rule::TableOrTables(fields) => match node.table() {
+            Some(table) => walk(table, fields, "", findings),
+            None => tables(key, node, fields, findings),
+        },
         Rule::Later => findings.push(
             Finding::new(key_at, format!("`{key}` is not in this version"))
                 .with_help("take it out: it would have no effect"),

@@ -1,5 +1,6 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod commands;
 mod json;
 mod network;
 mod share;
@@ -15,6 +16,10 @@ use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
+pub use commands::{
+    COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, Layout, NodeControl, Operand, Probe,
+    ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
+};
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use network::{Network, NetworkError};
 pub use share::{Share, Shares};
@@ -34,6 +39,8 @@ pub struct Site {
     pub uplinks: Vec<Uplink>,
     /// What is stored until it is delivered.
     pub queue: Queue,
+    /// Whether anything may be written, and for whom.
+    pub commands: Commands,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How often the gateway tells of itself; `None`: only in births.
@@ -358,6 +365,8 @@ pub struct Device {
     pub caller: Option<Arc<str>>,
     /// `false`: no requests, its tags are out of service.
     pub enabled: bool,
+    /// What must hold of it before anything is written to it.
+    pub probes: Vec<Probe>,
     /// Its tags, a range of [`Site::tags`].
     pub tags: std::ops::Range<u32>,
 }
@@ -424,6 +433,8 @@ pub struct Tag {
     pub range: Option<(f64, f64)>,
     /// How far its readings may go.
     pub share: Share,
+    /// What may be written to it; `None`: nothing.
+    pub write: Option<WritePolicy>,
 }
 
 impl Tag {

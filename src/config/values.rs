@@ -1,6 +1,8 @@
 //! What each kind of value may look like: from a [`Node`] to a typed value, or to the sentence that says what was
 //! wanted. Nothing is coerced; only text from the environment is read as the number or switch that is wanted.
 
+pub(super) mod condition;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Echo, Network, NetworkError, Report, SerialLine, Share};
+use super::site::{Echo, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share};
 use super::tree::{Content, Entry, Node};
 use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
@@ -92,6 +94,80 @@ pub(super) fn number(node: &Node) -> Parsed<f64> {
 pub(super) fn scale(node: &Node) -> Parsed<f64> {
     let scale = number(node)?;
     if scale.abs() > 0.0 { Ok(scale) } else { Err("a scale of 0 makes every value 0".to_owned()) }
+}
+
+/// A number up to which whole numbers are exact.
+pub(super) fn limit(node: &Node) -> Parsed<f64> {
+    match number(node)? {
+        limit if limit.abs() <= LIMIT_MAX => Ok(limit),
+        _ => wanted("a number of at most 9007199254740991 on either side of 0", node),
+    }
+}
+
+/// A number above 0.
+pub(super) fn positive(node: &Node) -> Parsed<f64> {
+    match limit(node)? {
+        positive if positive > 0.0 => Ok(positive),
+        _ => wanted("a number above 0", node),
+    }
+}
+
+/// A number, a word, true or false.
+pub(super) fn operand(node: &Node) -> Parsed<Operand> {
+    if let Some(word) = node.text().filter(|_| !node.from_environment) {
+        return Ok(Operand::Word(word.to_owned()));
+    }
+    let flag = boolean(node).map(Operand::Flag);
+    flag.or_else(|_| limit(node).map(Operand::Number))
+        .or_else(|_| wanted("a number, a word in quotes, true or false", node))
+}
+
+/// What `allow` may name.
+pub(super) fn allowed(node: &Node) -> Parsed<Operand> {
+    let allowed = operand(node)?;
+    if let Operand::Word(word) = &allowed {
+        return Err(format!(
+            "the word \"{word}\" needs `values`, which is not in this version: write numbers"
+        ));
+    }
+    Ok(allowed)
+}
+
+/// Two numbers, the lower one first.
+pub(super) fn between(node: &Node) -> Parsed<(f64, f64)> {
+    if let Content::List(nodes) = &node.content
+        && let [low, high] = nodes.as_slice()
+        && let (Ok(low), Ok(high)) = (limit(low), limit(high))
+        && low <= high
+    {
+        return Ok((low, high));
+    }
+    wanted("two numbers, the lower one first, as [45, 65]", node)
+}
+
+/// What `readback` may be: the tag that shows it, if it names one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReadbackKey {
+    /// `true` or `false`
+    Own(bool),
+    /// A tag of the device.
+    Tag(String),
+}
+
+/// `true`, `false`, or the name of a tag.
+pub(super) fn readback(node: &Node) -> Parsed<ReadbackKey> {
+    boolean(node)
+        .map(ReadbackKey::Own)
+        .or_else(|_| tag_name(node).map(ReadbackKey::Tag))
+        .or_else(|_| wanted("true, false or the name of a tag", node))
+}
+
+/// The number of a function that writes.
+pub(super) fn function(node: &Node) -> Parsed<i64> {
+    match integer(node, 0, 255) {
+        Ok(function @ (5 | 6 | 15 | 16 | 22)) => Ok(function),
+        _ => wanted("one of the functions 5, 6, 15, 16, 22", node),
+    }
 }
 
 /// The name of a link, type, uplink, device, node or group.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::site::{Scaling, Tag};
+use crate::config::site::{Layout, Scaling, Tag};
 use crate::reading::{Quality, Value};
 use crate::scan::Data;
 use crate::tag::{ByteOrder, DataType};
@@ -13,13 +13,21 @@ use crate::tag::{ByteOrder, DataType};
 /// [`Quality::BadDecode`] where the data does not hold such a value, [`Quality::BadSensorFailure`] for a float that is
 /// not a finite number.
 pub fn decode(tag: &Tag, data: &Data, offset: u16) -> Result<Value, Quality> {
+    decode_at(tag.layout(), data, offset)
+}
+
+/// The value of what lies so, and begins `offset` into `data`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_at(layout: Layout, data: &Data, offset: u16) -> Result<Value, Quality> {
     let first = usize::from(offset);
     match data {
         Data::Bits(bits) => bits.get(first).map(|bit| Value::Bool(*bit)).ok_or(Quality::BadDecode),
         Data::Words(words) => {
-            let words = words.get(first..first + usize::from(tag.span.count)).ok_or(Quality::BadDecode)?;
-            let raw = decode_words(tag.data_type, tag.order, words)?;
-            match tag.scaling {
+            let words = words.get(first..first + usize::from(layout.span.count)).ok_or(Quality::BadDecode)?;
+            let raw = decode_words(layout.data_type, layout.order, words)?;
+            match layout.scaling {
                 Some(scaling) => finite(scale(raw, scaling)?),
                 None => finite(raw),
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::health::Action;
-use super::lane::{Write, WriteError};
+use super::lane::{Order, OrderError};
 use super::learned::Refusal;
 use super::memory::Memory;
 use super::outcome::{self, Outcome};
@@ -43,8 +43,8 @@ pub(super) struct Bus {
     slots: Vec<(usize, usize)>,
     /// For each ticket: what is under way.
     under_way: Vec<Option<UnderWay>>,
-    /// What is to be written next.
-    write: Option<Write>,
+    /// What goes before all polling.
+    order: Option<Order>,
     reach: Reach,
     memory: Memory,
     said: VecDeque<Polled>,
@@ -83,9 +83,9 @@ enum UnderWay {
         /// A probe of a device that is gone is given up after this where others are due.
         yields_at: Option<Instant>,
     },
-    Write {
+    Order {
         station: usize,
-        write: Write,
+        order: Order,
     },
 }
 
@@ -108,7 +108,7 @@ impl Bus {
             schedule: Schedule::default(),
             slots: Vec::new(),
             under_way: Vec::new(),
-            write: None,
+            order: None,
             reach: Reach::Opening { down_at: now + DOWN_AFTER },
             memory,
             said: VecDeque::new(),
@@ -139,9 +139,9 @@ impl Bus {
         self.under_way.iter().any(Option::is_some)
     }
 
-    /// Whether one more write can be taken.
-    pub(super) fn has_room_for_write(&self) -> bool {
-        self.write.is_none()
+    /// Whether one more order can be taken.
+    pub(super) fn has_room_for_order(&self) -> bool {
+        self.order.is_none()
     }
 
     /// Whether the stream should be open.
@@ -158,13 +158,13 @@ impl Bus {
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         // a probe that is due already waits for the line
         let probes = self.stations.iter().filter_map(|station| station.probe_at).filter(|at| *at > now);
-        let write = self.write.as_ref().map(|write| write.not_after);
+        let order = self.order.as_ref().map(|order| order.not_after);
         let polls = self.schedule.next().map(|(_, due)| due);
         let down_at = match self.reach {
             Reach::Opening { down_at } => Some(down_at),
             Reach::Open | Reach::Down | Reach::AtRest => None,
         };
-        probes.chain(write).chain(polls).chain(down_at).min()
+        probes.chain(order).chain(polls).chain(down_at).min()
     }
 
     // -- what happens
@@ -179,8 +179,8 @@ impl Bus {
 
     /// Begins what is due, and ends what is too late.
     pub(super) fn handle_time(&mut self, now: Now) {
-        if let Some(write) = self.write.take_if(|write| write.not_after <= now.at) {
-            write.outcome.send(Err(WriteError::TooLate)).ok(); // whoever asked may be gone
+        if let Some(order) = self.order.take_if(|order| order.not_after <= now.at) {
+            refuse(order, OrderError::TooLate);
         }
         match self.reach {
             Reach::Opening { down_at } if down_at <= now.at => self.handle_down(now),
@@ -189,17 +189,28 @@ impl Bus {
         }
         self.begin_due(now);
         let has_requests = || self.stations.iter().any(|station| station.deadline(now.at).is_some());
-        if self.reach == Reach::AtRest && (self.write.is_some() || has_requests()) {
+        if self.reach == Reach::AtRest && (self.order.is_some() || has_requests()) {
             self.reach = Reach::Opening { down_at: now.at + DOWN_AFTER };
         }
     }
 
-    /// Something is to be written.
-    pub(super) fn handle_write(&mut self, write: Write) {
-        if self.station_of(&write).is_some() {
-            self.write = Some(write);
-        } else {
-            write.outcome.send(Err(WriteError::Impossible)).ok(); // whoever asked may be gone
+    /// Something is to be asked ahead of all polling.
+    pub(super) fn handle_order(&mut self, order: Order) {
+        let station = self.station_of(&order).and_then(|index| self.stations.get(index));
+        let Some(station) = station.filter(|station| station.device.enabled) else {
+            return refuse(order, OrderError::Impossible);
+        };
+        let is_there = station.health.is_answering() && self.reach != Reach::Down;
+        if !is_there && !order.is_patient {
+            return refuse(order, OrderError::Down);
+        }
+        self.order = Some(order);
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn handle_stop(&mut self) {
+        if let Some(order) = self.order.take() {
+            refuse(order, OrderError::TooLate);
         }
     }
 
@@ -228,7 +239,7 @@ impl Bus {
         for ticket in tickets {
             match self.under_way.get_mut(ticket).and_then(Option::take) {
                 None => {}
-                Some(UnderWay::Write { station, write }) => self.wrote(station, write, Err(Fault::Silent)),
+                Some(UnderWay::Order { station, order }) => self.ordered(station, order, Err(Fault::Silent)),
                 Some(UnderWay::Read { station, ask, .. }) => {
                     self.ended(station, ask, Outcome::Unheard(outcome::quality(fault)), now);
                 }
@@ -268,7 +279,7 @@ impl Bus {
     pub(super) fn handle_done(&mut self, done: Done, now: Now) {
         match self.under_way.get_mut(done.ticket).and_then(Option::take) {
             None => {}
-            Some(UnderWay::Write { station, write }) => self.wrote(station, write, done.result),
+            Some(UnderWay::Order { station, order }) => self.ordered(station, order, done.result),
             Some(UnderWay::Read { station, ask, .. }) => {
                 if let Some(station) = self.stations.get_mut(station) {
                     match done.result {
@@ -285,11 +296,11 @@ impl Bus {
     pub(super) fn handle_refused(&mut self, ticket: usize, now: Now) {
         match self.under_way.get_mut(ticket).and_then(Option::take) {
             None => {}
-            Some(UnderWay::Write { station, write }) => {
+            Some(UnderWay::Order { station, order }) => {
                 if let Some(station) = self.stations.get_mut(station) {
                     station.asked = station.asked.saturating_sub(1);
                 }
-                write.outcome.send(Err(WriteError::Impossible)).ok(); // whoever asked may be gone
+                refuse(order, OrderError::Impossible);
             }
             Some(UnderWay::Read { station, ask, .. }) => {
                 self.ended(station, ask, Outcome::Bad(Quality::BadConfig), now);
@@ -354,11 +365,11 @@ impl Bus {
 
     // -- what comes of it
 
-    fn wrote(&mut self, index: usize, write: Write, result: Result<Answer, Fault>) {
+    fn ordered(&mut self, index: usize, order: Order, result: Result<Answer, Fault>) {
         let Some(station) = self.stations.get_mut(index) else { return };
         station.asked = station.asked.saturating_sub(1);
-        let unclear = WriteError::Unclear(station.device.timeout);
-        write.outcome.send(result.map_err(|_| unclear)).ok(); // whoever asked may be gone
+        let unclear = OrderError::Unclear(station.device.timeout);
+        order.outcome.send(result.map_err(|_| unclear)).ok(); // whoever asked may be gone
     }
 
     fn ended(&mut self, index: usize, mut ask: Ask, outcome: Outcome, now: Now) {
@@ -489,4 +500,9 @@ impl Bus {
     fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>, now: Now) {
         self.said.push_back(Polled::Scan(Scan { parts, result, at: now.stamp }));
     }
+}
+
+/// Nothing of it was sent.
+fn refuse(order: Order, why: OrderError) {
+    order.outcome.send(Err(why)).ok(); // whoever asked may be gone
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use super::bus::{Bus, Next, Now};
-use super::lane::Write;
+use super::lane::{Order, OrderError};
 use super::memory::Memory;
 use crate::clock::{self, Alarm};
 use crate::config::site::{Channel, Site};
@@ -29,7 +29,7 @@ pub struct Task {
     /// Of a serial line: its silences are not to last longer than they must.
     alarm: Option<Alarm>,
     out: mpsc::Sender<Polled>,
-    writes: mpsc::Receiver<Write>,
+    orders: mpsc::Receiver<Order>,
 }
 
 /// What a bus needs from outside.
@@ -37,8 +37,8 @@ pub struct Task {
 pub struct Ports {
     /// Where scans go.
     pub out: mpsc::Sender<Polled>,
-    /// Where writes come from.
-    pub writes: mpsc::Receiver<Write>,
+    /// Where orders come from.
+    pub orders: mpsc::Receiver<Order>,
     /// What devices refused, over restarts.
     pub memory: Memory,
     /// What happens is counted there.
@@ -54,7 +54,7 @@ enum Woken {
     Stop,
     Heard(Event),
     Opened(Result<(), LinkError>),
-    Write(Write),
+    Order(Order),
     Due,
 }
 
@@ -66,13 +66,13 @@ impl Task {
     /// Reads the devices of `channel` of `site` over `link`.
     #[must_use]
     pub fn new(site: &Site, channel: &Channel, link: Link, ports: Ports) -> Option<Task> {
-        let Ports { out, writes, memory, counters } = ports;
+        let Ports { out, orders, memory, counters } = ports;
         let link_of_site = site.links.get(channel.link)?;
         let link_counters = counters.links.get(channel.link).cloned().unwrap_or_default();
         let bus = Bus::new(site, channel, &counters, memory, clock::monotonic())?;
         let alarm = link.line().map(|_| Alarm::default());
         let client = Client::new(link, link_of_site, counters, link_counters);
-        Some(Task { bus, client, idle_close: link_of_site.idle_close, alarm, out, writes })
+        Some(Task { bus, client, idle_close: link_of_site.idle_close, alarm, out, orders })
     }
 
     /// Reads until it is told to stop; what is under way may come to its end.
@@ -83,10 +83,20 @@ impl Task {
             let until = self.send().await;
             let woken = self.wait(until, &mut stop).await;
             if matches!(woken, Woken::Stop) {
+                self.refuse_orders();
                 tokio::time::timeout(STOP_GRACE, self.finish()).await.ok(); // the rest is not waited for
                 return;
             }
             self.take_in(woken);
+        }
+    }
+
+    /// Whoever waits for an order that was not sent is told so.
+    fn refuse_orders(&mut self) {
+        self.orders.close();
+        self.bus.handle_stop();
+        while let Ok(order) = self.orders.try_recv() {
+            order.outcome.send(Err(OrderError::TooLate)).ok(); // whoever asked may be gone
         }
     }
 
@@ -140,7 +150,7 @@ impl Task {
             biased;
             _ = stop.wait_for(|stop| *stop) => Woken::Stop,
             woken = stream => woken,
-            Some(write) = self.writes.recv(), if self.bus.has_room_for_write() => Woken::Write(write),
+            Some(order) = self.orders.recv(), if self.bus.has_room_for_order() => Woken::Order(order),
             () = rest_until(due, &mut self.alarm) => Woken::Due,
         }
     }
@@ -161,7 +171,7 @@ impl Task {
                 debug!(%error, "not open");
                 self.bus.handle_down(now);
             }
-            Woken::Write(write) => self.bus.handle_write(write),
+            Woken::Order(order) => self.bus.handle_order(order),
             Woken::Due | Woken::Stop if self.idle_at().is_some_and(|at| at <= now.at) => {
                 debug!("closed: not a byte for so long");
                 self.client.close();

@@ -89,6 +89,8 @@ pub struct FarEnd {
 struct State {
     faults: Faults,
     seen: VecDeque<Seen>,
+    /// Requests to write, by unit.
+    writes: BTreeMap<u8, u64>,
     connections: u64,
 }
 
@@ -96,7 +98,12 @@ impl FarEnd {
     /// The devices of `floor` on the link of this name, without fault.
     #[must_use]
     pub fn new(link: impl Into<Arc<str>>, framing: Framing, floor: Shared) -> FarEnd {
-        let state = State { faults: Faults::new(0, Vec::new()), seen: VecDeque::new(), connections: 0 };
+        let state = State {
+            faults: Faults::new(0, Vec::new()),
+            seen: VecDeque::new(),
+            writes: BTreeMap::new(),
+            connections: 0,
+        };
         FarEnd { link: link.into(), framing, floor, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -115,6 +122,12 @@ impl FarEnd {
     #[must_use]
     pub fn take_seen(&self) -> Vec<Seen> {
         self.with(|state| std::mem::take(&mut state.seen)).into()
+    }
+
+    /// How many requests to write have come for this unit since the start, obeyed or not.
+    #[must_use]
+    pub fn writes(&self, unit: u8) -> u64 {
+        self.with(|state| state.writes.get(&unit).copied().unwrap_or_default())
     }
 
     /// How many connections there have been.
@@ -359,6 +372,9 @@ impl State {
     fn remember(&mut self, seen: Seen) {
         if self.seen.len() >= REQUESTS_MAX {
             self.seen.pop_front();
+        }
+        if matches!(seen.subject.function, 5 | 6 | 15 | 16 | 22 | 23) {
+            *self.writes.entry(seen.unit).or_default() += 1;
         }
         self.seen.push_back(seen);
     }

@@ -117,7 +117,8 @@ pub struct Form {
 
 impl Form {
     /// The alias of `tag`: one counter for the node and all its devices, stable as long as the configuration is.
-    fn alias(self, tag: &Tag) -> Option<u64> {
+    #[must_use]
+    pub fn alias(self, tag: &Tag) -> Option<u64> {
         self.aliases.then(|| u64::from(tag.id.0) + 1)
     }
 

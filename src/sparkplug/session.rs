@@ -6,6 +6,7 @@
 //! say: what no message carried is in the store, and comes back as history.
 
 pub mod node;
+mod outcomes;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,8 @@ use crate::vitals::Vital;
 use waiting::{Message, push_data};
 
 const REBIRTH: &str = "Node Control/Rebirth";
+const NEXT_SERVER: &str = "Node Control/Next Server";
+const RELOAD: &str = "Node Control/Reload";
 /// Births asked for oftener than this are born together, a while later.
 const REBIRTH_MIN: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,9 @@ pub struct Session {
     /// Devices that do not answer and are born only for the time of their history.
     born_for_history: BTreeSet<DeviceId>,
     rebirth: Rebirth,
+    /// The name of the uplink.
+    uplink: Arc<str>,
+    outcomes: outcomes::Outcomes,
 }
 
 /// When births were sent last, and when those are due that have been asked for since.
@@ -90,12 +96,18 @@ pub enum Heard {
     HostOnline,
     /// The primary host is not there.
     HostOffline,
+    /// The node is to go on to the next server.
+    NextServer,
+    /// The configuration is to be taken over anew.
+    Reload,
 }
 
 #[derive(Debug)]
 struct Live {
     bd_seq: u8,
     next_seq: u8,
+    /// When it began.
+    since: Timestamp,
 }
 
 impl Session {
@@ -123,6 +135,8 @@ impl Session {
             outbox: Outbox::default(),
             born_for_history: BTreeSet::new(),
             rebirth: Rebirth::default(),
+            uplink: uplink.name.clone(),
+            outcomes: outcomes::Outcomes::default(),
         }
     }
 
@@ -177,7 +191,7 @@ impl Session {
 
     /// The broker has taken the connection and the subscriptions: births first.
     pub fn handle_connected(&mut self, bd_seq: u8, now: Timestamp) {
-        self.live = Some(Live { bd_seq, next_seq: 0 });
+        self.live = Some(Live { bd_seq, next_seq: 0, since: now });
         self.bear(now);
     }
 
@@ -186,13 +200,15 @@ impl Session {
         self.live = None;
         self.rebirth.due = None;
         self.born_for_history.clear();
-        self.outbox.clear();
+        let unsent = self.outbox.clear();
+        unsent.into_iter().for_each(|message| self.outcomes.take_back(message));
     }
 
     /// Nothing waits any more, and all is born again with what is known now.
     fn bear_again(&mut self, now: Timestamp) {
         self.born_for_history.clear();
-        self.outbox.take_back();
+        let unsent = self.outbox.take_back();
+        unsent.into_iter().for_each(|message| self.outcomes.take_back(message));
         self.bear(now);
     }
 
@@ -397,7 +413,14 @@ impl Session {
     /// A message that the broker delivered, and what it says. A command that asks for a rebirth is obeyed, a burst of them
     /// once; anything that is not understood, garbage included, is passed over.
     /// A command that the server had kept for whoever comes is not obeyed.
-    pub fn handle_message(&mut self, topic: &str, payload: &[u8], is_retained: bool, now: Instant) -> Heard {
+    pub fn handle_message(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        is_retained: bool,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Heard {
         if let Some(host) = &mut self.host
             && topic == host.topic()
         {
@@ -407,17 +430,36 @@ impl Session {
                 None => Heard::Nothing,
             };
         }
-        let is_rebirth = |metric: &Metric| {
-            metric.name.as_deref() == Some(REBIRTH) && metric.value == Some(metric::Value::BooleanValue(true))
+        if is_retained || topic != self.node.node_commands() {
+            return Heard::Nothing;
+        }
+        let Ok(payload) = Payload::decode(payload) else { return Heard::Nothing };
+        let asks = |name: &str| {
+            let is_true = Some(metric::Value::BooleanValue(true));
+            payload
+                .metrics
+                .iter()
+                .any(|metric| metric.name.as_deref() == Some(name) && metric.value == is_true)
         };
-        let is_asked = !is_retained
-            && topic == self.node.node_commands()
-            && Payload::decode(payload).is_ok_and(|payload| payload.metrics.iter().any(is_rebirth));
-        if is_asked && self.live.is_some() {
+        let commands = &self.site.commands;
+        let (may, sent_at) = (commands.node_control, payload.timestamp.unwrap_or_default());
+        let age_max = u64::try_from(commands.max_age.as_millis()).unwrap_or(u64::MAX);
+        if commands.uplinks.contains(&self.uplink) && wall.millis().abs_diff(sent_at) <= age_max {
+            if may.next_server && asks(NEXT_SERVER) {
+                return Heard::NextServer;
+            }
+            if may.reload && asks(RELOAD) {
+                return Heard::Reload;
+            }
+        }
+        if !asks(REBIRTH) {
+            return Heard::Nothing;
+        }
+        if self.live.is_some() {
             let soonest = self.rebirth.last.map_or(now, |last| last + REBIRTH_MIN);
             self.rebirth.due.get_or_insert(soonest.max(now));
         }
-        if is_asked { Heard::Rebirth } else { Heard::Nothing }
+        Heard::Rebirth
     }
 
     /// When births are due that were asked for.
@@ -506,7 +548,8 @@ impl Session {
     /// The node's birth and those of all devices that answer.
     fn bear(&mut self, now: Timestamp) {
         let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
-        let metrics = self.about.birth_metrics(&self.site, self.form, bd_seq, now);
+        let mut metrics = self.about.birth_metrics(&self.site, self.form, bd_seq, now);
+        metrics.push(self.node_outcome(now));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
         self.wait(Some(Waiting::whole(Message::of_node(Verb::NodeBirth, payload), Positions::default())));
         for device in self.site.clone().devices.iter().map(|device| device.id) {
@@ -515,6 +558,7 @@ impl Session {
                 self.wait(birth);
             }
         }
+        self.tell_unsent();
     }
 
     /// A device's birth: every tag of it, with what is known of it now.
@@ -522,10 +566,14 @@ impl Session {
         let site = self.site.clone();
         let device = site.devices.get(id.index())?;
         let (mut metrics, carried) = self.device_metrics(device, now);
+        metrics.extend(self.device_outcome(id, now));
         metrics.extend(node::properties(&device.properties, now));
         metrics.extend(device.title.as_deref().map(|title| node::text("Properties/title", title, now)));
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
-        Some(Waiting::whole(Message { verb: Verb::DeviceBirth, device: Some(id), payload }, carried))
+        Some(Waiting::whole(
+            Message { verb: Verb::DeviceBirth, device: Some(id), payload, tells_outcome: false },
+            carried,
+        ))
     }
 
     /// The metrics, and which readings they tell.
@@ -556,8 +604,13 @@ fn is_of_same(one: &Message, other: &Message) -> bool {
     one.device == other.device
 }
 
-/// The first alias of a node metric; before it are those of the tags.
+/// The first alias of what changes about the node. Before it are those of the tags, and of what became of commands to each
+/// device.
 fn first_node_alias(site: &Site) -> u64 {
+    first_outcome_alias(site) + site.devices.len() as u64
+}
+
+fn first_outcome_alias(site: &Site) -> u64 {
     site.tags.len() as u64 + 1
 }
 

@@ -65,6 +65,13 @@ impl Node {
     pub fn device_commands(&self) -> String {
         format!("{NAMESPACE}/{}/DCMD/{}/+", self.group, self.name)
     }
+
+    /// The device that a command on `topic` is for; `None` where it is no command to a device of this node.
+    #[must_use]
+    pub fn commanded_device<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let filter = self.device_commands();
+        topic.strip_prefix(filter.strip_suffix('+')?).filter(|device| !device.contains('/'))
+    }
 }
 
 /// Where a host application says whether it is there.

@@ -14,6 +14,7 @@ use crate::sparkplug;
 use crate::sparkplug::session::Heard;
 use crate::tag::DeviceId;
 use crate::vitals::Vital;
+use crate::write::{Outcome, WriteRequest};
 
 /// The session of an uplink.
 #[derive(Debug)]
@@ -143,10 +144,35 @@ impl Conversation {
         payload: &[u8],
         is_retained: bool,
         now: Instant,
+        wall: Timestamp,
     ) -> Heard {
         match self {
-            Conversation::Sparkplug(session) => session.handle_message(topic, payload, is_retained, now),
+            Conversation::Sparkplug(session) => {
+                session.handle_message(topic, payload, is_retained, now, wall)
+            }
             Conversation::Json(_) => Heard::Nothing,
+        }
+    }
+
+    /// What a message that the broker delivered wants written; JSON takes no commands.
+    pub(super) fn write_requests(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        is_retained: bool,
+        now: Timestamp,
+    ) -> Vec<WriteRequest> {
+        match self {
+            Conversation::Sparkplug(session) => session.write_requests(topic, payload, is_retained, now),
+            Conversation::Json(_) => Vec::new(),
+        }
+    }
+
+    /// What became of a request, which JSON does not tell.
+    pub(super) fn handle_outcome(&mut self, outcome: &Outcome, now: Timestamp) {
+        match self {
+            Conversation::Sparkplug(session) => session.handle_outcome(outcome, now),
+            Conversation::Json(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ use super::age::Ages;
 use super::backoff::Backoff;
 use super::bdseq::BdSeq;
 use super::budget::Budget;
+use super::commands::Commands;
 use super::conversation::Conversation;
 use super::delivery::Delivery;
 use super::mqtt::{self, Happening};
@@ -30,6 +31,7 @@ use crate::queue::task::{News, Outlet};
 use crate::queue::{Bookmark, Delivered, Piece};
 use crate::reading::Update;
 use crate::vitals::{Observer, facts};
+use crate::write::Outcome;
 use talk::{Talk, Turn};
 
 /// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
@@ -80,6 +82,7 @@ pub struct Task {
     publish: Option<Duration>,
     /// When it is looked next whether the budget is kept.
     budget_due: Option<Instant>,
+    commands: Commands,
 }
 
 /// What an uplink needs from outside.
@@ -87,6 +90,8 @@ pub struct Task {
 pub struct Ports {
     /// Where news comes from, and what was missed.
     pub outlet: Outlet,
+    /// Where requests to write go, and where outcomes come from.
+    pub commands: Commands,
     /// What happens is counted there.
     pub counters: Arc<Counters>,
     /// Whoever is notified takes the configuration over anew.
@@ -106,6 +111,7 @@ enum End {
 enum Woken {
     Happening(Happening),
     News(News),
+    Outcome(Arc<Outcome>),
     Closed,
     Piece(Position, Option<Piece>),
     Failed(String),
@@ -116,7 +122,7 @@ impl Task {
     /// An uplink that takes what its outlet gives.
     #[must_use]
     pub fn new(site: &Arc<Site>, uplink: Uplink, ports: Ports) -> Task {
-        let Ports { outlet, counters, reload } = ports;
+        let Ports { outlet, commands, counters, reload } = ports;
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         let barrier = format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name);
@@ -145,6 +151,7 @@ impl Task {
             uplink,
             counters,
             reload,
+            commands,
         }
     }
 
@@ -186,12 +193,13 @@ impl Task {
     async fn rest(&mut self, until: Instant) -> bool {
         loop {
             let is_known = self.is_clock_trusted;
-            // both arms may be dropped at any time: recv is cancel-safe, a sleep has no effect
+            // every arm may be dropped at any time: recv is cancel-safe, a sleep has no effect
             tokio::select! {
                 news = self.outlet.news.recv() => match news {
                     Some(news) => self.take(news),
                     None => return true,
                 },
+                outcome = self.commands.outcome() => self.session.handle_outcome(&outcome, clock::wall()),
                 () = sleep_until(until.into()), if is_known => return false,
             }
             self.say_delivered(true);
@@ -219,6 +227,7 @@ impl Task {
                 error = &mut pump => Woken::Failed(error),
                 Some(happening) = happenings.recv() => Woken::Happening(happening),
                 news = self.outlet.news.recv() => news.map_or(Woken::Closed, Woken::News),
+                outcome = self.commands.outcome() => Woken::Outcome(outcome),
                 (from, piece) = piece(&mut self.asked) => Woken::Piece(from, piece),
                 () = sleep_until(due.into()) => Woken::Due,
             };
@@ -229,6 +238,7 @@ impl Task {
             match woken {
                 Woken::Happening(happening) => self.handle(happening, &connection, &mut talk),
                 Woken::News(news) => self.take(news),
+                Woken::Outcome(outcome) => self.session.handle_outcome(&outcome, clock::wall()),
                 Woken::Piece(from, piece) => self.replay(from, piece.unwrap_or_default()),
                 Woken::Failed(error) => return self.lost(&error, &talk),
                 Woken::Due => self.handle_due(&mut talk),

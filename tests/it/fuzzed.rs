@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tidegate::config::site::{Echo, Framing};
+use tidegate::command::allow;
+use tidegate::config;
+use tidegate::config::site::{Echo, Framing, IntegerTypes, Site};
 use tidegate::counters::{DeviceCounters, LinkCounters};
 use tidegate::driver::Answer;
 use tidegate::driver::modbus::conversation::{Call, Conversation, Done};
@@ -14,7 +16,11 @@ use tidegate::driver::modbus::frame::{self, Front};
 use tidegate::driver::modbus::transaction::Tolerance;
 use tidegate::link::filter::Filter;
 use tidegate::link::registration::{REGISTRATION_MAX, Registering, Rules, Step, pattern};
+use tidegate::reading::Timestamp;
+use tidegate::sparkplug::command::{Origin, write_requests};
+use tidegate::sparkplug::payload::Form;
 use tidegate::tag::UnitId;
+use tidegate::write::{ID_MAX, Requester};
 use tokio_modbus::{Request, Response};
 
 /// What is called with arbitrary bytes.
@@ -25,11 +31,12 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 4] = [
+pub(crate) const TARGETS: [Target; 5] = [
     Target { name: "conversation", call: conversation },
     Target { name: "frames", call: frames },
     Target { name: "filter", call: filter },
     Target { name: "registration", call: registration },
+    Target { name: "command", call: command },
 ];
 
 /// The longest that a simulated device may take.
@@ -390,4 +397,60 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 fn is_part(part: &[u8], whole: &[u8]) -> bool {
     let mut whole = whole.iter();
     part.iter().all(|byte| whole.any(|other| other == byte))
+}
+
+/// A site with a tag of each kind that can be written.
+static COMMANDED: LazyLock<Arc<Site>> = LazyLock::new(|| {
+    let text = r#"
+        [gateway]
+        name = "n"
+        enterprise = "e"
+        [uplink.u]
+        broker = "mqtt://127.0.0.1"
+        [commands]
+        enabled = true
+        [link.l]
+        tcp = "127.0.0.1:502"
+        [device.d]
+        link = "l"
+        tags = [
+          { name = "i16", at = "hr:0", type = "i16", scale = 0.1, write = { min = -5, max = 5, step = 0.5, every = "0s" } },
+          { name = "u64", at = "hr:4", type = "u64", write = { every = "0s" } },
+          { name = "f32", at = "hr:8", type = "f32", write = { max_change = 3, every = "0s" } },
+          { name = "f64", at = "hr:10", type = "f64", scale = 0.3, offset = 1, write = { every = "0s", arm = "5s" } },
+          { name = "coil", at = "coil:0", write = { every = "0s" } },
+          { name = "bit", at = "hr:20.15", write = { function = 22, every = "0s" } },
+        ]
+    "#;
+    Arc::new(config::parse("fuzzed.toml", text).site.expect("a fine configuration"))
+});
+
+/// The payload of a command. The first byte says how old the gateway takes it to be.
+///
+/// What is allowed is within its limits, and every answer is of bounded size.
+pub(crate) fn command(bytes: &[u8]) {
+    let Some((first, payload)) = bytes.split_first() else { return };
+    let site = COMMANDED.clone();
+    let now = Timestamp::from_millis(1_764_000_000_000 + u64::from(*first) * 100);
+    let origin = Origin {
+        site: &site,
+        form: Form { aliases: first & 1 != 0, types: IntegerTypes::Exact, datatype_in_data: false },
+        uplink: &"u".into(),
+        session_since: Timestamp::from_millis(0),
+        received_at: now,
+        is_retained: false,
+    };
+    let requests = match write_requests(origin, "spBv1.0/e/DCMD/n/d", "d", payload) {
+        Ok(requests) => requests,
+        Err(refused) => return assert!(refused.reason.len() < 200),
+    };
+    let mut rules = allow::Rules::new(site.clone());
+    for request in requests {
+        assert!(request.id.len() <= ID_MAX + 4 && matches!(request.by, Requester::Uplink(_)));
+        let now = allow::Now { at: tidegate::clock::monotonic(), wall: now, is_clock_trusted: true };
+        match rules.admit(&request, |_| false, now) {
+            Ok(plan) => assert!(site.tags[plan.tag.index()].write.is_some()),
+            Err(reason) => assert!(!reason.is_empty() && reason.len() < 2000),
+        }
+    }
 }

@@ -82,7 +82,7 @@ pub(crate) async fn publish(broker: SocketAddr, topic: &str, payload: &[u8], is_
 
 /// What a consumer at the broker gets.
 pub(crate) struct Consumer {
-    _client: AsyncClient,
+    pub(crate) client: AsyncClient,
     events: EventLoop,
 }
 
@@ -95,7 +95,7 @@ impl Consumer {
             while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {}
         })
         .await;
-        Consumer { _client: client, events }
+        Consumer { client, events }
     }
 
     /// All messages of gateways until one that `is_last`: their topics without namespace and group.
@@ -125,15 +125,19 @@ impl Consumer {
 
     /// The next message whose topic ends so and that fits.
     pub(crate) async fn wait_for(&mut self, topic: &str, fits: impl Fn(&Payload) -> bool) -> Payload {
+        let topic = format!("spBv1.0/e/{topic}");
+        self.wait_for_any(|got, payload| got == topic && fits(payload)).await
+    }
+
+    /// The next message that fits with its topic.
+    pub(crate) async fn wait_for_any(&mut self, fits: impl Fn(&str, &Payload) -> bool) -> Payload {
         within(async {
             loop {
                 if let Event::Incoming(Packet::Publish(publish)) = self.events.poll().await.unwrap()
-                    && publish.topic == format!("spBv1.0/e/{topic}")
+                    && let Ok(payload) = Payload::decode(publish.payload)
+                    && fits(&publish.topic, &payload)
                 {
-                    let payload = Payload::decode(publish.payload).unwrap();
-                    if fits(&payload) {
-                        return payload;
-                    }
+                    return payload;
                 }
             }
         })

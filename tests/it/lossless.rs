@@ -5,7 +5,7 @@
 
 mod json;
 mod judge;
-mod mosquitto;
+pub(crate) mod mosquitto;
 mod plant;
 mod program;
 mod proxy;

@@ -14,6 +14,7 @@
 mod brokers;
 mod cli;
 mod clock_steps;
+mod commands;
 mod conformance;
 mod corpus;
 mod dial_in;

@@ -13,12 +13,12 @@ use std::time::Duration;
 use tidegate::clock;
 use tidegate::config::site::Framing;
 use tidegate::driver::Answer;
-use tidegate::poll::lane::{Write, WriteError};
+use tidegate::poll::lane::{Job, Order, OrderError};
 use tidegate::reading::Quality;
 use tidegate::scan::Data;
 use tidegate::sim::faults::Fault;
 use tidegate::sim::serve::FarEnd;
-use tidegate::tag::Area;
+use tidegate::tag::{Area, DeviceId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::subscriber::DefaultGuard;
@@ -102,18 +102,24 @@ impl Field {
     }
 
     /// Writes words to the holding registers of a device.
-    async fn write(&self, device: &str, address: u16, words: &[u16]) -> Result<Answer, WriteError> {
+    async fn write(&self, device: &str, address: u16, words: &[u16]) -> Result<Answer, OrderError> {
         let device = self.rig.site.devices.iter().find(|one| &*one.name == device).expect("a device");
-        let (outcome, told) = oneshot::channel();
-        let write = Write {
-            device: device.id,
+        let job = Job::Write {
             area: Area::HoldingRegisters,
             address,
             data: Data::Words(words.to_vec()),
-            not_after: clock::monotonic() + MS(5000),
-            outcome,
+            functions: None,
         };
-        self.rig.writes.get(device.link).and_then(Option::as_ref).unwrap().send(write).await.unwrap();
+        self.order(device.id, job, false).await
+    }
+
+    /// Gives an order to a device.
+    async fn order(&self, device: DeviceId, job: Job, is_patient: bool) -> Result<Answer, OrderError> {
+        let (outcome, told) = oneshot::channel();
+        let not_after = clock::monotonic() + MS(5000);
+        let order = Order { device, job, not_after, is_patient, outcome };
+        let link = self.rig.site.devices[device.index()].link;
+        self.rig.orders.get(link).and_then(Option::as_ref).unwrap().send(order).await.unwrap();
         tokio::time::timeout(MS(8000), told).await.expect("an outcome in time").unwrap()
     }
 }

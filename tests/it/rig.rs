@@ -11,7 +11,7 @@ use tidegate::counters::{Counters, DeviceCounters};
 use tidegate::link::Link;
 use tidegate::link::caller::Arrivals;
 use tidegate::link::listen::{self, Terms, WAITING_MAX};
-use tidegate::poll::lane::Write;
+use tidegate::poll::lane::Order;
 use tidegate::poll::memory;
 use tidegate::poll::task::{Ports, Task};
 use tidegate::reading::Quality;
@@ -31,8 +31,8 @@ pub(crate) const LINE: SerialLine =
 pub(crate) struct Rig {
     pub(crate) site: Arc<Site>,
     pub(crate) counters: Arc<Counters>,
-    /// For each link, where its bus takes writes; of a link with several buses the last one's.
-    pub(crate) writes: Vec<Option<mpsc::Sender<Write>>>,
+    /// For each link, where its bus takes orders; of a link with several buses the last one's.
+    pub(crate) orders: Vec<Option<mpsc::Sender<Order>>>,
     polled: mpsc::Receiver<Polled>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -97,7 +97,7 @@ impl Rig {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
-        let mut writes = Vec::new();
+        let mut orders = Vec::new();
         for (index, link) in site.links.iter().enumerate() {
             let mut callers = BTreeMap::new();
             let mut lane = None;
@@ -114,7 +114,7 @@ impl Rig {
                 lane = Some(sender);
                 let ports = Ports {
                     out: out.clone(),
-                    writes: receiver,
+                    orders: receiver,
                     memory: memory.clone(),
                     counters: counters.clone(),
                 };
@@ -125,9 +125,9 @@ impl Rig {
                 let counters = counters.links[index].clone();
                 tasks.spawn(listen::run(listen.address, terms, callers, counters, stopped.clone()));
             }
-            writes.push(lane);
+            orders.push(lane);
         }
-        Rig { site, counters, writes, polled, stop, tasks, folder }
+        Rig { site, counters, orders, polled, stop, tasks, folder }
     }
 
     /// Hears all that is said for so long.

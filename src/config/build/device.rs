@@ -8,16 +8,18 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::{self, Device, Quirks, Report, Scaling, Tag, WriteFunctions};
+use super::super::site::{self, Device, Layout, Probe, Quirks, Report, Scaling, Tag, WriteFunctions};
 use super::super::tree::{Content, Node, Place, Table, tag_name};
 use super::super::values::{self, Parsed};
+use super::write::{self, Pending};
 use super::{Build, duration_or, flag_or, shared, value};
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId};
 use crate::unit::Unit;
 
 /// All devices and all tags, as far as they can be built.
 pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) {
-    let mut out = Devices { root, devices: Vec::new(), tags: Vec::new(), names: BTreeMap::new() };
+    let mut out =
+        Devices { root, devices: Vec::new(), tags: Vec::new(), writes: Vec::new(), names: BTreeMap::new() };
     let instances = expand::expand_devices(root.table("device"), root.table("link"), &mut build.findings);
     for entry in &root.table("device").entries {
         if entry.node.table().is_none() {
@@ -30,6 +32,7 @@ pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) 
         schema::walk(&instance.fields, schema::DEVICE, "", &mut build.findings);
         out.add(build, instance);
     }
+    write::build(build, &out.devices, &mut out.tags, out.writes);
     (out.devices, out.tags)
 }
 
@@ -37,6 +40,7 @@ struct Devices<'a> {
     root: &'a Table,
     devices: Vec<Device>,
     tags: Vec<Tag>,
+    writes: Vec<Pending>,
     names: BTreeMap<String, Place>,
 }
 
@@ -66,8 +70,11 @@ impl Devices<'_> {
         for node in layers.tags(build) {
             let Some(tag) = tag(build, &layers, node, max_registers, &quirks) else { continue };
             let id_of_tag = TagId(u32::try_from(self.tags.len()).unwrap_or(u32::MAX));
+            let policy = node.table().and_then(|table| layers.get(table, "write"));
+            self.writes.extend(policy.map(|node| Pending { tag: self.tags.len(), node: node.clone() }));
             self.tags.push(Tag { id: id_of_tag, device: id, ..tag });
         }
+        let probes = probes(build, fields, &of_type, merged.get("probe"));
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         if self.tags.len() == first && build.findings.is_empty() {
             let finding = Finding::new(instance.at, format!("device `{}` has no tags", instance.name));
@@ -101,6 +108,7 @@ impl Devices<'_> {
             max_registers,
             max_bits,
             enabled: flag_or(&merged, "enabled", true),
+            probes,
             tags: range(first)..range(self.tags.len()),
         });
     }
@@ -352,6 +360,18 @@ fn tag(
             .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
         range: range(build, layers, table, data_type),
         share: layers.value(table, "share", values::share).unwrap_or_default(),
+        write: None,
+    })
+}
+
+/// The probes of a device: of what is said for its tags only the order is theirs too.
+fn probes(build: &mut Build, device: &Table, of_type: &Table, node: Option<&Node>) -> Vec<Probe> {
+    let layers = Layers { device, of_type, defaults: Table::default(), overrides: Vec::new() };
+    write::probes(build, node, |build, node, table| {
+        let (span, data_type) = place(build, &layers, node, table)?;
+        let (order, scaling) =
+            (order(build, &layers, table, span, data_type), scaling(build, &layers, table, data_type));
+        Some(Layout { span, data_type, order, scaling })
     })
 }
 

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio_modbus::Request;
 
-use super::{Bus, UnderWay};
-use crate::config::site::Device;
+use super::{Bus, UnderWay, refuse};
+use crate::config::site::{Device, WriteFunctions};
 use crate::driver::modbus::client::Client;
 use crate::driver::modbus::conversation::Call;
 use crate::driver::modbus::pdu::{read_request, write_request};
 use crate::driver::modbus::transaction::Tolerance;
-use crate::poll::lane::{Write, WriteError};
+use crate::poll::lane::{Job, Order, OrderError};
 use crate::scan::Data;
 use crate::tag::Area;
 
@@ -24,17 +24,17 @@ pub(in crate::poll) enum Next {
 }
 
 impl Bus {
-    /// The most urgent request that may be sent: a write before all reads, else the earliest deadline.
+    /// The most urgent request that may be sent: an order before all polling, else the earliest deadline.
     pub(in crate::poll) fn next(&mut self, client: &mut Client, now: Instant) -> Next {
         if !client.has_room() {
             return Next::Wait(self.let_probe_yield(client, now));
         }
-        let writes_to = self.write.as_ref().and_then(|write| self.station_of(write));
+        let ordered = self.order.as_ref().and_then(|order| self.station_of(order));
         let mut later = None;
         let mut best = None;
         for (index, station) in self.stations.iter().enumerate() {
-            let is_read = writes_to != Some(index);
-            let Some(deadline) = station.deadline(now).or((!is_read).then_some(now)) else { continue };
+            let is_poll = ordered != Some(index);
+            let Some(deadline) = station.deadline(now).or((!is_poll).then_some(now)) else { continue };
             if station.is_exclusive() && station.asked > 0 {
                 continue;
             }
@@ -46,18 +46,18 @@ impl Bus {
                 continue;
             }
             // of equals the one that has waited longest: the last in the list is not to pay for every delay
-            let urgency = (is_read, deadline, station.asked_at);
+            let urgency = (is_poll, deadline, station.asked_at);
             if best.is_none_or(|(_, most)| urgency < most) {
                 best = Some((index, urgency));
             }
         }
-        let Some((index, (is_read, ..))) = best else { return Next::Wait(later) };
+        let Some((index, (is_poll, ..))) = best else { return Next::Wait(later) };
         let gap = self.stations.get(index).and_then(|station| station.device.quirks.gap);
         let ready_at = client.ready_at(gap, now);
         if ready_at > now {
             return Next::Wait(earliest(later, Some(ready_at)));
         }
-        let call = if is_read { self.take_read(index, now) } else { self.take_write(index) };
+        let call = if is_poll { self.take_read(index, now) } else { self.take_order(index) };
         call.map_or(Next::Wait(Some(now)), Next::Send)
     }
 
@@ -69,7 +69,7 @@ impl Bus {
         };
         let (ticket, probed, at) = self.under_way.iter().enumerate().find_map(probe)?;
         let mut others = self.stations.iter().enumerate().filter(|(index, _)| *index != probed);
-        let is_other_due = self.write.is_some() || others.any(|(_, station)| station.has_pending());
+        let is_other_due = self.order.is_some() || others.any(|(_, station)| station.has_pending());
         if !is_other_due {
             return None;
         }
@@ -80,8 +80,8 @@ impl Bus {
         Some(at)
     }
 
-    pub(super) fn station_of(&self, write: &Write) -> Option<usize> {
-        self.stations.iter().position(|station| station.device.id == write.device)
+    pub(super) fn station_of(&self, order: &Order) -> Option<usize> {
+        self.stations.iter().position(|station| station.device.id == order.device)
     }
 
     fn take_read(&mut self, index: usize, now: Instant) -> Option<Call> {
@@ -101,23 +101,17 @@ impl Bus {
         self.call(index, UnderWay::Read { station: index, ask, yields_at }, request, timeout)
     }
 
-    /// `None` where there is no such write: whoever asked is told.
-    fn take_write(&mut self, index: usize) -> Option<Call> {
-        let write = self.write.take()?;
+    /// `None` where there is no such request: whoever asked is told.
+    fn take_order(&mut self, index: usize) -> Option<Call> {
+        let order = self.order.take()?;
         let station = self.stations.get_mut(index)?;
-        let request = match (write.area, &write.data) {
-            (Area::HoldingRegisters, Data::Words(_)) | (Area::Coils, Data::Bits(_)) => {
-                write_request(write.address, &write.data, station.device.quirks.write)
-            }
-            _ => None,
-        };
-        let Some(request) = request else {
-            write.outcome.send(Err(WriteError::Impossible)).ok(); // whoever asked may be gone
+        let Some(request) = request_of(&order.job, station.device.quirks.write) else {
+            refuse(order, OrderError::Impossible);
             return None;
         };
         station.asked += 1;
         let timeout = station.device.timeout;
-        self.call(index, UnderWay::Write { station: index, write }, request, timeout)
+        self.call(index, UnderWay::Order { station: index, order }, request, timeout)
     }
 
     /// The call for a request that is under way from now on.
@@ -143,6 +137,20 @@ impl Bus {
             timeout_max: device.timeout,
             counters: self.counters.get(index)?.clone(),
         })
+    }
+}
+
+/// The request that does it; `None` where the device, which has `own` functions to write, has none for it.
+fn request_of(job: &Job, own: WriteFunctions) -> Option<Request<'static>> {
+    match job {
+        Job::Read(span) => Some(read_request(*span)),
+        Job::Mask { address, and, or } => Some(Request::MaskWriteRegister(*address, *and, *or)),
+        Job::Write { area, address, data, functions } => match (area, data) {
+            (Area::HoldingRegisters, Data::Words(_)) | (Area::Coils, Data::Bits(_)) => {
+                write_request(*address, data, functions.unwrap_or(own))
+            }
+            _ => None,
+        },
     }
 }
 

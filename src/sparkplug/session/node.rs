@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::REBIRTH;
+use super::{NEXT_SERVER, REBIRTH, RELOAD};
 use crate::config::site::Site;
 use crate::outbox::Lost;
 use crate::reading::{Timestamp, Value};
@@ -78,10 +78,13 @@ impl About {
     ) -> Vec<Metric> {
         let mut metrics = vec![
             bd_seq(bd_seq_now, now),
-            node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(false), now),
+            control(REBIRTH, now),
             text("Properties/version", env!("CARGO_PKG_VERSION"), now),
             text("Properties/config_hash", &format!("{:08x}", site.fingerprint), now),
         ];
+        let may = site.commands.node_control;
+        metrics.extend(may.next_server.then(|| control(NEXT_SERVER, now)));
+        metrics.extend(may.reload.then(|| control(RELOAD, now)));
         metrics.extend(site.gateway.site.as_deref().map(|site| text("Properties/site", site, now)));
         metrics.extend(site.gateway.title.as_deref().map(|title| text("Properties/title", title, now)));
         metrics.extend(properties(&site.gateway.properties, now));
@@ -129,6 +132,11 @@ fn gap_json(lost: &Lost) -> String {
 
 pub(super) fn bd_seq(bd_seq: u8, now: Timestamp) -> Metric {
     node_metric("bdSeq", Datatype::Int64, metric::Value::LongValue(u64::from(bd_seq)), now)
+}
+
+/// Something that a host may ask of the node, which nobody has asked for.
+fn control(name: &str, now: Timestamp) -> Metric {
+    node_metric(name, Datatype::Boolean, metric::Value::BooleanValue(false), now)
 }
 
 /// What the configuration has to say of a node or a device.

@@ -7,6 +7,7 @@ use crate::outbox::WAITING_READINGS_MAX;
 use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
 use crate::tag::TagId;
+use crate::write::{Requester, WriteRequest, WriteResult};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -198,7 +199,7 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
         let now = start + std::time::Duration::from_millis(ms);
         if asks {
             assert_eq!(
-                session.handle_message("spBv1.0/g/NCMD/n", &request(true), false, now),
+                session.handle_message("spBv1.0/g/NCMD/n", &request(true), false, now, NOW),
                 Heard::Rebirth
             );
         }
@@ -220,7 +221,7 @@ fn a_rebirth_begins_at_zero_with_the_same_bd_seq_and_a_burst_of_requests_is_one(
         ("spBv1.0/g/NCMD/n", vec![0xFF; 40]),
         ("spBv1.0/g/NCMD/n", Vec::new()),
     ] {
-        assert_eq!(session.handle_message(topic, &payload, false, start), Heard::Nothing, "{topic}");
+        assert_eq!(session.handle_message(topic, &payload, false, start, NOW), Heard::Nothing, "{topic}");
     }
     session.handle_due(start + std::time::Duration::from_secs(9), NOW);
     assert!(drain(&mut session).is_empty());
@@ -283,7 +284,7 @@ fn data_that_waits_when_a_rebirth_is_due_is_not_sent_before_it() {
     let request = node_metric(REBIRTH, Datatype::Boolean, metric::Value::BooleanValue(true), NOW);
     let request = Payload { metrics: vec![request], ..Payload::default() }.encode_to_vec();
     let now = crate::clock::monotonic();
-    assert_eq!(session.handle_message("spBv1.0/g/NCMD/n", &request, false, now), Heard::Rebirth);
+    assert_eq!(session.handle_message("spBv1.0/g/NCMD/n", &request, false, now, NOW), Heard::Rebirth);
     session.handle_due(now, NOW);
     assert_eq!(
         session.take_moves(),
@@ -449,7 +450,7 @@ fn with_aliases_data_names_no_metric_and_bd_seq_has_none() {
         .map(|metric| (metric.alias, metric.name.as_ref().unwrap().starts_with("Gateway/")))
         .collect();
     assert!(of_node.iter().all(|(alias, is_figure)| alias.is_some() == *is_figure), "{of_node:?}");
-    assert_eq!(of_node.iter().filter_map(|(alias, _)| *alias).collect::<Vec<_>>(), [4, 5, 6]);
+    assert_eq!(of_node.iter().filter_map(|(alias, _)| *alias).collect::<Vec<_>>(), [6, 7, 8]);
     assert_eq!((aliases(1), aliases(2)), (vec![Some(1), Some(2)], vec![Some(3)]));
     let data = &sent[3].1.metrics[0];
     assert_eq!((data.name.clone(), data.alias, data.datatype), (None, Some(1), Some(2)));
@@ -561,7 +562,7 @@ fn the_primary_host_is_waited_for_at_each_server() {
     assert_eq!(session.filters(), ["spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/n/+", topic]);
     let now = crate::clock::monotonic();
     let says =
-        |session: &mut Session, state: &str| session.handle_message(topic, state.as_bytes(), true, now);
+        |session: &mut Session, state: &str| session.handle_message(topic, state.as_bytes(), true, now, NOW);
     session.handle_server(0);
     assert!(session.waits_for_host());
     assert_eq!(says(&mut session, r#"{"online":true,"timestamp":5}"#), Heard::HostOnline);
@@ -618,4 +619,205 @@ fn what_is_withheld_is_counted_and_given_up_and_births_know_it_all_the_same() {
     session.handle_connected(1, NOW);
     let birth = &drain(&mut session)[1].1;
     assert_eq!(metric_of(birth, "a").value, Some(metric::Value::IntValue(161)));
+}
+
+// -- commands
+
+/// A session of a site whose device `d` has a tag `sp` that may be written, `e` has none.
+fn commanded(commands: &str) -> Session {
+    let text = format!(
+        r#"
+        [gateway]
+        name = "n"
+        enterprise = "g"
+        [uplink.u]
+        broker = "mqtt://127.0.0.1"
+        [commands]
+        {commands}
+        [link.l]
+        tcp = "127.0.0.1:502"
+        [device.d]
+        link = "l"
+        tags = [{{ name = "sp", at = "hr:0", write = {{}} }}]
+        [device.e]
+        link = "l"
+        unit = 2
+        tags = [{{ name = "c", at = "hr:0" }}]
+        "#
+    );
+    let site = Arc::new(config::parse("test.toml", &text).site.unwrap());
+    let uplink = site.uplinks[0].clone();
+    Session::new(site, &uplink, Arc::new(Counters::default()))
+}
+
+fn wanted(device: &str) -> WriteRequest {
+    WriteRequest {
+        id: "7".to_owned(),
+        device: device.to_owned(),
+        tag: "sp".to_owned(),
+        tag_id: Some(TagId(0)),
+        value: Some(Value::UInt(5)),
+        by: Requester::Uplink("u".into()),
+        sent_at: Some(NOW),
+        received_at: NOW,
+        session_since: NOW,
+        is_retained: false,
+    }
+}
+
+/// Topic of each message, with what it tells of commands.
+#[track_caller]
+fn check_outcomes(session: &mut Session, expected: &[(&str, &str)]) {
+    let mut told = Vec::new();
+    for (topic, payload) in drain(session) {
+        let outcomes = payload
+            .metrics
+            .iter()
+            .filter(|metric| metric.name.as_deref().is_some_and(|name| name.ends_with("Control/Outcome")));
+        for metric in outcomes {
+            let text = match (&metric.value, metric.is_null) {
+                (Some(metric::Value::StringValue(text)), None) => text.clone(),
+                (None, Some(true)) => "null".to_owned(),
+                other => panic!("{other:?}"),
+            };
+            let name = metric.name.as_deref().unwrap().split(' ').next().unwrap();
+            told.push((format!("{} {name}", topic.strip_prefix("spBv1.0/g/").unwrap()), text));
+        }
+    }
+    let told: Vec<(&str, &str)> = told.iter().map(|(topic, text)| (topic.as_str(), text.as_str())).collect();
+    assert_eq!(told, expected);
+}
+
+const OF_D: &str = r#"{"id":"7","reason":"too fast","result":"refused","tag":"sp","value":5}"#;
+const OF_NODE_D: &str =
+    r#"{"device":"d","id":"7","reason":"too fast","result":"refused","tag":"sp","value":5}"#;
+const OF_NODE_E: &str =
+    r#"{"device":"e","id":"7","reason":"too fast","result":"refused","tag":"sp","value":5}"#;
+
+#[test]
+fn an_outcome_is_told_by_the_device_where_its_birth_has_the_metric_else_by_the_node() {
+    let mut session = commanded("enabled = true");
+    let refused = |device: &str| wanted(device).outcome(WriteResult::Refused, "too fast", NOW);
+    session.handle_connected(3, NOW);
+    up(&mut session, 1);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", "null")]);
+    session.handle_outcome(&refused("d"), NOW);
+    check_outcomes(&mut session, &[("NDATA/n Node", OF_NODE_D)]);
+    up(&mut session, 0);
+    check_outcomes(&mut session, &[("DBIRTH/n/d Device", OF_D)]);
+    session.handle_outcome(&refused("d"), NOW);
+    session.handle_outcome(&refused("e"), NOW);
+    check_outcomes(&mut session, &[("DDATA/n/d Device", OF_D), ("NDATA/n Node", OF_NODE_E)]);
+    session.handle_disconnected();
+    session.handle_outcome(&refused("nowhere"), NOW);
+    session.handle_connected(4, NOW);
+    let nowhere = OF_NODE_E.replace("\"e\"", "\"nowhere\"");
+    check_outcomes(&mut session, &[("NBIRTH/n Node", &nowhere), ("DBIRTH/n/d Device", OF_D)]);
+}
+
+/// What was not sent, or came while there was no connection, is told after the births; a single one is told by them.
+#[test]
+fn no_outcome_is_lost_by_a_rebirth_or_without_a_connection() {
+    let mut session = commanded("enabled = true");
+    let done = |id: &str| {
+        let request = WriteRequest { id: id.to_owned(), ..wanted("d") };
+        request.outcome(WriteResult::Done, "", NOW)
+    };
+    let text = |id: &str| format!(r#"{{"id":"{id}","reason":"","result":"done","tag":"sp","value":5}}"#);
+    let (first, second) = (text("1"), text("2"));
+    up(&mut session, 0);
+    session.handle_outcome(&done("1"), NOW);
+    session.handle_connected(3, NOW);
+    let births = [("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", first.as_str())];
+    check_outcomes(&mut session, &births);
+    session.handle_outcome(&done("1"), NOW);
+    session.handle_outcome(&done("2"), NOW);
+    let now = crate::clock::monotonic();
+    let payload = Payload {
+        metrics: vec![Metric {
+            name: Some(REBIRTH.to_owned()),
+            value: Some(metric::Value::BooleanValue(true)),
+            ..Metric::default()
+        }],
+        ..Payload::default()
+    };
+    let heard = session.handle_message("spBv1.0/g/NCMD/n", &payload.encode_to_vec(), false, now, NOW);
+    assert_eq!(heard, Heard::Rebirth);
+    session.handle_due(now, NOW);
+    let (one, two) = (("DDATA/n/d Device", first.as_str()), ("DDATA/n/d Device", second.as_str()));
+    let births = [("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", second.as_str())];
+    check_outcomes(&mut session, &[births[0], births[1], one, two]);
+    session.handle_disconnected();
+    for id in 0..100 {
+        session.handle_outcome(&done(&id.to_string()), NOW);
+    }
+    session.handle_connected(4, NOW);
+    let told = drain(&mut session).iter().filter(|(topic, _)| topic.ends_with("DDATA/n/d")).count();
+    assert_eq!(told, 64);
+    session.handle_connected(5, NOW);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", &text("99"))]);
+}
+
+#[test]
+fn where_commands_are_off_no_device_has_the_metric_and_the_node_tells() {
+    let mut session = commanded("");
+    session.handle_connected(3, NOW);
+    up(&mut session, 0);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", "null")]);
+    session.handle_outcome(&wanted("d").outcome(WriteResult::Refused, "too fast", NOW), NOW);
+    check_outcomes(&mut session, &[("NDATA/n Node", OF_NODE_D)]);
+}
+
+#[test]
+fn a_command_is_of_this_session_and_for_a_device_of_this_node() {
+    let mut session = commanded("enabled = true");
+    session.handle_connected(3, NOW);
+    drain(&mut session);
+    let later = Timestamp::from_millis(NOW.millis() + 5);
+    let metric =
+        Metric { name: Some("sp".to_owned()), value: Some(metric::Value::IntValue(5)), ..Metric::default() };
+    let payload = Payload {
+        timestamp: Some(NOW.millis()),
+        uuid: Some("7".to_owned()),
+        metrics: vec![metric],
+        ..Payload::default()
+    };
+    let payload = payload.encode_to_vec();
+    let mut requests = |topic: &str| session.write_requests(topic, &payload, true, later);
+    let expected =
+        WriteRequest { received_at: later, is_retained: true, value: Some(Value::Int(5)), ..wanted("d") };
+    assert_eq!(requests("spBv1.0/g/DCMD/n/d"), [expected]);
+    for other in
+        ["spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/m/d", "spBv1.0/g/DCMD/n/d/x", "spBv1.0/h/DCMD/n/d", "", "x"]
+    {
+        assert_eq!(requests(other), []);
+    }
+    assert_eq!(session.write_requests("spBv1.0/g/DCMD/n/d", &[0xFF], false, later), []);
+    let (topic, _) = drain(&mut session).pop().unwrap();
+    assert_eq!(topic, "spBv1.0/g/NDATA/n");
+}
+
+#[test]
+fn a_host_may_send_the_node_on_or_have_it_reload_where_that_is_allowed() {
+    let asks = |name: &str, at: u64| {
+        let metric = node_metric(name, Datatype::Boolean, metric::Value::BooleanValue(true), NOW);
+        Payload { timestamp: Some(at), metrics: vec![metric], ..Payload::default() }.encode_to_vec()
+    };
+    let (fresh, stale) = (NOW.millis() - 9000, NOW.millis() - 11_000);
+    let now = crate::clock::monotonic();
+    let check = |commands: &str, name: &str, at: u64, expected: Heard| {
+        let mut session = commanded(commands);
+        session.handle_connected(3, NOW);
+        let birth = &drain(&mut session)[0].1;
+        let is_named = birth.metrics.iter().any(|metric| metric.name.as_deref() == Some(name));
+        let heard = session.handle_message("spBv1.0/g/NCMD/n", &asks(name, at), false, now, NOW);
+        assert_eq!((&heard, is_named), (&expected, commands.contains("reload")), "{commands} {name}");
+    };
+    let allowed = "node_control = [\"rebirth\", \"reload\", \"next-server\"]";
+    check(allowed, NEXT_SERVER, fresh, Heard::NextServer);
+    check(allowed, RELOAD, fresh, Heard::Reload);
+    check(allowed, RELOAD, stale, Heard::Nothing);
+    check("", NEXT_SERVER, fresh, Heard::Nothing);
+    check("node_control = [\"rebirth\"]", RELOAD, fresh, Heard::Nothing);
+    check(&format!("{allowed}\nuplinks = []"), RELOAD, fresh, Heard::Nothing);
 }

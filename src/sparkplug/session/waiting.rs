@@ -1,7 +1,7 @@
 //! Messages that wait for the connection, and how many metrics go into one.
 
-use crate::outbox::{Lane, Outbox};
-use crate::position::Position;
+use crate::outbox::{Lane, Outbox, Waiting};
+use crate::position::{Position, Positions};
 use crate::reading::Timestamp;
 use crate::sparkplug::proto::Payload;
 use crate::sparkplug::proto::payload::{Metric, metric};
@@ -18,6 +18,8 @@ pub(super) struct Message {
     pub(super) verb: Verb,
     pub(super) device: Option<DeviceId>,
     pub(super) payload: Payload,
+    /// It says nothing but what became of a command.
+    pub(super) tells_outcome: bool,
 }
 
 impl Message {
@@ -26,12 +28,22 @@ impl Message {
     }
 
     pub(super) fn of_node(verb: Verb, payload: Payload) -> Message {
-        Message { verb, device: None, payload }
+        Message { verb, device: None, payload, tells_outcome: false }
+    }
+
+    /// What became of a command to a device, or to the node.
+    pub(super) fn outcome(device: Option<DeviceId>, metric: Metric) -> Waiting<Message> {
+        let size = metric_size(&metric);
+        let payload = Payload { metrics: vec![metric], ..Payload::default() };
+        let verb = if device.is_some() { Verb::DeviceData } else { Verb::NodeData };
+        let message = Message { verb, device, payload, tells_outcome: true };
+        // counted as a reading, for what waits is bounded
+        Waiting { message, carried: Positions::default(), size, readings: 1 }
     }
 
     pub(super) fn death(device: DeviceId, at: Timestamp) -> Message {
         let payload = Payload { timestamp: Some(at.millis()), ..Payload::default() };
-        Message { verb: Verb::DeviceDeath, device: Some(device), payload }
+        Message { verb: Verb::DeviceDeath, device: Some(device), payload, tells_outcome: false }
     }
 }
 
@@ -45,9 +57,10 @@ pub(super) fn push_data(
 ) {
     let (size, size_max) = (metric_size(&metric), outbox.data_size_max());
     let payload = Payload { metrics: vec![metric], ..Payload::default() };
-    let message = Message { verb: Verb::DeviceData, device: Some(device), payload };
+    let message = Message { verb: Verb::DeviceData, device: Some(device), payload, tells_outcome: false };
     outbox.add(lane, position, size, message, |last, mut message| {
         let has_room = last.message.verb == Verb::DeviceData
+            && !last.message.tells_outcome
             && last.message.device == Some(device)
             && last.message.payload.metrics.len() < DATA_METRICS_MAX
             && last.size + size <= size_max;

@@ -76,9 +76,11 @@ impl Task {
             Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
             Happening::Message { topic, payload, is_retained } => {
                 if !self.self_test.handle_message(&topic, is_retained) {
-                    let heard = self.session.handle_message(&topic, &payload, is_retained, now);
+                    let heard =
+                        self.session.handle_message(&topic, &payload, is_retained, now, clock::wall());
                     debug!(uplink = %self.uplink.name, topic, ?heard, "message");
                     self.obey(&heard, talk, now);
+                    self.command(&topic, &payload, is_retained);
                 }
             }
             Happening::Acknowledged => {
@@ -148,7 +150,19 @@ impl Task {
             Heard::HostOffline if talk.born.is_some() || has_others => {
                 talk.turn = Some(Turn::Leave("the primary host is offline"));
             }
+            Heard::NextServer => talk.turn = Some(Turn::Leave("a host asked for it")),
+            Heard::Reload => self.reload.notify_one(),
             Heard::HostOnline | Heard::HostOffline | Heard::Rebirth | Heard::Nothing => {}
+        }
+    }
+
+    /// Passes on what a message wants written.
+    fn command(&mut self, topic: &str, payload: &[u8], is_retained: bool) {
+        let now = clock::wall();
+        for request in self.session.write_requests(topic, payload, is_retained, now) {
+            if let Err(refused) = self.commands.ask(request, now) {
+                self.session.handle_outcome(&refused, now);
+            }
         }
     }
 }

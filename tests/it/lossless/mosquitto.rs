@@ -27,7 +27,7 @@ pub(crate) struct Mosquitto {
 
 impl Mosquitto {
     /// Starts it on a free port, and waits until it takes connections.
-    pub(super) async fn start(folder: &Path) -> Mosquitto {
+    pub(crate) async fn start(folder: &Path) -> Mosquitto {
         Mosquitto::start_with(folder, "").await
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate::driver::Answer;
-use tidegate::poll::lane::WriteError;
+use tidegate::poll::lane::OrderError;
 use tidegate::reading::Quality;
 use tidegate::sim::faults::{Fault, Faults, Refusal, Spoil, When};
 use tidegate::sim::serve::Seen;
@@ -213,7 +213,7 @@ async fn the_echo_of_a_write_is_not_its_confirmation() {
         assert!(matches!(field.write("d1", 100, &[7]).await, Ok(Answer::Response(_))), "{way:?}");
         field.far.set_faults(Faults::new(1, vec![echo(), Fault::new(When::Always, Refusal::Dead)]));
         field.hear(20).await;
-        assert_eq!(field.write("d1", 100, &[8]).await, Err(WriteError::Unclear(MS(150))), "{way:?}");
+        assert_eq!(field.write("d1", 100, &[8]).await, Err(OrderError::Unclear(MS(150))), "{way:?}");
     })
     .await;
 }

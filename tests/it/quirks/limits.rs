@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate::config;
 use tidegate::driver::Answer;
-use tidegate::poll::lane::WriteError;
+use tidegate::poll::lane::OrderError;
 use tidegate::reading::Quality;
 use tidegate::sim::faults::{Fault, Faults, Refusal, When};
 use tidegate::sim::serve::Seen;
@@ -278,7 +278,7 @@ async fn a_write_is_done_by_the_function_that_is_configured_or_not_at_all() {
             assert_eq!(writes, Vec::from_iter(function), "{key} {words:?}");
             match function {
                 Some(_) => assert!(matches!(outcome, Ok(Answer::Response(_))), "{key} {outcome:?}"),
-                None => assert_eq!(outcome, Err(WriteError::Impossible)),
+                None => assert_eq!(outcome, Err(OrderError::Impossible)),
             }
         }
     }

@@ -6,10 +6,13 @@ use tidegate::clock;
 use tidegate::config::site::{Framing, SerialLine};
 use tidegate::driver::Answer;
 use tidegate::link::timing;
+use tidegate::poll::lane::{Job, OrderError};
 use tidegate::sim::faults::{Fault, Faults, Refusal, Spoil, When};
+use tidegate::tag::{Area, Span};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_modbus::Response;
 
 use super::{Field, MS, WAYS, Way, assert_good, device, on_each};
 use crate::rig::{LINE, Rig, far_end, serve_line, tags};
@@ -261,4 +264,44 @@ async fn units_on_another_connection_do_not_wait_for_a_slow_one() {
     field.far.set_faults(Faults::new(1, vec![always(Spoil::Late(MS(800), MS(800))).of(1)]));
     let heard = field.hear(1500).await;
     assert!(heard.values["d2:r0"] >= 15, "{} of 30", heard.values["d2:r0"]);
+}
+
+/// A read that is ordered: what the device has now, ahead of polling, and one request only.
+#[tokio::test]
+async fn an_ordered_read_is_answered_once_and_a_masked_write_leaves_the_other_bits() {
+    on_each(WAYS, |way| async move {
+        let mut field =
+            Field::new(way, [1, 2], [], "", &(device(1, &tags(2, 2)) + &device(2, &tags(2, 2)))).await;
+        field.hear_all(5000).await;
+        let id = field.rig.site.devices[0].id;
+        let read = |address| Job::Read(Span { area: Area::HoldingRegisters, address, count: 1 });
+        assert!(matches!(field.write("d1", 100, &[0x00F0]).await, Ok(Answer::Response(_))), "{way:?}");
+        let mask = Job::Mask { address: 100, and: 0xFFF7, or: 0x0008 };
+        assert!(matches!(field.order(id, mask, false).await, Ok(Answer::Response(_))), "{way:?}");
+        let before = field.far.take_seen().len();
+        let got = field.order(id, read(100), false).await;
+        assert_eq!(got, Ok(Answer::Response(Response::ReadHoldingRegisters(vec![0x00F8]))), "{way:?}");
+        assert!(before > 0);
+        let asked = field.far.take_seen().into_iter().filter(|seen| seen.subject.address == 100).count();
+        assert_eq!((asked, field.far.writes(1), field.far.writes(2)), (1, 2, 0), "{way:?}");
+    })
+    .await;
+}
+
+/// A device that is gone is not written to, and not asked in vain; who is patient waits for it.
+#[tokio::test]
+async fn orders_to_a_device_that_is_gone_are_refused_at_once_but_for_the_patient() {
+    let keys = format!("every = \"50ms\"\ntimeout = \"50ms\"\n{}", tags(1, 2));
+    let mut field = Field::new(Way::Tcp, [1], [], "", &device(1, &keys)).await;
+    field.hear_all(2000).await;
+    field.far.set_faults(Faults::new(1, vec![always(Refusal::Dead)]));
+    field.rig.hear_until(MS(10_000), |heard| !heard.downs.is_empty()).await;
+    let id = field.rig.site.devices[0].id;
+    let read = || Job::Read(Span { area: Area::HoldingRegisters, address: 0, count: 1 });
+    assert_eq!(field.write("d1", 100, &[7]).await, Err(OrderError::Down));
+    assert_eq!(field.order(id, read(), false).await, Err(OrderError::Down));
+    assert_eq!(field.order(id, read(), true).await, Err(OrderError::Unclear(MS(50))));
+    field.far.set_faults(Faults::new(1, Vec::new()));
+    assert!(matches!(field.order(id, read(), true).await, Ok(Answer::Response(_))));
+    assert_eq!(field.far.writes(1), 0);
 }

@@ -1,0 +1,14 @@
+//! Commands: what somebody wants written is held against the rules, written once, read back, told and recorded.
+//!
+//! Requests come in from the uplinks and from `control.sock`; orders go out to the lanes of the buses, an outcome to
+//! whoever asked, to every uplink and to `audit.log`. Nothing is written that a rule does not allow, nothing is written
+//! twice, and nothing that could not be recorded.
+
+pub mod allow;
+pub mod audit;
+pub mod encode;
+pub mod history;
+pub mod plan;
+pub mod socket;
+pub mod task;
+pub mod wording;

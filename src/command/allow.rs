@@ -1,0 +1,279 @@
+//! May this be written? Every rule that needs nothing read from the device, in the order in which they are told. Pure.
+//!
+//! What remains to be found out on the line is in the [`Plan`] that comes out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::encode::encode;
+use super::history::{History, Known};
+use super::plan::{Check, Plan, Readback, Rule, Wanted, decimal};
+use crate::config::site::{self, Device, Operand, Site, Tag, WriteBy, WriteFunctions, WritePolicy};
+use crate::poll::lane::Job;
+use crate::reading::{Timestamp, Value};
+use crate::scan::Data;
+use crate::tag::{DataType, ValueType};
+use crate::write::{ID_MAX, Requester, WriteRequest};
+
+/// A command that has not reached the wire within this is refused, however long `max_age` is.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+/// Ids are kept so much longer than they could be taken for new.
+const KEEP_SLACK: Duration = Duration::from_secs(1);
+/// A value may be off the grid by so much of a step: decimals are not exact.
+const GRID_SLACK: f64 = 1e-6;
+/// With so many steps the grid is finer than a number can tell.
+const STEPS_MAX: f64 = 1e9;
+
+/// The time, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For intervals.
+    pub at: Instant,
+    /// For the age of commands.
+    pub wall: Timestamp,
+    /// Whether the wall clock can be trusted.
+    pub is_clock_trusted: bool,
+}
+
+/// The rules of a site, and what was asked before.
+#[derive(Debug)]
+pub struct Rules {
+    site: Arc<Site>,
+    /// What was asked before.
+    pub history: History,
+}
+
+impl Rules {
+    /// Nothing has been asked yet.
+    #[must_use]
+    pub fn new(site: Arc<Site>) -> Rules {
+        Rules { site, history: History::default() }
+    }
+
+    /// What is to be asked of devices for `request`, where the rules allow it. `is_busy` says whether another command
+    /// has the line of a device.
+    ///
+    /// # Errors
+    /// The rule that forbids it, in words that tell what to do.
+    pub fn admit(
+        &mut self,
+        request: &WriteRequest,
+        is_busy: impl FnOnce(&Device) -> bool,
+        now: Now,
+    ) -> Result<Plan, String> {
+        self.check_sender(request)?;
+        let age = check_age(request, &self.site.commands, now)?;
+        self.check_new(request, now.at)?;
+        let site = self.site.clone();
+        let (device, tag, policy) = target(&site, request)?;
+        let value = request.value.as_ref().ok_or("no value, or not one of its datatype")?;
+        let data = encode(tag.layout(), value).map_err(|error| error.to_string())?;
+        check_value(tag, policy, value, &data)?;
+        if let Some(wait) = self.history.wait(tag.id, policy.every, now.at) {
+            return Err(format!("too fast: wait {} (write.every is {})", said(wait), said(policy.every)));
+        }
+        if is_busy(device) {
+            return Err("busy: another command is under way on this line".to_owned());
+        }
+        if let Some(within) = policy.arm
+            && !self.history.is_armed(tag.id, request, within, now.at)
+        {
+            return Err(format!("armed: send it again within {}", said(within)));
+        }
+        self.history.note_write(tag.id, now.at);
+        let left = self.site.commands.max_age.saturating_sub(age).min(SEND_WITHIN);
+        Ok(Plan {
+            tag: tag.id,
+            device: device.id,
+            checks: checks(&site, device, tag, policy, value),
+            job: job(tag, policy, &data),
+            send_by: now.at + left,
+            readback: readback(&site, tag, policy, value, data),
+        })
+    }
+
+    /// Whether whoever sent it may command at all.
+    fn check_sender(&self, request: &WriteRequest) -> Result<(), String> {
+        if request.is_retained {
+            return Err(
+                "retained: what a broker keeps for later is never carried out; send it without `retain`"
+                    .to_owned(),
+            );
+        }
+        if !self.site.commands.enabled {
+            return Err("commands are switched off: `enabled = true` in [commands] allows them".to_owned());
+        }
+        match &request.by {
+            Requester::Uplink(name) if !self.site.commands.uplinks.contains(name) => {
+                Err(format!("uplink `{name}` may not command: `uplinks` in [commands] does not name it"))
+            }
+            Requester::Uplink(_) | Requester::Local(_) => Ok(()),
+        }
+    }
+
+    fn check_new(&mut self, request: &WriteRequest, now: Instant) -> Result<(), String> {
+        if request.id.len() > ID_MAX {
+            return Err(format!("the id is longer than {ID_MAX} bytes"));
+        }
+        let keep = self.site.commands.max_age * 2 + KEEP_SLACK;
+        self.history.remember(&request.id, keep, now).map_err(|known| match known {
+            Known::Repeated => "replayed: a command with this id has come before".to_owned(),
+            Known::Full => "busy: too many commands in a short time; wait".to_owned(),
+        })
+    }
+}
+
+/// How old it is, if it is neither too old nor of another session.
+fn check_age(request: &WriteRequest, commands: &site::Commands, now: Now) -> Result<Duration, String> {
+    if matches!(request.by, Requester::Local(_)) {
+        return Ok(Duration::ZERO);
+    }
+    let Some(sent_at) = request.sent_at else {
+        return Err("no timestamp: whether it is still meant cannot be told; send it with one".to_owned());
+    };
+    if !now.is_clock_trusted {
+        return Err("the gateway's clock is not set yet: the age of a command cannot be told".to_owned());
+    }
+    let since = |later: Timestamp, earlier: Timestamp| {
+        Duration::from_millis(later.millis().saturating_sub(earlier.millis()))
+    };
+    let (age, ahead, max_age) = (since(now.wall, sent_at), since(sent_at, now.wall), commands.max_age);
+    if age > max_age {
+        return Err(format!("expired: sent {} ago, commands.max_age is {}", said(age), said(max_age)));
+    }
+    if ahead > max_age {
+        return Err(format!("its timestamp is {} ahead of the gateway's clock", said(ahead)));
+    }
+    if sent_at < request.session_since {
+        return Err("sent before this session began: it was not meant for it; send it again".to_owned());
+    }
+    Ok(age)
+}
+
+/// What is meant, if it may be written at all.
+fn target<'a>(
+    site: &'a Site,
+    request: &WriteRequest,
+) -> Result<(&'a Device, &'a Tag, &'a WritePolicy), String> {
+    let Some(device) = site.devices.iter().find(|device| *device.name == *request.device) else {
+        return Err(format!("there is no device `{}`", request.device));
+    };
+    let tag = request.tag_id.and_then(|id| site.tags.get(id.index()));
+    let Some(tag) = tag.filter(|tag| tag.device == device.id) else {
+        return Err(format!("device `{}` has no tag `{}`", device.name, request.tag));
+    };
+    let Some(policy) = &tag.write else {
+        return Err(format!(
+            "tag `{}` is read-only: a `write` in the configuration would allow it",
+            tag.name
+        ));
+    };
+    if !device.enabled {
+        return Err(format!("device `{}` is switched off (enabled = false)", device.name));
+    }
+    Ok((device, tag, policy))
+}
+
+fn check_value(tag: &Tag, policy: &WritePolicy, value: &Value, data: &Data) -> Result<(), String> {
+    let is_allowed = |operand: &Operand| {
+        let allowed = match operand {
+            Operand::Number(number) => Value::Double(*number),
+            Operand::Flag(flag) => Value::Bool(*flag),
+            Operand::Word(word) => Value::Text(word.as_str().into()),
+        };
+        encode(tag.layout(), &allowed).is_ok_and(|allowed| allowed == *data)
+    };
+    if !policy.allow.is_empty() && !policy.allow.iter().any(is_allowed) {
+        let all: Vec<String> = policy.allow.iter().map(ToString::to_string).collect();
+        return Err(format!("{value} is not allowed: write.allow has {}", all.join(", ")));
+    }
+    if tag.value_type() == ValueType::Bool {
+        return Ok(());
+    }
+    let number = decimal(value).ok_or("not a number")?;
+    if let Some(min) = policy.min.filter(|min| number < *min) {
+        return Err(format!("out of range: {number} is below write.min, {min}"));
+    }
+    if let Some(max) = policy.max.filter(|max| number > *max) {
+        return Err(format!("out of range: {number} is above write.max, {max}"));
+    }
+    policy.step.map_or(Ok(()), |step| check_grid(number, policy.min.unwrap_or(0.0), step))
+}
+
+/// Whether `number` is so many whole steps from `first`.
+fn check_grid(number: f64, first: f64, step: f64) -> Result<(), String> {
+    let steps = (number - first) / step;
+    if steps.abs() > STEPS_MAX {
+        return Err(format!("whether {number} is on the grid of write.step, {step}, cannot be told"));
+    }
+    if (steps - steps.round()).abs() <= GRID_SLACK {
+        return Ok(());
+    }
+    let near = first + steps.round() * step;
+    Err(format!("off the grid: write.step is {step}, the nearest value is {near}"))
+}
+
+/// What must be read right before the write.
+fn checks(site: &Site, device: &Device, tag: &Tag, policy: &WritePolicy, value: &Value) -> Vec<Check> {
+    let probe = |probe: &site::Probe| Check {
+        device: device.id,
+        layout: probe.layout,
+        rule: Rule::Probe(probe.test.clone()),
+    };
+    let mut checks: Vec<Check> = device.probes.iter().map(probe).collect();
+    if let Some(condition) = &policy.interlock
+        && let Some(of) = site.tags.get(condition.tag.index())
+    {
+        let rule = Rule::Interlock(of.name.to_string(), condition.clone());
+        checks.push(Check { device: of.device, layout: of.layout(), rule });
+    }
+    if let (Some(most), Some(wanted)) = (policy.max_change, decimal(value)) {
+        checks.push(Check { device: device.id, layout: tag.layout(), rule: Rule::Change { most, wanted } });
+    }
+    checks
+}
+
+fn job(tag: &Tag, policy: &WritePolicy, data: &Data) -> Job {
+    let address = tag.span.address;
+    if let (DataType::Bool { bit: Some(bit) }, Data::Bits(bits)) = (tag.data_type, data) {
+        let mask = 1_u16.checked_shl(bit.into()).unwrap_or(0);
+        let mask = if tag.order.bytes_swapped { mask.swap_bytes() } else { mask };
+        let or = if bits.first() == Some(&true) { mask } else { 0 };
+        return Job::Mask { address, and: !mask, or };
+    }
+    let functions = match policy.function {
+        WriteBy::Single => Some(WriteFunctions::Single),
+        WriteBy::Multiple => Some(WriteFunctions::Multiple),
+        WriteBy::Device | WriteBy::Mask => None,
+    };
+    Job::Write { area: tag.span.area, address, data: data.clone(), functions }
+}
+
+fn readback(site: &Site, tag: &Tag, policy: &WritePolicy, value: &Value, data: Data) -> Option<Readback> {
+    let is_bit = matches!(tag.data_type, DataType::Bool { bit: Some(_) });
+    match policy.readback {
+        site::Readback::Answer => None,
+        site::Readback::Own => {
+            // of a register of which one bit was written, the others are not known
+            let wanted = if is_bit { Wanted::Value(value.clone()) } else { Wanted::Data(data) };
+            Some(Readback { device: tag.device, layout: tag.layout(), wanted })
+        }
+        site::Readback::Tag(id) => {
+            let of = site.tags.get(id.index())?;
+            Some(Readback { device: of.device, layout: of.layout(), wanted: Wanted::Value(value.clone()) })
+        }
+    }
+}
+
+/// A time in words.
+fn said(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 1.0 {
+        format!("{} ms", time.as_millis().max(1))
+    } else {
+        format!("{:.1} s", seconds).replace(".0 s", " s")
+    }
+}
+
+#[cfg(test)]
+mod tests;

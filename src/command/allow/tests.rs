@@ -1,0 +1,341 @@
+use super::*;
+use crate::clock;
+use crate::command::plan::Check;
+use crate::config;
+use crate::tag::{DeviceId, TagId};
+
+const NOW: u64 = 1_764_000_000_000;
+
+const CONFIGURATION: &str = r#"
+[gateway]
+name = "n"
+enterprise = "e"
+[uplink.cloud]
+broker = "mqtt://127.0.0.1:1883"
+[uplink.other]
+broker = "mqtt://127.0.0.1:1884"
+[commands]
+enabled = true
+uplinks = ["cloud"]
+[link.l]
+tcp = "127.0.0.1:502"
+[device.oven]
+link = "l"
+probe = { at = "ir:70", type = "f32", between = [45, 65] }
+tags = [
+  { name = "sp", at = "hr:101", type = "i16", scale = 0.1, write = { min = 20, max = 350, step = 5, every = "2s" } },
+  { name = "ro", at = "hr:102" },
+  { name = "u32", at = "hr:104", type = "u32", order = "CDAB", write = { every = "0s" } },
+  { name = "f32", at = "hr:106", type = "f32", write = { max = 0.3, every = "0s" } },
+  { name = "coil", at = "coil:5", write = { every = "0s" } },
+  { name = "on", at = "coil:6", write = { allow = [true], every = "0s" } },
+  { name = "bit", at = "hr:110.3", write = { function = 22, every = "0s" } },
+  { name = "few", at = "hr:111", write = { allow = [1, 5], every = "0s" } },
+  { name = "locked", at = "hr:112", write = { max_change = 20, interlock = "mode == 'auto'", every = "0s" } },
+  { name = "mode", at = "hr:120", type = "string", length = 2 },
+  { name = "armed", at = "hr:113", write = { arm = "30s", every = "0s" } },
+  { name = "blind", at = "hr:114", every = "never", write = { every = "0s" } },
+  { name = "shown", at = "hr:115", write = { readback = "ro", function = 16, every = "0s" } },
+]
+[device.off]
+link = "l"
+unit = 2
+enabled = false
+tags = [{ name = "sp", at = "hr:0", write = {} }]
+"#;
+
+struct Case {
+    rules: Rules,
+    start: Instant,
+    /// Since the start, and since `NOW`.
+    elapsed_ms: u64,
+    next_id: u64,
+}
+
+impl Case {
+    fn new() -> Case {
+        Case::of(CONFIGURATION)
+    }
+
+    fn of(text: &str) -> Case {
+        let site = Arc::new(config::parse("test.toml", text).site.unwrap());
+        Case { rules: Rules::new(site), start: clock::monotonic(), elapsed_ms: 0, next_id: 0 }
+    }
+
+    fn request(&mut self, tag: &str, value: Value) -> WriteRequest {
+        self.next_id += 1;
+        let at = Timestamp::from_millis(NOW + self.elapsed_ms);
+        let tag_id = self.rules.site.tags.iter().find(|known| *known.name == *tag).map(|tag| tag.id);
+        WriteRequest {
+            id: self.next_id.to_string(),
+            device: "oven".to_owned(),
+            tag: tag.to_owned(),
+            tag_id,
+            value: Some(value),
+            by: Requester::Uplink("cloud".into()),
+            sent_at: Some(at),
+            received_at: at,
+            session_since: Timestamp::from_millis(NOW - 3_600_000),
+            is_retained: false,
+        }
+    }
+
+    fn admit(&mut self, request: &WriteRequest) -> Result<Plan, String> {
+        let now = Now {
+            at: self.start + Duration::from_millis(self.elapsed_ms),
+            wall: Timestamp::from_millis(NOW + self.elapsed_ms),
+            is_clock_trusted: true,
+        };
+        self.rules.admit(request, |_| false, now)
+    }
+
+    #[track_caller]
+    fn check(&mut self, request: &WriteRequest, expected: &str) {
+        let shown = match self.admit(request) {
+            Ok(plan) => format!("{:?}", plan.job),
+            Err(reason) => reason,
+        };
+        assert!(shown.contains(expected), "wanted \"{expected}\", got \"{shown}\"");
+    }
+
+    #[track_caller]
+    fn check_value(&mut self, tag: &str, value: Value, expected: &str) {
+        let request = self.request(tag, value);
+        self.elapsed_ms += 2000;
+        let request =
+            WriteRequest { sent_at: Some(Timestamp::from_millis(NOW + self.elapsed_ms)), ..request };
+        self.check(&request, expected);
+    }
+}
+
+fn double(number: f64) -> Value {
+    Value::Double(number)
+}
+
+#[test]
+fn what_is_allowed_becomes_one_write_of_exactly_its_registers() {
+    let mut case = Case::new();
+    case.check_value(
+        "sp",
+        double(25.0),
+        "Write { area: HoldingRegisters, address: 101, data: Words([250]), functions: None }",
+    );
+    case.check_value("u32", Value::UInt(0x0102_0304), "Words([772, 258])");
+    case.check_value("coil", Value::Bool(true), "Write { area: Coils, address: 5, data: Bits([true])");
+    case.check_value("bit", Value::Bool(true), "Mask { address: 110, and: 65527, or: 8 }");
+    case.check_value("bit", Value::Bool(false), "Mask { address: 110, and: 65527, or: 0 }");
+    case.check_value("shown", Value::UInt(1), "functions: Some(Multiple)");
+}
+
+#[test]
+fn each_rule_about_the_value_has_its_boundaries() {
+    let mut case = Case::new();
+    case.check_value("sp", double(20.0), "Words([200])");
+    case.check_value("sp", double(350.0), "Words([3500])");
+    case.check_value("sp", double(15.0), "out of range: 15 is below write.min, 20");
+    case.check_value("sp", double(355.0), "out of range: 355 is above write.max, 350");
+    case.check_value("sp", double(27.0), "off the grid: write.step is 5, the nearest value is 25");
+    case.check_value("sp", double(25.1), "off the grid");
+    case.check_value("sp", double(25.05), "cannot hold 25.05: the nearest is 25.1");
+    case.check_value("sp", double(-4000.0), "does not fit the registers");
+    case.check_value("sp", double(f64::NAN), "not a finite number");
+    case.check_value("sp", Value::Bool(true), "wrong type");
+    case.check_value("sp", Value::Text("25".into()), "wrong type");
+    case.check_value("u32", double(1.5), "the nearest is 2");
+    case.check_value("u32", Value::Int(-1), "does not fit");
+    case.check_value("f32", Value::Float(0.3), "Words");
+    case.check_value("f32", double(0.3), "Words");
+    case.check_value("f32", Value::Float(0.300_01), "above write.max");
+    case.check_value("coil", Value::Int(1), "wrong type: the tag takes true or false");
+    case.check_value("on", Value::Bool(true), "Bits([true])");
+    case.check_value("on", Value::Bool(false), "not allowed: write.allow has true");
+    case.check_value("few", Value::UInt(5), "Words([5])");
+    case.check_value("few", Value::UInt(2), "not allowed: write.allow has 1, 5");
+    let none = case.request("sp", double(25.0));
+    case.check(&WriteRequest { value: None, ..none }, "no value");
+}
+
+#[test]
+fn what_may_not_be_written_at_all_is_said_to_be_so() {
+    let mut case = Case::new();
+    case.check_value("ro", Value::UInt(1), "tag `ro` is read-only");
+    case.check_value("nothing", Value::UInt(1), "device `oven` has no tag `nothing`");
+    let request = case.request("sp", double(25.0));
+    case.check(&WriteRequest { device: "stove".to_owned(), ..request.clone() }, "there is no device `stove`");
+    let other = WriteRequest { id: "o".to_owned(), device: "off".to_owned(), ..request };
+    case.check(&other, "device `off` has no tag `sp`");
+    let of_off = case.rules.site.tags.last().unwrap().id;
+    case.check(
+        &WriteRequest { id: "p".to_owned(), tag_id: Some(of_off), ..other },
+        "switched off (enabled = false)",
+    );
+}
+
+#[test]
+fn whoever_may_not_command_is_told_so() {
+    let mut case = Case::of(&CONFIGURATION.replace("enabled = true", "enabled = false"));
+    case.check_value("sp", double(25.0), "commands are switched off");
+    let mut case = Case::new();
+    let request = case.request("sp", double(25.0));
+    case.check(
+        &WriteRequest { by: Requester::Uplink("other".into()), ..request.clone() },
+        "uplink `other` may not command",
+    );
+    case.check(&WriteRequest { is_retained: true, ..request.clone() }, "retained");
+    case.check(&WriteRequest { by: Requester::Local("root".to_owned()), sent_at: None, ..request }, "Words");
+}
+
+#[test]
+fn a_command_is_neither_old_nor_of_the_future_nor_of_another_session() {
+    let mut case = Case::new();
+    let mut at = |offset_ms: i64, expected: &str| {
+        let request = case.request("few", Value::UInt(1));
+        let sent_at = Timestamp::from_millis(NOW.checked_add_signed(offset_ms).unwrap());
+        case.check(&WriteRequest { sent_at: Some(sent_at), ..request }, expected);
+    };
+    at(-10_000, "Words");
+    at(-10_001, "expired: sent 10 s ago");
+    at(10_000, "Words");
+    at(10_001, "ahead of the gateway's clock");
+    let request = case.request("few", Value::UInt(1));
+    case.check(&WriteRequest { sent_at: None, ..request.clone() }, "no timestamp");
+    let since = Timestamp::from_millis(NOW + 1);
+    case.check(&WriteRequest { session_since: since, ..request.clone() }, "before this session");
+    let request = case.request("few", Value::UInt(1));
+    case.check(&WriteRequest { session_since: Timestamp::from_millis(NOW), ..request }, "Words");
+    let now = Now { at: case.start, wall: Timestamp::from_millis(NOW), is_clock_trusted: false };
+    let request = case.request("few", Value::UInt(1));
+    let refused = case.rules.admit(&request, |_| false, now).unwrap_err();
+    assert!(refused.contains("clock is not set"), "{refused}");
+}
+
+/// It is refused when it reaches the line later than it may.
+#[test]
+fn a_command_that_is_old_already_has_less_time_to_reach_the_wire() {
+    let mut case = Case::new();
+    let request = case.request("few", Value::UInt(1));
+    let sent_at = Some(Timestamp::from_millis(NOW - 9000));
+    let plan = case.admit(&WriteRequest { sent_at, ..request }).unwrap();
+    assert_eq!(plan.send_by, case.start + Duration::from_secs(1));
+}
+
+#[test]
+fn a_command_that_comes_again_is_refused_for_as_long_as_it_could_be_taken_for_new() {
+    let mut case = Case::new();
+    let request = case.request("few", Value::UInt(1));
+    let ahead = WriteRequest { sent_at: Some(Timestamp::from_millis(NOW + 10_000)), ..request };
+    case.check(&ahead, "Words");
+    case.check(&ahead, "replayed");
+    case.elapsed_ms = 20_000;
+    case.check(&ahead, "replayed");
+    case.elapsed_ms = 20_001;
+    case.check(&ahead, "expired");
+    // what was refused for its value is not tried again either
+    let request = case.request("few", Value::UInt(2));
+    case.check(&request, "not allowed");
+    case.check(&request, "replayed");
+    let request = case.request("few", Value::UInt(1));
+    case.check(&WriteRequest { id: "x".repeat(ID_MAX + 1), ..request.clone() }, "the id is longer");
+    case.check(&WriteRequest { id: "x".repeat(ID_MAX), ..request }, "Words");
+}
+
+#[test]
+fn a_tag_is_not_written_oftener_than_it_may_be() {
+    let mut case = Case::new();
+    let first = case.request("sp", double(25.0));
+    case.check(&first, "Words");
+    case.elapsed_ms = 1999;
+    let second = case.request("sp", double(30.0));
+    case.check(&second, "too fast: wait 1 ms (write.every is 2 s)");
+    case.elapsed_ms = 2000;
+    let third = case.request("sp", double(30.0));
+    case.check(&third, "Words");
+    case.rules.history.forget_write(TagId(0));
+    let fourth = case.request("sp", double(30.0));
+    case.check(&fourth, "Words");
+}
+
+#[test]
+fn while_another_command_has_the_line_it_is_refused_and_arms_nothing() {
+    let mut case = Case::new();
+    let now = Now { at: case.start, wall: Timestamp::from_millis(NOW), is_clock_trusted: true };
+    let request = case.request("armed", Value::UInt(1));
+    let refused = case.rules.admit(&request, |_| true, now).unwrap_err();
+    assert!(refused.contains("busy"), "{refused}");
+    let request = case.request("armed", Value::UInt(1));
+    case.check(&request, "armed: send it again within 30 s");
+}
+
+#[test]
+fn an_armed_tag_wants_the_same_command_twice_by_the_same_sender() {
+    let mut case = Case::new();
+    let mut send = |elapsed_ms: u64, value: u64, by: &str, expected: &str| {
+        case.elapsed_ms = elapsed_ms;
+        let by = if by == "cloud" { Requester::Uplink(by.into()) } else { Requester::Local(by.to_owned()) };
+        let request = WriteRequest { by, ..case.request("armed", Value::UInt(value)) };
+        case.check(&request, expected);
+    };
+    send(0, 1, "cloud", "armed: send it again");
+    send(29_999, 1, "cloud", "Words([1])");
+    send(30_000, 1, "cloud", "armed");
+    send(60_000, 1, "cloud", "armed"); // too late
+    send(60_001, 2, "cloud", "armed"); // another value
+    send(60_002, 2, "root", "armed"); // another sender
+    send(60_003, 2, "root", "Words([2])");
+    send(60_004, 2, "root", "armed");
+}
+
+/// What one check says to these registers.
+#[track_caller]
+fn judged(check: &Check, words: &[u16], expected: &str) {
+    let shown = check.judge(&Data::Words(words.to_vec())).err().unwrap_or_else(|| "holds".to_owned());
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn what_is_read_right_before_must_be_as_the_rules_want_it() {
+    let mut case = Case::new();
+    let request = case.request("locked", Value::UInt(120));
+    let plan = case.admit(&request).unwrap();
+    let [probe, interlock, change] = plan.checks.as_slice() else { panic!("{:?}", plan.checks) };
+    assert!(plan.checks.iter().all(|check| check.device == DeviceId(0)));
+    let words = |value: f32| {
+        let bits = value.to_bits();
+        [u16::try_from(bits >> 16).unwrap(), u16::try_from(bits & 0xFFFF).unwrap()]
+    };
+    judged(probe, &words(45.0), "holds");
+    judged(probe, &words(65.0), "holds");
+    judged(probe, &words(44.9), "the probe does not hold: ir:70+2 is 44.9: is it the right device?");
+    judged(probe, &words(f32::NAN), "the probe at ir:70+2 is bad:sensor_failure");
+    judged(probe, &[1], "bad:decode");
+    judged(interlock, &[0x6175, 0x746F], "holds");
+    judged(interlock, &[0x6D61, 0x6E00], "interlock: `mode` must be == 'auto', and is man");
+    judged(interlock, &[0xFFFF, 0xFFFF], "interlock: `mode` is bad:decode");
+    judged(change, &[140], "holds");
+    judged(change, &[100], "holds");
+    judged(change, &[141], "max_change: from 141 to 120 is more than 20");
+    judged(change, &[99], "max_change");
+}
+
+#[test]
+fn what_is_read_after_must_be_what_was_written() {
+    let mut case = Case::new();
+    let mut readback = |tag: &str, value: Value| {
+        let request = case.request(tag, value);
+        case.admit(&request).unwrap().readback
+    };
+    assert!(readback("blind", Value::UInt(1)).is_none());
+    let own = readback("sp", double(25.0)).unwrap();
+    assert_eq!(own.judge(&Data::Words(vec![250])), Ok(()));
+    assert_eq!(own.judge(&Data::Words(vec![251])), Err("25.1".to_owned()));
+    assert_eq!(own.judge(&Data::Words(vec![250, 0])), Err("25".to_owned()));
+    let bit = readback("bit", Value::Bool(true)).unwrap();
+    assert_eq!(bit.judge(&Data::Words(vec![0xFF08])), Ok(()));
+    assert_eq!(bit.judge(&Data::Words(vec![0xFFF7])), Err("false".to_owned()));
+    let shown = readback("shown", Value::UInt(7)).unwrap();
+    assert_eq!((shown.layout.span.address, shown.judge(&Data::Words(vec![7]))), (102, Ok(())));
+    assert_eq!(shown.judge(&Data::Words(vec![8])), Err("8".to_owned()));
+    let coil = readback("coil", Value::Bool(true)).unwrap();
+    assert_eq!(coil.judge(&Data::Bits(vec![true])), Ok(()));
+    assert_eq!(coil.judge(&Data::Bits(vec![false])), Err("false".to_owned()));
+}

@@ -1,0 +1,404 @@
+//! From a value to the registers that hold it: the inverse of [`crate::normalize::decode`]. Pure.
+//!
+//! Nothing is rounded: what the registers cannot hold is refused, with the nearest value that they can.
+
+use crate::config::site::{Layout, Scaling};
+use crate::normalize::decode::decode_at;
+use crate::reading::Value;
+use crate::scan::Data;
+use crate::tag::{ByteOrder, DataType};
+
+/// A decimal that comes out of a scale may differ by so much of one raw step from the one that was written.
+const STEP_SLACK: f64 = 1e-6;
+/// Whole numbers are exact in a double up to here, 2^53.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Why a value has no registers.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// It is of another kind.
+    #[error("wrong type: the tag takes {wanted}, got {got}")]
+    Kind {
+        /// What the tag takes.
+        wanted: &'static str,
+        /// What came.
+        got: &'static str,
+    },
+    /// It is not a number, or infinite.
+    #[error("not a finite number")]
+    NotFinite,
+    /// It is beyond what the registers hold.
+    #[error("{0} does not fit the registers")]
+    Range(String),
+    /// It lies between two values that the registers hold.
+    #[error("the registers cannot hold {value}: the nearest is {nearest}")]
+    Between {
+        /// What was wanted.
+        value: String,
+        /// What they can hold.
+        nearest: String,
+    },
+    /// No value of this type is written.
+    #[error("a value of this type cannot be written")]
+    Type,
+}
+
+/// The registers, or the bit, that hold `value`; a bit of a register comes as [`Data::Bits`].
+///
+/// # Errors
+/// Where there are none that decode to it.
+pub fn encode(layout: Layout, value: &Value) -> Result<Data, EncodeError> {
+    let DataType::Bool { .. } = layout.data_type else {
+        return words(layout, value).map(Data::Words);
+    };
+    let Value::Bool(bit) = value else {
+        return Err(EncodeError::Kind { wanted: "true or false", got: kind(value) });
+    };
+    Ok(Data::Bits(vec![*bit]))
+}
+
+fn words(layout: Layout, value: &Value) -> Result<Vec<u16>, EncodeError> {
+    let bytes = match layout.scaling {
+        Some(scaling) => scaled(layout.data_type, scaling, value)?,
+        None => plain(layout.data_type, value)?,
+    };
+    let words = placed(&bytes, layout.order);
+    if layout.scaling.is_some() {
+        check_scaled(layout, value, &words)?;
+    }
+    Ok(words)
+}
+
+/// What kind of value it is, for people.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "true or false",
+        Value::Int(_) | Value::UInt(_) => "a whole number",
+        Value::Float(_) | Value::Double(_) => "a number",
+        Value::Text(_) => "text",
+    }
+}
+
+/// `value` as a double, where it is a number and exact as one.
+///
+/// # Errors
+/// Where it is no number, or not a finite one.
+pub fn number(value: &Value) -> Result<f64, EncodeError> {
+    #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 it is refused by whoever needs it exactly")]
+    let number = match value {
+        Value::Int(value) => *value as f64,
+        Value::UInt(value) => *value as f64,
+        Value::Float(value) => f64::from(*value),
+        Value::Double(value) => *value,
+        Value::Bool(_) | Value::Text(_) => {
+            return Err(EncodeError::Kind { wanted: "a number", got: kind(value) });
+        }
+    };
+    if number.is_finite() { Ok(number) } else { Err(EncodeError::NotFinite) }
+}
+
+/// The bytes of an unscaled value, the highest first.
+fn plain(data_type: DataType, value: &Value) -> Result<Vec<u8>, EncodeError> {
+    match data_type {
+        DataType::F32 => float(value).map(|float| float.to_be_bytes().to_vec()),
+        DataType::F64 => {
+            let double = number(value)?;
+            let is_whole = matches!(value, Value::Int(_) | Value::UInt(_));
+            if is_whole && double.abs() >= EXACT_MAX {
+                return Err(between(&value.to_string(), double));
+            }
+            Ok(double.to_be_bytes().to_vec())
+        }
+        DataType::Bool { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I64
+        | DataType::U64
+        | DataType::Text => integer(data_type, whole(value)?, value),
+    }
+}
+
+/// The whole number in `value`.
+fn whole(value: &Value) -> Result<i128, EncodeError> {
+    match value {
+        Value::Int(value) => Ok((*value).into()),
+        Value::UInt(value) => Ok((*value).into()),
+        Value::Float(_) | Value::Double(_) => {
+            let double = number(value)?;
+            let rounded = double.round();
+            if rounded.abs() >= EXACT_MAX {
+                return Err(EncodeError::Range(value.to_string()));
+            }
+            if (rounded - double).abs() > 0.0 {
+                return Err(between(&value.to_string(), rounded));
+            }
+            Ok(whole_of(rounded))
+        }
+        Value::Bool(_) | Value::Text(_) => {
+            Err(EncodeError::Kind { wanted: "a whole number", got: kind(value) })
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53, as its callers have seen to")]
+const fn whole_of(double: f64) -> i128 {
+    double as i128
+}
+
+fn between(value: &str, nearest: f64) -> EncodeError {
+    EncodeError::Between { value: value.to_owned(), nearest: nearest.to_string() }
+}
+
+/// A whole number in as many bytes as its type has.
+fn integer(data_type: DataType, whole: i128, value: &Value) -> Result<Vec<u8>, EncodeError> {
+    let bytes = match data_type {
+        DataType::I16 => i16::try_from(whole).map(|raw| raw.to_be_bytes().to_vec()),
+        DataType::U16 => u16::try_from(whole).map(|raw| raw.to_be_bytes().to_vec()),
+        DataType::I32 => i32::try_from(whole).map(|raw| raw.to_be_bytes().to_vec()),
+        DataType::U32 => u32::try_from(whole).map(|raw| raw.to_be_bytes().to_vec()),
+        DataType::I64 => i64::try_from(whole).map(|raw| raw.to_be_bytes().to_vec()),
+        DataType::U64 => u64::try_from(whole).map(|raw| raw.to_be_bytes().to_vec()),
+        DataType::Bool { .. } | DataType::F32 | DataType::F64 | DataType::Text => {
+            return Err(EncodeError::Type);
+        }
+    };
+    bytes.map_err(|_| EncodeError::Range(value.to_string()))
+}
+
+/// A 32-bit float of the same decimals: 0.3 is taken, 16777217 is not.
+fn float(value: &Value) -> Result<f32, EncodeError> {
+    if let Value::Float(float) = value {
+        return if float.is_finite() { Ok(*float) } else { Err(EncodeError::NotFinite) };
+    }
+    let float = narrow(number(value)?);
+    if !float.is_finite() {
+        return Err(EncodeError::Range(value.to_string()));
+    }
+    if float.to_string() != value.to_string() {
+        return Err(EncodeError::Between { value: value.to_string(), nearest: float.to_string() });
+    }
+    Ok(float)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what it costs is checked by whoever asks")]
+const fn narrow(double: f64) -> f32 {
+    double as f32
+}
+
+/// The bytes of the raw number from which the scale makes `value`, or nearly.
+fn scaled(data_type: DataType, scaling: Scaling, value: &Value) -> Result<Vec<u8>, EncodeError> {
+    let raw = (number(value)? - scaling.offset) / scaling.scale;
+    let is_finite = |is: bool| if is { Ok(()) } else { Err(EncodeError::Range(value.to_string())) };
+    match data_type {
+        DataType::F32 => {
+            is_finite(narrow(raw).is_finite())?;
+            Ok(narrow(raw).to_be_bytes().to_vec())
+        }
+        DataType::F64 => {
+            is_finite(raw.is_finite())?;
+            Ok(raw.to_be_bytes().to_vec())
+        }
+        DataType::Bool { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I64
+        | DataType::U64
+        | DataType::Text => {
+            is_finite(raw.abs() < EXACT_MAX)?;
+            integer(data_type, whole_of(raw.round()), value)
+        }
+    }
+}
+
+/// What was scaled must come out again as it went in, but for the last digits of a decimal.
+fn check_scaled(layout: Layout, value: &Value, words: &[u16]) -> Result<(), EncodeError> {
+    let (wanted, scaling) = (number(value)?, layout.scaling.unwrap_or(Scaling { scale: 1.0, offset: 0.0 }));
+    let Ok(got) = decode_at(layout, &Data::Words(words.to_vec()), 0) else {
+        return Err(EncodeError::Range(value.to_string()));
+    };
+    let slack = match layout.data_type {
+        DataType::F32 => f64::from(f32::EPSILON) * (wanted.abs() + scaling.offset.abs()),
+        DataType::F64 => f64::EPSILON * 4.0 * (wanted.abs() + scaling.offset.abs()),
+        DataType::Bool { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I64
+        | DataType::U64
+        | DataType::Text => scaling.scale.abs() * STEP_SLACK,
+    };
+    let got = number(&got)?;
+    if (got - wanted).abs() <= slack { Ok(()) } else { Err(between(&value.to_string(), got)) }
+}
+
+/// Bytes, the highest first, as registers in their order on the wire.
+fn placed(bytes: &[u8], order: ByteOrder) -> Vec<u16> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let word = |pair: &[u8; 2]| {
+        if order.bytes_swapped { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
+    };
+    let mut words: Vec<u16> = pairs.iter().map(word).collect();
+    if order.words_reversed {
+        words.reverse();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tag::{Area, Span};
+
+    const TYPES: [DataType; 8] = [
+        DataType::I16,
+        DataType::U16,
+        DataType::I32,
+        DataType::U32,
+        DataType::I64,
+        DataType::U64,
+        DataType::F32,
+        DataType::F64,
+    ];
+    const SCALES: [Option<(f64, f64)>; 8] = [
+        None,
+        Some((0.1, 0.0)),
+        Some((0.01, -40.0)),
+        Some((-0.5, 3.0)),
+        Some((10.0, 0.0)),
+        Some((0.3, 0.1)),
+        Some((1.0, 273.15)),
+        Some((0.001, 0.0)),
+    ];
+
+    fn layout(data_type: DataType, order: ByteOrder, scaling: Option<(f64, f64)>) -> Layout {
+        let count = match data_type {
+            DataType::I32 | DataType::U32 | DataType::F32 => 2,
+            DataType::I64 | DataType::U64 | DataType::F64 => 4,
+            DataType::Bool { .. } | DataType::I16 | DataType::U16 | DataType::Text => 1,
+        };
+        let span = Span { area: Area::HoldingRegisters, address: 0, count };
+        let scaling = scaling.map(|(scale, offset)| Scaling { scale, offset });
+        Layout { span, data_type, order, scaling }
+    }
+
+    fn order(choice: u8) -> ByteOrder {
+        ByteOrder { words_reversed: choice & 1 != 0, bytes_swapped: choice & 2 != 0 }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Every value that the registers can show can be written, and shows again.
+        #[test]
+        fn what_is_read_can_be_written_back(
+            kind in 0..TYPES.len(), scale in 0..SCALES.len(), choice in 0_u8..4, mut raw in prop::array::uniform4(any::<u16>()), small: bool,
+        ) {
+            if small { raw = [0, 0, 0, raw[3] % 1000]; }
+            let layout = layout(TYPES[kind], order(choice), SCALES[scale]);
+            let first = raw.len() - usize::from(layout.span.count);
+            let words = placed(&raw[first..].iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>(), layout.order);
+            let data = Data::Words(words);
+            let Ok(value) = decode_at(layout, &data, 0) else { return Ok(()) };
+            match encode(layout, &value) {
+                Ok(written) => {
+                    let again = decode_at(layout, &written, 0).unwrap();
+                    let is_float = matches!(layout.data_type, DataType::F32 | DataType::F64);
+                    if layout.scaling.is_none() || !is_float {
+                        prop_assert!(again.is_same(&value), "{value} became {again}");
+                        prop_assert_eq!(written, data);
+                    } else {
+                        let (a, b) = (number(&again).unwrap(), number(&value).unwrap());
+                        prop_assert!((a - b).abs() <= b.abs() * 2e-7 + 1e-4, "{b} became {a}");
+                    }
+                }
+                Err(error) => {
+                    // only a scaled number whose raw one a double cannot hold
+                    let is_wide = matches!(layout.data_type, DataType::I64 | DataType::U64);
+                    let is_at_the_end = number(&value).is_ok_and(|value| value.abs() > 1e30);
+                    prop_assert!(layout.scaling.is_some() && (is_wide || is_at_the_end), "{value}: {error}");
+                }
+            }
+        }
+
+        /// What is written is what is read: never another value without a word.
+        #[test]
+        fn what_is_written_is_what_is_read(
+            kind in 0..TYPES.len(), scale in 0..SCALES.len(), choice in 0_u8..4, number in prop_oneof![any::<f64>(), -70000.0..70000.0, (-70_000_i32..70_000).prop_map(f64::from)],
+        ) {
+            let layout = layout(TYPES[kind], order(choice), SCALES[scale]);
+            if let Ok(words) = encode(layout, &Value::Double(number)) {
+                let got = super::number(&decode_at(layout, &words, 0).unwrap()).unwrap();
+                let slack = if layout.data_type == DataType::F32 { 3e-7 } else { 1e-8 };
+                prop_assert!((got - number).abs() <= slack * (number.abs() + 300.0), "{number} became {got}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(data_type: DataType, scaling: Option<(f64, f64)>, value: Value, expected: &str) {
+        let shown = match encode(layout(data_type, order(0), scaling), &value) {
+            Ok(Data::Words(words)) => {
+                words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" ")
+            }
+            Ok(Data::Bits(bits)) => format!("{bits:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(shown, expected, "{data_type:?} {value}");
+    }
+
+    #[test]
+    fn values_become_registers_or_the_reason_why_not() {
+        use DataType::{F32, F64, I16, I32, I64, U16, U64};
+        let double = Value::Double;
+        check(I16, Some((0.1, 0.0)), double(25.0), "00FA");
+        check(I16, Some((0.1, 0.0)), double(0.3), "0003");
+        check(I16, Some((0.1, -40.0)), double(-39.7), "0003");
+        check(I16, Some((0.1, 0.0)), double(0.25), "the registers cannot hold 0.25: the nearest is 0.3");
+        check(I16, Some((0.1, 0.0)), double(4000.0), "4000 does not fit the registers");
+        check(I16, Some((0.1, 0.0)), Value::Int(25), "00FA");
+        check(I16, None, Value::Int(-2), "FFFE");
+        check(I16, None, Value::Int(32768), "32768 does not fit the registers");
+        check(U16, None, Value::Int(-1), "-1 does not fit the registers");
+        check(U16, None, Value::UInt(65535), "FFFF");
+        check(I16, None, double(3.0), "0003");
+        check(I16, None, double(3.5), "the registers cannot hold 3.5: the nearest is 4");
+        check(I16, None, double(f64::NAN), "not a finite number");
+        check(I16, None, double(f64::INFINITY), "not a finite number");
+        check(I16, None, Value::Bool(true), "wrong type: the tag takes a whole number, got true or false");
+        check(I16, None, Value::Text("3".into()), "wrong type: the tag takes a whole number, got text");
+        check(I32, None, Value::Float(7.0), "0000 0007");
+        check(I64, None, double(1e17), "100000000000000000 does not fit the registers");
+        check(U64, None, Value::UInt(u64::MAX), "FFFF FFFF FFFF FFFF");
+        check(F32, None, double(0.3), "3E99 999A");
+        check(
+            F32,
+            None,
+            Value::Int(16_777_217),
+            "the registers cannot hold 16777217: the nearest is 16777216",
+        );
+        check(F32, None, double(1e39), "1000000000000000000000000000000000000000 does not fit the registers");
+        check(F32, None, Value::Float(f32::NAN), "not a finite number");
+        check(F64, None, double(12.5), "4029 0000 0000 0000");
+        check(
+            F32,
+            Some((0.1, 0.0)),
+            Value::Bool(true),
+            "wrong type: the tag takes a number, got true or false",
+        );
+        check(DataType::Bool { bit: None }, None, Value::Bool(true), "[true]");
+        check(
+            DataType::Bool { bit: None },
+            None,
+            Value::Int(1),
+            "wrong type: the tag takes true or false, got a whole number",
+        );
+        check(DataType::Text, None, Value::Int(1), "a value of this type cannot be written");
+    }
+}

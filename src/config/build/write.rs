@@ -1,0 +1,280 @@
+//! `write` and `probe`: what may be written to a tag, and what must hold then.
+//!
+//! A policy may name tags of any device, so it is built when all of them are known.
+
+use super::super::finding::{Finding, did_you_mean};
+use super::super::site::{
+    Condition, Device, Layout, Operand, Probe, ProbeTest, Readback, Tag, WriteBy, WriteFunctions, WritePolicy,
+};
+use super::super::tree::{Node, Table};
+use super::super::values::{self, ReadbackKey, condition};
+use super::{Build, duration_or, value};
+use crate::config::site;
+use crate::tag::{Area, DataType, TagId, ValueType};
+
+/// A `write` whose tag has been built.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Index of the tag.
+    pub(super) tag: usize,
+    /// The table of its policy.
+    pub(super) node: Node,
+}
+
+/// Builds the policies of all tags that may be written.
+pub(super) fn build(build: &mut Build, devices: &[Device], tags: &mut [Tag], pending: Vec<Pending>) {
+    for Pending { tag: index, node } in pending {
+        let (Some(tag), Some(table)) = (tags.get(index), node.table()) else { continue };
+        let Some(device) = devices.iter().find(|device| device.id == tag.device) else { continue };
+        let policy = Draft { build, devices, tags, device, tag, node: &node, table }.policy();
+        if let Some(tag) = tags.get_mut(index) {
+            tag.write = policy;
+        }
+    }
+}
+
+/// One policy on its way.
+struct Draft<'a> {
+    build: &'a mut Build,
+    devices: &'a [Device],
+    tags: &'a [Tag],
+    device: &'a Device,
+    tag: &'a Tag,
+    node: &'a Node,
+    table: &'a Table,
+}
+
+impl Draft<'_> {
+    fn find(&mut self, key: &str, message: String) {
+        let at = self.table.get(key).map_or(self.node.at, |node| node.at);
+        self.build.find(Finding::new(at, message));
+    }
+
+    fn policy(mut self) -> Option<WritePolicy> {
+        let name = self.tag.name.clone();
+        if !matches!(self.tag.span.area, Area::Coils | Area::HoldingRegisters) {
+            let area = self.tag.span.area.prefix();
+            self.find("", format!("tag `{name}` cannot be written: {area}: can only be read"));
+            return None;
+        }
+        if self.tag.data_type == DataType::Text {
+            self.find("", format!("tag `{name}` cannot be written: writing a string is not in this version"));
+            return None;
+        }
+        self.check_numbers();
+        Some(WritePolicy {
+            min: value(self.table, "min", values::limit),
+            max: value(self.table, "max", values::limit),
+            step: value(self.table, "step", values::positive),
+            max_change: value(self.table, "max_change", values::positive),
+            allow: self.allow(),
+            every: duration_or(self.table, "every", site::WRITE_EVERY),
+            interlock: self.interlock(),
+            arm: value(self.table, "arm", values::interval),
+            readback: self.readback(),
+            function: self.function(),
+        })
+    }
+
+    /// Limits belong to numbers, and lie within what the type can hold.
+    fn check_numbers(&mut self) {
+        if self.tag.value_type() == ValueType::Bool {
+            for key in ["min", "max", "step", "max_change"] {
+                if self.table.get(key).is_some() {
+                    self.find(key, format!("only a number has `{key}`"));
+                }
+            }
+            return;
+        }
+        let (low, high) = range(self.tag.layout());
+        for key in ["min", "max"] {
+            let limit = value(self.table, key, values::limit);
+            if limit.is_some_and(|limit| !(low..=high).contains(&limit)) {
+                self.find(key, format!("`{key}`: the registers hold {low} to {high}"));
+            }
+        }
+        let limit = |key| value(self.table, key, values::limit);
+        if let (Some(min), Some(max)) = (limit("min"), limit("max"))
+            && min > max
+        {
+            self.find("min", format!("`min` ({min}) is above `max` ({max})"));
+        }
+    }
+
+    fn allow(&mut self) -> Vec<Operand> {
+        let Some(node) = self.table.get("allow") else { return Vec::new() };
+        let (low, high) = range(self.tag.layout());
+        let least = value(self.table, "min", values::limit).unwrap_or(low);
+        let most = value(self.table, "max", values::limit).unwrap_or(high);
+        let mut all = Vec::new();
+        if node.one_or_many().is_empty() {
+            self.find("allow", "`allow` names no value".to_owned());
+        }
+        for one in node.one_or_many() {
+            let Ok(operand) = values::allowed(one) else { continue };
+            let is_bool = self.tag.value_type() == ValueType::Bool;
+            let message = match (&operand, is_bool) {
+                (Operand::Flag(_), true) => None,
+                (Operand::Number(number), false) if (least..=most).contains(number) => None,
+                (Operand::Number(number), false) => {
+                    Some(format!("`allow`: {number} is outside of {least} to {most}"))
+                }
+                (_, true) => Some("`allow`: the tag is a bool: write true or false".to_owned()),
+                (_, false) => Some("`allow`: the tag is a number".to_owned()),
+            };
+            if let Some(message) = message {
+                self.build.find(Finding::new(one.at, message));
+            }
+            all.push(operand);
+        }
+        all
+    }
+
+    fn interlock(&mut self) -> Option<Condition> {
+        let written = value(self.table, "interlock", condition::condition)?;
+        let tag = self.named("interlock", &written.tag)?;
+        let tag_type = self.tags.get(tag.index())?.value_type();
+        let fits = match written.operand {
+            Operand::Number(_) => !matches!(tag_type, ValueType::Bool | ValueType::Text),
+            Operand::Word(_) => tag_type == ValueType::Text,
+            Operand::Flag(_) => tag_type == ValueType::Bool,
+        };
+        if !fits {
+            let kind = match tag_type {
+                ValueType::Bool => "a bool: write `TAG` or `not TAG`",
+                ValueType::Text => "a string: compare it with 'a word'",
+                ValueType::Integer(_) | ValueType::Float | ValueType::Double => {
+                    "a number: compare it with a number"
+                }
+            };
+            self.find("interlock", format!("`interlock`: `{}` is {kind}", written.tag));
+        }
+        Some(Condition { tag, is: written.is, operand: written.operand })
+    }
+
+    fn readback(&mut self) -> Readback {
+        let default = ReadbackKey::Own(self.tag.every.is_some());
+        match value(self.table, "readback", values::readback).unwrap_or(default) {
+            ReadbackKey::Own(true) => Readback::Own,
+            ReadbackKey::Own(false) => Readback::Answer,
+            ReadbackKey::Tag(name) => {
+                let Some(tag) = self.named("readback", &name) else { return Readback::Own };
+                let kind = |tag: &Tag| matches!(tag.value_type(), ValueType::Bool | ValueType::Text);
+                if self.tags.get(tag.index()).is_some_and(|other| kind(other) != kind(self.tag)) {
+                    self.find("readback", format!("`readback`: `{name}` is of another kind of value"));
+                }
+                Readback::Tag(tag)
+            }
+        }
+    }
+
+    /// The tag that `name` means, of this device or, with `device:` before it, of another one.
+    fn named(&mut self, key: &str, name: &str) -> Option<TagId> {
+        let (device, tag_name) = match name.split_once(':') {
+            None => (Some(self.device), name),
+            Some((device, tag)) => (self.devices.iter().find(|one| &*one.name == device), tag),
+        };
+        let Some(device) = device else {
+            self.find(key, format!("`{key}`: there is no device for `{name}`"));
+            return None;
+        };
+        let of_device = || self.tags.iter().filter(|tag| tag.device == device.id);
+        let found = of_device().find(|tag| &*tag.name == tag_name).map(|tag| tag.id);
+        if found.is_none() {
+            let near = did_you_mean(tag_name, of_device().map(|tag| &*tag.name));
+            let at = self.table.get(key).map_or(self.node.at, |node| node.at);
+            let finding = Finding::new(at, format!("`{key}`: no tag is called `{name}`"));
+            self.build.find(near.into_iter().fold(finding, Finding::with_help));
+        }
+        found
+    }
+
+    fn function(&mut self) -> WriteBy {
+        let is_bit = matches!(self.tag.data_type, DataType::Bool { bit: Some(_) });
+        let (is_coil, count) = (self.tag.span.area == Area::Coils, self.tag.span.count);
+        let function = value(self.table, "function", values::function);
+        let (by, wrong) = match function {
+            None if is_bit => (
+                WriteBy::Mask,
+                Some("a bit of a register is written by function 22 only: write `function = 22` if the device has it".to_owned()),
+            ),
+            Some(22) if is_bit => (WriteBy::Mask, None),
+            Some(function) if is_bit || function == 22 => {
+                let what = if is_bit { "a bit of a register needs 22" } else { "22 writes single bits of registers" };
+                (WriteBy::Mask, Some(format!("`function`: {what}, got {function}")))
+            }
+            Some(5 | 15) if !is_coil => (WriteBy::Single, Some("`function`: 5 and 15 write coils: registers need 6 or 16".to_owned())),
+            Some(6 | 16) if is_coil => (WriteBy::Single, Some("`function`: 6 and 16 write registers: a coil needs 5 or 15".to_owned())),
+            Some(6) if count > 1 => (WriteBy::Single, Some(format!("`function`: 6 writes one register, and the value takes {count}"))),
+            Some(5 | 6) => (WriteBy::Single, None),
+            Some(_) => (WriteBy::Multiple, None),
+            None if count > 1 && self.device.quirks.write == WriteFunctions::Single => (
+                WriteBy::Device,
+                Some(format!("the device takes single registers only (quirks.write), and the value takes {count}")),
+            ),
+            None => (WriteBy::Device, None),
+        };
+        if let Some(message) = wrong {
+            self.find("function", message);
+        }
+        by
+    }
+}
+
+/// The least and the most value that the registers can hold.
+fn range(layout: Layout) -> (f64, f64) {
+    let (low, high) = match layout.data_type {
+        DataType::Bool { .. } => (0.0, 1.0),
+        DataType::I16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+        DataType::U16 => (0.0, f64::from(u16::MAX)),
+        DataType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        DataType::U32 => (0.0, f64::from(u32::MAX)),
+        DataType::I64 => (-9_223_372_036_854_775_808.0, 9_223_372_036_854_775_808.0),
+        DataType::U64 => (0.0, 18_446_744_073_709_551_616.0),
+        DataType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
+        DataType::F64 | DataType::Text => (f64::MIN, f64::MAX),
+    };
+    let Some(scaling) = layout.scaling else { return (low, high) };
+    let scaled = |raw: f64| (raw * scaling.scale + scaling.offset).clamp(f64::MIN, f64::MAX);
+    let (a, b) = (scaled(low), scaled(high));
+    (a.min(b), a.max(b))
+}
+
+/// What must hold of a device, from its `probe`; `place` says where each lies.
+pub(super) fn probes(
+    build: &mut Build,
+    node: Option<&Node>,
+    mut place: impl FnMut(&mut Build, &Node, &Table) -> Option<Layout>,
+) -> Vec<Probe> {
+    let mut all = Vec::new();
+    for one in node.map_or(&[][..], Node::one_or_many) {
+        let Some(table) = one.table() else { continue };
+        let Some(layout) = place(build, one, table) else { continue };
+        let kinds = ["between", "equals", "matches"];
+        if kinds.iter().filter(|key| table.get(key).is_some()).count() != 1 {
+            let finding = Finding::new(one.at, "a probe needs one of `between`, `equals` and `matches`");
+            build.find(finding.with_help("write what it must be: between = [45, 65]"));
+            continue;
+        }
+        let Some(test) = test(table) else { continue };
+        let fits = match (&test, layout.data_type) {
+            (ProbeTest::Between(..) | ProbeTest::Equals(Operand::Number(_)), of) => {
+                !matches!(of, DataType::Bool { .. } | DataType::Text)
+            }
+            (ProbeTest::Equals(Operand::Word(_)) | ProbeTest::Matches(_), of) => of == DataType::Text,
+            (ProbeTest::Equals(Operand::Flag(_)), of) => matches!(of, DataType::Bool { .. }),
+        };
+        if !fits {
+            build.find(Finding::new(one.at, "the probe's `type` has no such values"));
+        }
+        all.push(Probe { layout, test });
+    }
+    all
+}
+
+fn test(table: &Table) -> Option<ProbeTest> {
+    let between = value(table, "between", values::between).map(|(low, high)| ProbeTest::Between(low, high));
+    let equals = || value(table, "equals", values::operand).map(ProbeTest::Equals);
+    let matches = || value(table, "matches", values::pattern).map(ProbeTest::Matches);
+    between.or_else(equals).or_else(matches)
+}
