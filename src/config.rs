@@ -11,6 +11,7 @@ pub mod tree;
 mod build;
 mod expand;
 mod schema;
+mod topic;
 mod values;
 
 use std::path::Path;

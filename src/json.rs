@@ -18,9 +18,6 @@ use crate::tag::{DeviceId, TagId, ValueType};
 use crate::thinning::Thinning;
 use message::{About, Told, reading_size};
 
-/// About how many bytes a message with readings may have: under the limits that brokers are known to set.
-const DATA_SIZE_MAX: usize = 64 << 10;
-
 /// One gateway's side of the conversation.
 #[derive(Debug)]
 pub struct Session {
@@ -32,7 +29,7 @@ pub struct Session {
     thinning: Thinning,
     /// By tag, what is known of it.
     known: Vec<Option<(Position, Reading)>>,
-    /// By tag, what this connection was told last as being so now.
+    /// By tag, what this connection was told last as being so now; only where messages are whole.
     told: Vec<Option<Reading>>,
     /// By device.
     presence: Vec<Presence>,
@@ -200,6 +197,11 @@ impl Session {
         unsent
     }
 
+    /// The broker takes no larger packet than this.
+    pub fn set_packet_size(&mut self, size: usize) {
+        self.outbox.set_packet_size(size);
+    }
+
     /// Whether anything but history waits.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -258,6 +260,7 @@ impl Session {
     }
 
     /// What the broker keeps of a device must be whole: with `retain` a message has all of its tags as they were told last.
+    /// What is old is never kept, for it would replace what is so now.
     fn readings_publication(
         &mut self,
         device: DeviceId,
@@ -265,34 +268,29 @@ impl Session {
         is_historical: bool,
         now: Timestamp,
     ) -> Option<Publication> {
-        if !is_historical {
-            for reading in readings {
-                if let Some(told) = self.told.get_mut(reading.tag.index()) {
-                    *told = Some(reading.clone());
-                }
+        let is_retained = self.form.is_retained && !is_historical;
+        let is_whole = is_retained && self.form.extent == Extent::Device;
+        for reading in readings.iter().filter(|_| is_whole) {
+            if let Some(told) = self.told.get_mut(reading.tag.index()) {
+                *told = Some(reading.clone());
             }
         }
         let device = self.site.devices.get(device.index())?;
-        let whole = self.form.is_retained && !is_historical;
-        let told = if whole && self.form.extent == Extent::Device {
+        let told = if is_whole {
             let of_device = self.site.tags_of(device).iter();
             self.told_of(of_device.filter_map(|tag| self.told.get(tag.id.index())?.as_ref()), now)
         } else {
             self.told_of(readings.iter(), now)
         };
-        let publication = match self.form.extent {
+        let (tag, payload) = match self.form.extent {
             Extent::Tag => {
                 let one = told.first()?;
-                let topic = self.form.topics.readings(&device.name, &one.tag.name);
-                self.publication(topic, message::of_tag(one, is_historical))
+                (&*one.tag.name, message::of_tag(one, is_historical))
             }
-            Extent::Device => {
-                let topic = self.form.topics.readings(&device.name, "");
-                self.publication(topic, message::of_device(&device.name, &told, is_historical))
-            }
+            Extent::Device => ("", message::of_device(&device.name, &told, is_historical)),
         };
-        // what is old must not replace what is kept as being so now
-        Some(Publication { is_retained: whole, ..publication })
+        let topic = self.form.topics.readings(&device.name, tag);
+        Some(Publication { is_retained, ..self.publication(topic, payload) })
     }
 
     fn told_of<'a>(&'a self, readings: impl Iterator<Item = &'a Reading>, now: Timestamp) -> Vec<Told<'a>> {
@@ -358,12 +356,17 @@ impl Session {
         let Some(tag) = self.site.tags.get(reading.tag.index()) else { return };
         let size = reading_size(tag, reading);
         let alone = readings_of(tag.device, reading, lane == Lane::History);
-        let extent = self.form.extent;
-        self.outbox.add(lane, position, size, alone, |last, alone| joined(extent, last, size, alone));
+        let limits = self.limits();
+        self.outbox.add(lane, position, size, alone, |last, alone| joined(limits, last, size, alone));
+    }
+
+    /// What a message holds, and how many bytes.
+    fn limits(&self) -> (Extent, usize) {
+        (self.form.extent, self.outbox.data_size_max())
     }
 
     fn joined(&self, last: &mut Waiting<Message>, size: usize, alone: Message) -> Option<Message> {
-        joined(self.form.extent, last, size, alone)
+        joined(self.limits(), last, size, alone)
     }
 }
 
@@ -372,8 +375,13 @@ fn readings_of(device: DeviceId, reading: &Reading, is_historical: bool) -> Mess
 }
 
 /// Puts the reading of `alone` into `last` where it can go there; else gives it back.
-fn joined(extent: Extent, last: &mut Waiting<Message>, size: usize, alone: Message) -> Option<Message> {
-    let has_room = extent == Extent::Device && last.size + size <= DATA_SIZE_MAX;
+fn joined(
+    (extent, size_max): (Extent, usize),
+    last: &mut Waiting<Message>,
+    size: usize,
+    alone: Message,
+) -> Option<Message> {
+    let has_room = extent == Extent::Device && last.size + size <= size_max;
     match (&mut last.message, alone) {
         (
             Message::Readings { device, readings, is_historical },

@@ -31,6 +31,7 @@ pub mod sim;
 pub mod sparkplug;
 pub mod tag;
 pub mod thinning;
+pub mod tls;
 pub mod unit;
 pub mod uplink;
 pub mod vitals;

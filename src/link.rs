@@ -9,7 +9,6 @@ pub mod listen;
 pub mod registration;
 mod serial;
 pub mod timing;
-pub mod tls;
 
 use std::fmt;
 use std::io;
@@ -26,8 +25,8 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::site::{self, Endpoint, SerialLine, TlsFiles};
+use crate::tls::{self, FarEnd, Tls, Wanted};
 use caller::{Arrivals, Caller};
-use tls::Tls;
 
 /// The first wait after a refused opening; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -301,7 +300,7 @@ impl Link {
 
     fn lost(&mut self, error: io::Error) -> LinkError {
         let is_tls = matches!(&self.endpoint, Endpoint::Tcp { tls: Some(_), .. });
-        let error = if is_tls { tls::in_words(error) } else { error };
+        let error = if is_tls { tls::in_words(error, FarEnd::Device) } else { error };
         if let State::Open(open) = &self.state {
             warn!(link = %self.name, %error, "link lost");
             if matches!(open, Open::Ours { has_answered: false, .. }) {
@@ -339,7 +338,14 @@ async fn connect(address: &str, tls: Option<&TlsFiles>) -> io::Result<Open> {
     let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let own = own.as_ref().map(|(cert_file, key_file)| (cert_file.as_path(), key_file.as_path()));
-    let tls = Tls::new(ca_file, own, host).map_err(io::Error::other)?;
+    let wanted = Wanted {
+        ca_file: Some(ca_file),
+        identity: own,
+        server_name: host,
+        protocol: None,
+        far_end: FarEnd::Device,
+    };
+    let tls = Tls::new(&wanted).map_err(io::Error::other)?;
     Ok(Open::ours(tls.connect(stream).await?))
 }
 

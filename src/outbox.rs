@@ -12,6 +12,11 @@ use crate::reading::Timestamp;
 /// to come as history, and everything is told anew as it is known then.
 pub const WAITING_READINGS_MAX: usize = 20_000;
 
+/// About how many bytes a message with readings may have: under the limits that brokers are known to set.
+pub const DATA_SIZE_MAX: usize = 64 << 10;
+/// What a packet has beside its payload: a topic, the header.
+const ENVELOPE_SIZE: usize = 512;
+
 /// Which readings got into messages that wait, and out of them again without having been sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Moves {
@@ -82,15 +87,33 @@ pub struct Outbox<M> {
     /// How many readings wait in `now`.
     readings: usize,
     moves: Moves,
+    data_size_max: usize,
 }
 
 impl<M> Default for Outbox<M> {
     fn default() -> Outbox<M> {
-        Outbox { now: VecDeque::new(), history: VecDeque::new(), readings: 0, moves: Moves::default() }
+        Outbox {
+            now: VecDeque::new(),
+            history: VecDeque::new(),
+            readings: 0,
+            moves: Moves::default(),
+            data_size_max: DATA_SIZE_MAX,
+        }
     }
 }
 
 impl<M> Outbox<M> {
+    /// The broker takes no larger packet than this.
+    pub fn set_packet_size(&mut self, size: usize) {
+        self.data_size_max = size.saturating_sub(ENVELOPE_SIZE).min(DATA_SIZE_MAX);
+    }
+
+    /// About how many bytes a message with readings may have; a single reading is sent whatever it has.
+    #[must_use]
+    pub fn data_size_max(&self) -> usize {
+        self.data_size_max
+    }
+
     /// Adds a whole message.
     pub fn push(&mut self, lane: Lane, waiting: Waiting<M>) {
         self.handle_queued(&waiting.carried);

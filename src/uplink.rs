@@ -10,4 +10,5 @@ mod conversation;
 mod delivery;
 mod mqtt;
 mod replay;
+mod selftest;
 pub mod task;

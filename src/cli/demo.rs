@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::{FAULT, USAGE, block_on, check, complain, quality, run, say, start_logging};
 use crate::clock;
-use crate::config::site::{Broker as BrokerAddress, Endpoint, Site};
+use crate::config::site::{Broker as BrokerAddress, Carrier, Endpoint, Site};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::sim::broker::Broker;
@@ -100,7 +100,11 @@ async fn show(
     helpers.spawn(broker.serve());
     site.uplinks.truncate(1);
     for uplink in &mut site.uplinks {
-        uplink.brokers = vec![BrokerAddress { host: address.ip().to_string(), port: address.port() }];
+        uplink.brokers = vec![BrokerAddress {
+            carrier: Carrier { is_tls: false, websocket: None },
+            host: address.ip().to_string(),
+            port: address.port(),
+        }];
         uplink.login = None;
         uplink.primary_host = None;
         uplink.budget = None;

@@ -2,7 +2,6 @@
 //!
 //! Every table is first held against the schema; building goes on after a finding, so that all are shown at once.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +10,13 @@ use super::expand;
 use super::finding::Finding;
 use super::schema;
 use super::site::{
-    self, Broker, ClockTrust, Gateway, IntegerTypes, LogLevel, Login, Password, PrimaryHost, Queue, Secret,
-    Share, Shares, Site, Tag, Uplink,
+    self, ClockTrust, Gateway, IntegerTypes, LogLevel, Login, Password, PrimaryHost, Queue, Secret, Share,
+    Shares, Site, Tag, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
+mod broker;
 mod device;
 mod json;
 mod link;
@@ -179,7 +179,7 @@ impl Build {
     fn uplink(&mut self, entry: &Entry, gateway: Option<&Gateway>) -> Option<Uplink> {
         self.check_name("uplink", entry);
         let table = entry.node.table()?;
-        let brokers = self.brokers(entry, table);
+        let brokers = broker::brokers(self, entry, table);
         let login = self.login(table);
         let payload = json::payload(self, entry, table, gateway);
         let default_id = gateway.map(|gateway| format!("{}/{}", gateway.enterprise, gateway.name));
@@ -188,9 +188,15 @@ impl Build {
             let at = table.get("keep_alive").map_or(entry.key_at, |node| node.at);
             self.find(Finding::new(at, "`keep_alive` must be \"1s\" to \"65535s\""));
         }
+        let protocol = broker::protocol(self, table, keep_alive);
+        let tls = broker::tls(self, table, brokers.as_deref());
+        let proxy = broker::proxy(self, table);
         Some(Uplink {
             name: entry.key.as_str().into(),
             brokers: brokers?,
+            protocol,
+            tls,
+            proxy,
             client_id: value(table, "client_id", values::text).or(default_id)?,
             login,
             keep_alive,
@@ -217,40 +223,6 @@ impl Build {
         }
         let is_2_2 = table.get("state_format").and_then(Node::text) == Some("2.2");
         Some(PrimaryHost { id: id?.into(), is_2_2 })
-    }
-
-    fn brokers(&mut self, entry: &Entry, table: &Table) -> Option<Vec<Broker>> {
-        let Some(node) = table.get("broker") else {
-            self.find(
-                Finding::new(entry.key_at, format!("uplink `{}` needs `broker`", entry.key))
-                    .with_help("write `broker = \"mqtt://HOST:1883\"`"),
-            );
-            return None;
-        };
-        let insecure = flag_or(table, "insecure", false);
-        let brokers: Vec<Option<Broker>> =
-            node.one_or_many().iter().map(|node| self.broker(node, insecure)).collect();
-        if brokers.is_empty() {
-            self.find(Finding::new(node.at, "`broker` names none"));
-        }
-        brokers.into_iter().collect()
-    }
-
-    fn broker(&mut self, node: &Node, insecure: bool) -> Option<Broker> {
-        let url = node.text()?;
-        let broker = match parse_broker(url) {
-            Ok(broker) => broker,
-            Err(message) => {
-                self.find(Finding::new(node.at, format!("`broker`: {message}")));
-                return None;
-            }
-        };
-        if !insecure && !is_loopback(&broker.host) {
-            let message =
-                format!("plain mqtt:// to {} would send readings and passwords unprotected", broker.host);
-            self.find(Finding::new(node.at, message).with_help("write `insecure = true` to allow it"));
-        }
-        Some(broker)
     }
 
     fn login(&mut self, table: &Table) -> Option<Login> {
@@ -288,37 +260,6 @@ impl Build {
 fn shares(table: &Table) -> Shares {
     let Some(node) = table.get("share") else { return Shares::default() };
     Shares::new(node.one_or_many().iter().filter_map(|one| values::share(one).ok()).collect())
-}
-
-fn parse_broker(url: &str) -> Parsed<Broker> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(format!("wanted \"mqtt://HOST:PORT\", got \"{url}\""));
-    };
-    match scheme {
-        "mqtt" => {}
-        "mqtts" | "ws" | "wss" => return Err(format!("{scheme}:// is not in this version")),
-        _ => return Err(format!("wanted mqtt://, got {scheme}://")),
-    }
-    if rest.contains('@') {
-        return Err("name and password stand in `username` and `password`, not in the address".to_owned());
-    }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(':') && (!host.contains(':') || host.ends_with(']')) => {
-            (host, port)
-        }
-        _ => (rest, "1883"),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match port.parse() {
-        Ok(port) if port > 0 && !host.is_empty() && !host.contains(['/', ' ']) => {
-            Ok(Broker { host: host.to_owned(), port })
-        }
-        _ => Err(format!("wanted \"mqtt://HOST:PORT\", got \"{url}\"")),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).is_loopback()
 }
 
 fn log_level(table: &Table) -> LogLevel {

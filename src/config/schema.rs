@@ -2,6 +2,7 @@
 //! against it.
 
 use super::finding::{Finding, did_you_mean};
+use super::topic;
 use super::tree::{Content, Node, Place, Table};
 use super::values::{self, Parsed};
 use crate::unit;
@@ -94,7 +95,7 @@ const GATEWAY: Fields = &[
 
 const UPLINK: Fields = &[
     ("broker", Rule::OneOrMany(|node| values::text(node).map(drop))),
-    ("protocol", Rule::Value(|node| only(node, &["3.1.1"], &["5"]))),
+    ("protocol", Rule::Value(|node| values::choice(node, &["3.1.1", "5"]).map(drop))),
     ("payload", Rule::Value(|node| values::choice(node, &["sparkplug", "json"]).map(drop))),
     ("client_id", TEXT),
     ("username", TEXT),
@@ -107,10 +108,10 @@ const UPLINK: Fields = &[
     ("aliases", BOOL),
     ("types", Rule::Value(|node| values::choice(node, &["wide", "exact"]).map(drop))),
     ("datatype_in_data", BOOL),
-    ("ca_file", Rule::Later),
-    ("cert_file", Rule::Later),
-    ("key_file", Rule::Later),
-    ("proxy", Rule::Later),
+    ("ca_file", TEXT),
+    ("cert_file", TEXT),
+    ("key_file", TEXT),
+    ("proxy", TEXT),
     ("primary_host", NAME),
     ("state_format", Rule::Value(|node| values::choice(node, &["3.0", "2.2"]).map(drop))),
     ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
@@ -118,7 +119,7 @@ const UPLINK: Fields = &[
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
-    ("topic", Rule::Value(|node| values::topic(node).map(drop))),
+    ("topic", Rule::Value(|node| topic::template(node).map(drop))),
     ("message", Rule::Value(|node| values::choice(node, &["tag", "device"]).map(drop))),
     ("retain", BOOL),
 ];

@@ -5,7 +5,7 @@ mod network;
 mod share;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -304,6 +304,8 @@ pub const MAX_BITS: u16 = 2000;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often an unchanged value is repeated where `report` does not say.
 pub const REPORT_AT_LEAST: Duration = Duration::from_secs(600);
+/// The shortest `keep_alive` with `protocol = "5"`: the client library takes no shorter one.
+pub const KEEP_ALIVE_MIN_V5: Duration = Duration::from_secs(5);
 /// `keep_alive` where none is written.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// `birth_jitter` where none is written.
@@ -474,6 +476,12 @@ pub struct Uplink {
     pub name: Arc<str>,
     /// At least one.
     pub brokers: Vec<Broker>,
+    /// Which MQTT is spoken.
+    pub protocol: Protocol,
+    /// What TLS is made with, where a broker is reached by it.
+    pub tls: UplinkTls,
+    /// The HTTP proxy that stands before all brokers.
+    pub proxy: Option<Proxy>,
     /// MQTT client id.
     pub client_id: String,
     /// Name and password.
@@ -531,9 +539,59 @@ pub enum Password {
     File(PathBuf),
 }
 
+/// Which MQTT an uplink speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// 3.1.1, which every broker knows.
+    V3,
+    /// 5: says why something is refused.
+    V5,
+}
+
 /// Where a broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
+    /// What is spoken below MQTT.
+    pub carrier: Carrier,
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Broker {
+    /// Whether readings and passwords would leave this machine unprotected.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let is_loopback = match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host == "localhost",
+        };
+        !self.carrier.is_tls && !is_loopback
+    }
+}
+
+/// What is spoken below MQTT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carrier {
+    /// `mqtts://` and `wss://`.
+    pub is_tls: bool,
+    /// `ws://` and `wss://`: the path that is asked for, with its slash.
+    pub websocket: Option<String>,
+}
+
+/// The files of TLS to a broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UplinkTls {
+    /// The authorities that are trusted; none: those of this machine.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+/// An HTTP proxy (RFC 9110, 9.3.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
     /// Name or address.
     pub host: String,
     /// TCP port.

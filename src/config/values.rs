@@ -19,7 +19,8 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// A typed value, or what was wanted instead.
 pub(super) type Parsed<T> = Result<T, String>;
 
-fn wanted<T>(what: &str, node: &Node) -> Parsed<T> {
+/// What was wanted, and what was got.
+pub(super) fn wanted<T>(what: &str, node: &Node) -> Parsed<T> {
     Err(match &node.content {
         Content::Text(text) => format!("wanted {what}, got \"{text}\""),
         Content::Integer(number) => format!("wanted {what}, got {number}"),
@@ -121,88 +122,6 @@ pub(super) fn choice(node: &Node, words: &[&str]) -> Parsed<String> {
         Some(word) if words.contains(&word) => Ok(word.to_owned()),
         _ => wanted(&format!("\"{}\"", words.join("\" or \"")), node),
     }
-}
-
-/// A part of a level of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Placeholder {
-    /// This itself.
-    Text(String),
-    /// `{enterprise}`
-    Enterprise,
-    /// `{site}`
-    Site,
-    /// `{gateway}`
-    Gateway,
-    /// `{device}`
-    Device,
-    /// `{tag}`
-    Tag,
-}
-
-/// What stands between two slashes of a topic.
-pub(super) type Level = Vec<Placeholder>;
-
-/// The template of a topic.
-pub(super) fn topic(node: &Node) -> Parsed<Vec<Level>> {
-    match node.text() {
-        Some(text) => topic_levels(text),
-        None => wanted("a topic with {device} and {tag} in it", node),
-    }
-}
-
-/// The levels of the template of a topic.
-pub(super) fn topic_levels(template: &str) -> Parsed<Vec<Level>> {
-    topic_text(template).map_err(|why| format!("\"{template}\" {why}"))?;
-    template.split('/').map(topic_level).collect()
-}
-
-/// Whether a topic can have these levels; if not, what is wrong with them.
-pub(super) fn topic_text(text: &str) -> Parsed<()> {
-    if text.contains(['+', '#']) {
-        return Err("has `+` or `#`, which are for subscriptions only".to_owned());
-    }
-    if text.contains(char::is_control) {
-        return Err("has a control character".to_owned());
-    }
-    if text.split('/').any(str::is_empty) {
-        return Err("has an empty level: no `/` at its ends, no `//`".to_owned());
-    }
-    Ok(())
-}
-
-fn topic_level(text: &str) -> Parsed<Level> {
-    let mut level = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((name, behind)) = after.split_once('}') else {
-            return Err(format!("a `{{` without `}}` in \"{text}\""));
-        };
-        let placeholder = match name {
-            "enterprise" => Placeholder::Enterprise,
-            "site" => Placeholder::Site,
-            "gateway" => Placeholder::Gateway,
-            "device" => Placeholder::Device,
-            "tag" => Placeholder::Tag,
-            _ => {
-                return Err(format!(
-                    "wanted {{enterprise}}, {{site}}, {{gateway}}, {{device}} or {{tag}}, got {{{name}}}"
-                ));
-            }
-        };
-        if !before.is_empty() {
-            level.push(Placeholder::Text(before.to_owned()));
-        }
-        level.push(placeholder);
-        rest = behind;
-    }
-    if rest.contains('}') {
-        return Err(format!("a `}}` without `{{` in \"{text}\""));
-    }
-    if !rest.is_empty() {
-        level.push(Placeholder::Text(rest.to_owned()));
-    }
-    Ok(level)
 }
 
 /// The longest duration that can be written: ten years, the life of a gateway.

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::config;
 use crate::config::site::Payload;
-use crate::outbox::WAITING_READINGS_MAX;
+use crate::outbox::{DATA_SIZE_MAX, WAITING_READINGS_MAX};
 use crate::reading::{Quality, Stamp};
 use crate::tag::TagId;
 

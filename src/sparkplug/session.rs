@@ -196,6 +196,11 @@ impl Session {
         self.bear(now);
     }
 
+    /// The broker takes no larger packet than this.
+    pub fn set_packet_size(&mut self, size: usize) {
+        self.outbox.set_packet_size(size);
+    }
+
     /// Data waits until it is known of every device whether it answers, or until [`Session::release`].
     pub fn hold(&mut self) {
         self.is_held = !self.is_known.iter().all(|is_known| *is_known);

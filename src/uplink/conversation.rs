@@ -158,6 +158,14 @@ impl Conversation {
         }
     }
 
+    /// The broker takes no larger packet than this.
+    pub(super) fn set_packet_size(&mut self, size: usize) {
+        match self {
+            Conversation::Sparkplug(session) => session.set_packet_size(size),
+            Conversation::Json(session) => session.set_packet_size(size),
+        }
+    }
+
     /// Whether a primary host has to come before anything is said.
     pub(super) fn waits_for_host(&self) -> bool {
         match self {

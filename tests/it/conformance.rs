@@ -14,6 +14,7 @@ mod fields;
 mod history;
 mod life;
 mod log;
+mod mqtt5;
 mod names;
 mod node;
 mod primary_host;

@@ -16,6 +16,7 @@ mod wire;
 mod worker;
 
 pub(crate) use judge::{How, is_good, number, value};
+pub(crate) use mosquitto::{Mosquitto, free_port};
 pub(crate) use plant::{Log, Plant, Served, Size, Tag};
 pub(crate) use program::Program;
 pub(crate) use proxy::Proxy;

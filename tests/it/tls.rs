@@ -8,8 +8,8 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tidegate::config::site::Framing;
-use tidegate::link::tls::{Tls, TlsError, in_words};
 use tidegate::reading::Quality;
+use tidegate::tls::{FarEnd, Tls, TlsError, Wanted, in_words};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -27,19 +27,19 @@ const REQUEST: &[u8] = b"\x00\x07\x00\x00\x00\x06\x01\x03\x00\x00\x00\x01";
 const ANSWER: &[u8] = b"\x00\x07\x00\x00\x00\x05\x01\x03\x02\x12\x34";
 
 /// An authority, and the folder in which all it has signed lies as PEM.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate for these names.
-fn params(names: &[&str]) -> CertificateParams {
+pub(crate) fn params(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
     CertificateParams::new(names).unwrap()
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut authority = params(&[]);
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(DnType::CommonName, "works authority");
@@ -49,12 +49,12 @@ impl Authority {
         Authority { folder, issuer: Issuer::new(authority, key) }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes `name.pem` and `name.key`, signed by the authority or by itself.
-    fn issue(&self, name: &str, params: &CertificateParams, is_self_signed: bool) {
+    pub(crate) fn issue(&self, name: &str, params: &CertificateParams, is_self_signed: bool) {
         let key = KeyPair::generate().unwrap();
         let certificate = if is_self_signed {
             params.self_signed(&key).unwrap()
@@ -70,11 +70,17 @@ impl Authority {
         let identity =
             identity.map(|name| (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key"))));
         let identity = identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-        Tls::new(&self.file(ca), identity, server_name)
+        Tls::new(&Wanted {
+            ca_file: Some(&self.file(ca)),
+            identity,
+            server_name,
+            protocol: None,
+            far_end: FarEnd::Device,
+        })
     }
 
     /// What a device does that has the certificate `name`, and asks for one where `is_mutual`.
-    fn acceptor(
+    pub(crate) fn acceptor(
         &self,
         name: &str,
         is_mutual: bool,
@@ -126,7 +132,7 @@ async fn ask(tls: &Tls, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
         assert_eq!(answer, ANSWER);
         Ok(())
     };
-    exchange.await.map_err(in_words)
+    exchange.await.map_err(|error| in_words(error, FarEnd::Device))
 }
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -161,7 +167,7 @@ fn a_certificate_that_does_not_hold_is_refused_with_the_reason() {
     check(&future, false, "is this machine's clock right?");
     check(&params(&["plc-2", "10.0.0.2"]), false, ", not for plc-1");
     check(&params(&[]), false, "it names no host and no address (subjectAltName); plc-1 is wanted");
-    check(&params(&["plc-1"]), true, "its issuer is unknown: `ca_file` has no such authority");
+    check(&params(&["plc-1"]), true, "its issuer is unknown, or it is signed by itself: `ca_file`");
     let mut authority = params(&["plc-1"]);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     check(&authority, false, "it is marked as an authority");

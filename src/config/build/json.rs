@@ -8,8 +8,8 @@ use std::fmt;
 
 use super::super::finding::Finding;
 use super::super::site::{Device, Extent, Gateway, Json, Payload, Piece, Tag, Topics, Uplink};
+use super::super::topic::{self, Level, Placeholder};
 use super::super::tree::{Entry, Node, Place, Table};
-use super::super::values::{self, Level, Placeholder};
 use super::{Build, flag_or};
 
 /// `topic` where none is written.
@@ -45,8 +45,8 @@ pub(super) fn payload(
     };
     let at = table.get("topic").map_or(entry.key_at, |node| node.at);
     let levels = match table.get("topic") {
-        Some(node) => values::topic(node).ok()?, // else the schema has found it
-        None => values::topic_levels(TOPIC).ok()?,
+        Some(node) => topic::template(node).ok()?, // else the schema has found it
+        None => topic::levels(TOPIC).ok()?,
     };
     match topics(&levels, extent, gateway?) {
         Ok(topics) => {
@@ -100,7 +100,7 @@ fn topics(levels: &[Level], extent: Extent, gateway: &Gateway) -> Result<Topics,
 fn check_site(levels: &[Level], gateway: &Gateway) -> Result<(), String> {
     let mut with_site = levels.iter().filter(|level| level.contains(&Placeholder::Site));
     match &gateway.site {
-        Some(site) => match with_site.next().map(|_| values::topic_text(site)) {
+        Some(site) => match with_site.next().map(|_| topic::check(site)) {
             Some(Err(why)) => Err(format!("{{site}} is \"{site}\" in [gateway], which {why}")),
             Some(Ok(())) | None => Ok(()),
         },
@@ -236,4 +236,41 @@ fn clash(json: &Json, devices: &[Device], tags: &[Tag]) -> Option<String> {
         let other = taken.insert(topic, owner)?;
         Some(format!("{owner} would have the topic of {other}, \"{}\"", owner.topic(&json.topics)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// The topics of the tag `a/b` of the device `d`, of the device's status and of the gateway's, by the keys of an uplink.
+    #[track_caller]
+    fn check(site: &str, uplink: &str, expected: &str) {
+        let text = format!(
+            "[gateway]\nname = 'n'\nenterprise = 'e'\n{site}\n\
+             [uplink.u]\nbroker = 'mqtt://127.0.0.1'\npayload = 'json'\n{uplink}\n\
+             [link.l]\ntcp = '127.0.0.1:502'\n[device.d]\nlink = 'l'\ntags = [{{ name = 'a/b', at = 'hr:0' }}]"
+        );
+        let site = config::parse("test.toml", &text).site.unwrap();
+        let Payload::Json(Json { topics, .. }) = &site.uplinks[0].payload else { panic!("JSON") };
+        let found = [topics.readings("d", "a/b"), topics.device_status("d"), topics.gateway_status.clone()];
+        assert_eq!(found.join(" "), expected);
+    }
+
+    #[test]
+    fn each_kind_of_message_has_its_topic() {
+        let site = "site = 'p/q'";
+        check("", "", "e/n/d/a/b e/n/d/status e/n/status");
+        check(site, "", "e/p/q/n/d/a/b e/p/q/n/d/status e/p/q/n/status");
+        check(site, "message = 'device'", "e/p/q/n/d e/p/q/n/d/status e/p/q/n/status");
+        check(site, "topic = 'x{site}y/{device}/{tag}'", "xp/qy/d/a/b xp/qy/d/status xp/qy/n/status");
+        check("", "topic = '{device}-{tag}'", "d-a/b d-status n/status");
+        check(
+            "",
+            "topic = 'v1/{device}/{gateway}/{tag}/now'",
+            "v1/d/n/a/b/now v1/d/n/status/now v1/n/status",
+        );
+        check("", "topic = '{tag}/{device}'\nmessage = 'device'", "d d/status n/status");
+        check("", "topic = '{site}/{device}/{tag}'", "d/a/b d/status n/status");
+    }
 }

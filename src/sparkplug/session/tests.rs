@@ -1,8 +1,8 @@
 use super::super::payload::{Datatype, node_metric};
 use super::node::READINGS_LOST;
-use super::waiting::DATA_SIZE_MAX;
 use super::*;
 use crate::config;
+use crate::outbox::DATA_SIZE_MAX;
 use crate::outbox::WAITING_READINGS_MAX;
 use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
@@ -400,6 +400,14 @@ fn a_data_message_stays_under_the_limits_of_brokers() {
         count += 1;
     }
     assert_eq!(count, 4);
+    session.set_packet_size(10_000);
+    for at in 1000..1100 {
+        readings(&mut session, &[reading(1, Value::Text(long.clone()), at)]);
+    }
+    let sizes: Vec<usize> = std::iter::from_fn(|| session.poll_publication(NOW))
+        .map(|sent| sent.payload.len() + sent.topic.len())
+        .collect();
+    assert!(sizes.iter().all(|size| *size < 10_000) && sizes.len() < 15, "{sizes:?}");
 }
 
 #[test]

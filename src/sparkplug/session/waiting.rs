@@ -10,8 +10,6 @@ use crate::tag::DeviceId;
 
 /// The most metrics in one data message.
 const DATA_METRICS_MAX: usize = 500;
-/// About how many bytes a data message may have: under the limits that brokers are known to set.
-pub(super) const DATA_SIZE_MAX: usize = 64 << 10;
 /// What a metric takes beside its name and text: numbers, quality and reason.
 const METRIC_SIZE: usize = 64;
 /// A message without its sequence number and time.
@@ -45,14 +43,14 @@ pub(super) fn push_data(
     position: Position,
     metric: Metric,
 ) {
-    let size = metric_size(&metric);
+    let (size, size_max) = (metric_size(&metric), outbox.data_size_max());
     let payload = Payload { metrics: vec![metric], ..Payload::default() };
     let message = Message { verb: Verb::DeviceData, device: Some(device), payload };
     outbox.add(lane, position, size, message, |last, mut message| {
         let has_room = last.message.verb == Verb::DeviceData
             && last.message.device == Some(device)
             && last.message.payload.metrics.len() < DATA_METRICS_MAX
-            && last.size + size <= DATA_SIZE_MAX;
+            && last.size + size <= size_max;
         if !has_room {
             return Some(message);
         }

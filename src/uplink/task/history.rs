@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
-use super::{Talk, Task};
+use super::Task;
+use super::talk::Talk;
 use crate::clock;
 use crate::outbox::Lost;
 use crate::position::{Position, Positions};

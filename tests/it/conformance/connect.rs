@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tidegate::config::{self, finding};
-
 use super::broker::{Broker, Hold};
 use super::log::What;
 use super::rules;
@@ -176,15 +174,4 @@ async fn the_client_id_is_the_edge_node_so_that_two_of_a_name_cannot_stay_unseen
     scene.stop().await;
     // a broker keeps one connection a client id (MQTT-3.1.4-2): each of two gateways ends the other's, and says so
     assert_eq!(scene.broker.log().sessions()[0].connect.client_id, "e/n");
-}
-
-/// tck-id-principles-persistence-clean-session-50, tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50
-#[test]
-fn mqtt_5_cannot_be_configured() {
-    let text = "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1\"\nprotocol = \"5\"\n\
-                [link.l]\ntcp = \"127.0.0.1:502\"\n[device.d]\nlink = \"l\"\ntags = [{ name = \"t\", at = \"hr:0\" }]\n";
-    let checked = config::parse("c.toml", text);
-    let found = finding::render_text(&checked.site.unwrap_err(), &checked.sources);
-    assert!(found.contains("`protocol`"), "{found}");
-    assert!(config::parse("c.toml", &text.replace("\"5\"", "\"3.1.1\"")).site.is_ok());
 }

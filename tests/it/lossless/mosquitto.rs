@@ -10,9 +10,15 @@ use std::time::Duration;
 /// the broker is down, or even connect to itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// A port that nobody has now.
+pub(crate) fn free_port() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(PORTS)).find(is_free).unwrap()
+}
+
 /// A running Mosquitto; it is killed when it is dropped.
-pub(super) struct Mosquitto {
-    pub(super) address: SocketAddr,
+pub(crate) struct Mosquitto {
+    pub(crate) address: SocketAddr,
     folder: PathBuf,
     child: Child,
     /// How often it was started.
@@ -22,12 +28,16 @@ pub(super) struct Mosquitto {
 impl Mosquitto {
     /// Starts it on a free port, and waits until it takes connections.
     pub(super) async fn start(folder: &Path) -> Mosquitto {
-        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-        let port = std::iter::repeat_with(|| fastrand::u16(PORTS)).find(is_free).unwrap();
+        Mosquitto::start_with(folder, "").await
+    }
+
+    /// The same with more lines of configuration, which may begin another listener.
+    pub(crate) async fn start_with(folder: &Path, more: &str) -> Mosquitto {
+        let port = free_port();
         // what it has taken it keeps until it is killed: no limit drops a message; it may write as who started it
         let text = format!(
             "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
-             set_tcp_nodelay true\nlog_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\n"
+             set_tcp_nodelay true\nlog_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\n{more}"
         );
         std::fs::write(folder.join("mosquitto.conf"), text).unwrap();
         let child = spawn(folder);
@@ -51,16 +61,17 @@ impl Mosquitto {
     }
 
     /// SIGSTOP, and after `time` SIGCONT.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.signal("-STOP");
     }
 
     /// SIGCONT.
-    pub(super) fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.signal("-CONT");
     }
 
-    fn signal(&self, signal: &str) {
+    /// Sends it a signal, such as `-HUP`.
+    pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }

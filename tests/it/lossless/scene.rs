@@ -244,10 +244,13 @@ fn turn() -> File {
 }
 
 fn configuration(folder: &Path, proxy: &Proxy, plant: &Plant, uplink: &str) -> String {
+    // another protocol than the usual one, for a long run: MQTT 5 has a longer keep-alive at least
+    let protocol = std::env::var("TIDEGATE_PROTOCOL").unwrap_or_else(|_| "3.1.1".to_owned());
+    let keep_alive = if protocol == "5" { "5s" } else { "2s" };
     format!(
         "[gateway]\nname = \"{NODE}\"\nenterprise = \"{ENTERPRISE}\"\nstate_dir = \"{}\"\n\
          [log]\nlevel = \"warn\"\n[queue]\nflush = \"1s\"\n\
-         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"2s\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\nhistory_rate = \"5000/s\"\n{uplink}\
+         [uplink.u]\nbroker = \"mqtt://{}\"\nkeep_alive = \"{keep_alive}\"\nprotocol = \"{protocol}\"\nreconnect_max = \"1s\"\nbirth_jitter = \"0s\"\nhistory_rate = \"5000/s\"\n{uplink}\
          {}",
         folder.join("state").display(),
         proxy.address,
