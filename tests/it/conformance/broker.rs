@@ -228,10 +228,22 @@ impl Talk {
                 }
                 answer
             }
-            Said::Publish(publish) if publish.qos > 0 && !shared.is_held(Hold::Puback) => {
-                wire::puback(publish.packet_id)
+            Said::Publish(publish) => {
+                let mut answer = Vec::new();
+                if publish.qos > 0 && !shared.is_held(Hold::Puback) {
+                    answer.extend(wire::puback(publish.packet_id));
+                }
+                if self.has_subscribed(&publish.topic) {
+                    let message = Publish { is_retained: false, ..publish };
+                    answer.extend(wire::message(self.level, &message)); // also to who has published it
+                }
+                answer
             }
-            Said::Publish(_) | Said::Acknowledge => Vec::new(),
+            Said::Unsubscribe { packet_id, filters } => {
+                self.filters.retain(|filter| !filters.contains(filter));
+                wire::unsuback(self.level, packet_id, filters.len())
+            }
+            Said::Acknowledge => Vec::new(),
             Said::Ping => wire::pong(),
             Said::Disconnect { .. } => return None,
         })

@@ -1,6 +1,6 @@
 //! The program between two simulated devices, one that is never there, and the broker that writes everything down.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::broker::Broker;
 use super::log::What;
-use crate::gateway::{free_address, within};
+use crate::gateway::within;
 use crate::lossless::Program;
 
 /// The tags of the press and their datatypes with `types = "wide"`; the last one is an address that nothing answers for.
@@ -42,8 +42,8 @@ pub(super) struct Plc {
 }
 
 impl Plc {
-    pub(super) async fn new() -> Plc {
-        Plc { address: free_address().await, tasks: JoinSet::new() }
+    fn new(address: SocketAddr) -> Plc {
+        Plc { address, tasks: JoinSet::new() }
     }
 
     pub(super) async fn serve(&mut self) {
@@ -75,9 +75,10 @@ impl Scene {
         let state = folder.path().join("state");
         std::fs::create_dir(&state).unwrap();
         prepare(&state);
-        let (mut press, oven) = (Plc::new().await, Plc::new().await);
+        let addresses = different_addresses().await;
+        let [mut press, oven] = [Plc::new(addresses[0]), Plc::new(addresses[1])];
         press.serve().await;
-        let text = configuration(&state, uplink, [press.address, oven.address, free_address().await]);
+        let text = configuration(&state, uplink, addresses);
         let gateway = Program::start(folder.path(), &text, &[]);
         Scene { gateway, broker, press, oven, folder }
     }
@@ -104,6 +105,15 @@ impl Scene {
         });
         assert_eq!(code.await, Some(0), "exit code");
     }
+}
+
+/// Addresses where nobody listens yet, no two alike.
+async fn different_addresses() -> [SocketAddr; 3] {
+    let mut listeners = Vec::new();
+    for _ in 0..3 {
+        listeners.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    }
+    [0, 1, 2].map(|index: usize| listeners[index].local_addr().unwrap())
 }
 
 fn configuration(state: &Path, uplink: &str, [press, oven, nobody]: [SocketAddr; 3]) -> String {

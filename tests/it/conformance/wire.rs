@@ -7,6 +7,7 @@ use bytes::{Buf as _, BytesMut};
 pub(super) enum Said {
     Connect(Connect),
     Subscribe { packet_id: u16, filters: Vec<(String, u8)> },
+    Unsubscribe { packet_id: u16, filters: Vec<String> },
     Publish(Publish),
     Acknowledge,
     Ping,
@@ -54,6 +55,7 @@ pub(super) fn next(buffer: &mut BytesMut, level: u8) -> Option<Said> {
         3 => Said::Publish(publish(&mut rest, flags, level)),
         4 => return_acknowledge(&mut rest),
         8 => subscribe(&mut rest, flags, level),
+        10 => unsubscribe(&mut rest, level),
         12 => Said::Ping,
         14 => Said::Disconnect { reason: if rest.0.is_empty() { 0 } else { rest.byte() } },
         other => panic!("a packet of type {other} from an edge node"),
@@ -122,6 +124,18 @@ fn subscribe(rest: &mut Rest<'_>, flags: u8, level: u8) -> Said {
     Said::Subscribe { packet_id, filters }
 }
 
+fn unsubscribe(rest: &mut Rest<'_>, level: u8) -> Said {
+    let packet_id = rest.short();
+    if level == 5 {
+        rest.properties();
+    }
+    let mut filters = Vec::new();
+    while !rest.0.is_empty() {
+        filters.push(rest.text());
+    }
+    Said::Unsubscribe { packet_id, filters }
+}
+
 /// What has not been read of a packet.
 struct Rest<'a>(&'a [u8]);
 
@@ -176,6 +190,16 @@ pub(super) fn suback(level: u8, packet_id: u16, granted: impl IntoIterator<Item 
     }
     body.extend(granted);
     packet(0x90, &body)
+}
+
+/// For so many filters that are not subscribed any more.
+pub(super) fn unsuback(level: u8, packet_id: u16, count: usize) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if level == 5 {
+        body.push(0);
+        body.extend(std::iter::repeat_n(0, count));
+    }
+    packet(0xB0, &body)
 }
 
 pub(super) fn puback(packet_id: u16) -> Vec<u8> {
