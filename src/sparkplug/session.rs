@@ -550,6 +550,7 @@ impl Session {
         let bd_seq = self.live.as_ref().map_or(0, |live| live.bd_seq);
         let mut metrics = self.about.birth_metrics(&self.site, self.form, bd_seq, now);
         metrics.push(self.node_outcome(now));
+        self.outcomes.handle_births(now);
         let payload = Payload { timestamp: Some(now.millis()), metrics, ..Payload::default() };
         self.wait(Some(Waiting::whole(Message::of_node(Verb::NodeBirth, payload), Positions::default())));
         for device in self.site.clone().devices.iter().map(|device| device.id) {

@@ -175,5 +175,6 @@ class Node:
     def count(self, kind, since=0):
         return sum(message.kind == kind for message in self.messages(since))
 
-    def command(self, payload, qos=0):
-        self.recorder.publish(f"spBv1.0/{self.group}/NCMD/{self.name}", payload, qos)
+    def command(self, payload, qos=0, device=None):
+        to = f"DCMD/{self.name}/{device}" if device else f"NCMD/{self.name}"
+        self.recorder.publish(f"spBv1.0/{self.group}/{to}", payload, qos)

@@ -15,6 +15,13 @@ def rebirth():
     return pysparkplug.NCmd(timestamp=now, metrics=(metric,)).encode(include_dtypes=True)
 
 
+def write(tag, value):
+    """A whole number for a tag of a device, as pysparkplug's host sends it."""
+    now = int(time.time() * 1000)
+    metric = pysparkplug.Metric(timestamp=now, name=tag, datatype=pysparkplug.DataType.INT32, value=value)
+    return pysparkplug.DCmd(timestamp=now, metrics=(metric,)).encode(include_dtypes=True)
+
+
 def bare_rebirth():
     """As the Sparkplug TCK sends it: without any timestamp."""
     return _command(REBIRTH, BOOLEAN, boolean_value=True)

@@ -3,7 +3,7 @@
     python tests/peers/nats.py --tidegate target/debug/tidegate --nats tests/.peers/nats/usr/sbin/nats-server
 
 What must hold at both brokers is checked; what a broker does in its own way is printed for both. Exit code 0 if every
-check has passed. Commands other than Rebirth have no place here yet: `commands` is where they will be tried.
+check has passed.
 """
 
 import argparse
@@ -22,13 +22,19 @@ import births
 import image
 from bench import Bench, free_ports
 from broker import MQTT_3, Broker, displace, is_listening
-from commands import rebirth
+from commands import rebirth, write
 from gateway import GROUP
 from report import Report, expect, wait_for
 from wire import check_sequence
 
 FORBIDDEN = "spBv1.0/peers/DDATA/forbidden/d"
 OUTAGE_S = 3
+COMMANDS = """
+[commands]
+enabled = true
+[device.press.override]
+"live/i32" = { write = { min = 0, max = 100 } }
+"""
 
 
 class Nats:
@@ -198,7 +204,14 @@ class Life:
                 time.sleep(1.1)  # births asked for within a second are born together
 
     def commands(self):
-        """The place of commands to devices."""
+        with self.check("a command to a device is done once, and one out of range is refused"):
+            for value, result in ((42, "done"), (1000, "refused")):
+                since = self.node.mark()
+                self.node.command(write("live/i32", value), device="press")
+                told = lambda metric: f'"result":"{result}"' in metric.string_value
+                self.node.wait_data("press", "Device Control/Outcome", told, since)
+            is_written = lambda metric: metric.int_value == 42
+            self.node.wait_data("press", "live/i32", is_written, 0)
 
     def outage(self):
         with self.check(f"an outage of {OUTAGE_S} s: births, then every change as history"):
@@ -309,7 +322,7 @@ def live(report, tidegate, name, broker):
     try:
         passage = Passage(bench.broker.port)
         bench.stack.callback(passage.close)
-        with bench.gateway("cell-1", broker_port=passage.port) as (gateway, node):
+        with bench.gateway("cell-1", broker_port=passage.port, uplink=COMMANDS) as (gateway, node):
             life = Life(bench, name, gateway, node, passage)
             life.run()
             return life.seen

@@ -28,6 +28,8 @@ const UNSENT_MAX: usize = 64;
 pub(super) struct Outcomes {
     of_node: Option<Told>,
     of_devices: BTreeMap<DeviceId, Told>,
+    /// The time that an outcome was told with last, or that a birth had: the next one is later.
+    latest: Timestamp,
     /// What no message has carried yet; `None` is of the node.
     unsent: VecDeque<(Option<DeviceId>, Metric)>,
 }
@@ -45,6 +47,20 @@ impl Outcomes {
             let device = message.device;
             message.payload.metrics.into_iter().for_each(|metric| self.keep(device, metric));
         }
+    }
+
+    /// Births are told at this time.
+    pub(super) fn handle_births(&mut self, now: Timestamp) {
+        self.latest = self.latest.max(now);
+    }
+
+    /// A text with a time of its own; `None` where `last` says the same: nothing is news twice.
+    fn told(&mut self, last: Option<&Told>, text: String, at: Timestamp) -> Option<Told> {
+        if last.is_some_and(|last| last.text == text) {
+            return None;
+        }
+        self.latest = at.max(Timestamp::from_millis(self.latest.millis() + 1));
+        Some(Told { text, at: self.latest })
     }
 
     fn keep(&mut self, device: Option<DeviceId>, metric: Metric) {
@@ -96,10 +112,13 @@ impl Session {
         }
         let site = self.site.clone();
         let named = site.devices.iter().find(|device| *device.name == *outcome.device);
-        let told = |text: String| Told { text, at: outcome.at };
         let takes = named.filter(|device| self.takes_commands(device)).map(|device| device.id);
         if let Some(id) = takes {
-            self.outcomes.of_devices.insert(id, told(of_device(outcome)));
+            let last = self.outcomes.of_devices.get(&id).cloned();
+            let Some(told) = self.outcomes.told(last.as_ref(), of_device(outcome), outcome.at) else {
+                return;
+            };
+            self.outcomes.of_devices.insert(id, told);
             if self.is_device_up(id) {
                 if let Some(metric) = self.device_outcome(id, now) {
                     self.tell(Some(id), metric);
@@ -107,7 +126,9 @@ impl Session {
                 return;
             }
         }
-        self.outcomes.of_node = Some(told(of_node(outcome)));
+        let last = self.outcomes.of_node.clone();
+        let Some(told) = self.outcomes.told(last.as_ref(), of_node(outcome), outcome.at) else { return };
+        self.outcomes.of_node = Some(told);
         let metric = self.node_outcome(now);
         self.tell(None, metric);
     }

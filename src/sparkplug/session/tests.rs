@@ -706,13 +706,17 @@ fn an_outcome_is_told_by_the_device_where_its_birth_has_the_metric_else_by_the_n
     up(&mut session, 0);
     check_outcomes(&mut session, &[("DBIRTH/n/d Device", OF_D)]);
     session.handle_outcome(&refused("d"), NOW);
+    check_outcomes(&mut session, &[]); // the same has been told
+    let again = WriteRequest { id: "8".to_owned(), ..wanted("d") };
+    session.handle_outcome(&again.outcome(WriteResult::Refused, "too fast", NOW), NOW);
     session.handle_outcome(&refused("e"), NOW);
-    check_outcomes(&mut session, &[("DDATA/n/d Device", OF_D), ("NDATA/n Node", OF_NODE_E)]);
+    let of_again = OF_D.replace("\"7\"", "\"8\"");
+    check_outcomes(&mut session, &[("DDATA/n/d Device", &of_again), ("NDATA/n Node", OF_NODE_E)]);
     session.handle_disconnected();
     session.handle_outcome(&refused("nowhere"), NOW);
     session.handle_connected(4, NOW);
     let nowhere = OF_NODE_E.replace("\"e\"", "\"nowhere\"");
-    check_outcomes(&mut session, &[("NBIRTH/n Node", &nowhere), ("DBIRTH/n/d Device", OF_D)]);
+    check_outcomes(&mut session, &[("NBIRTH/n Node", &nowhere), ("DBIRTH/n/d Device", &of_again)]);
 }
 
 /// What was not sent, or came while there was no connection, is told after the births; a single one is told by them.
@@ -730,7 +734,7 @@ fn no_outcome_is_lost_by_a_rebirth_or_without_a_connection() {
     session.handle_connected(3, NOW);
     let births = [("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", first.as_str())];
     check_outcomes(&mut session, &births);
-    session.handle_outcome(&done("1"), NOW);
+    session.handle_outcome(&done("3"), NOW);
     session.handle_outcome(&done("2"), NOW);
     let now = crate::clock::monotonic();
     let payload = Payload {
@@ -744,7 +748,8 @@ fn no_outcome_is_lost_by_a_rebirth_or_without_a_connection() {
     let heard = session.handle_message("spBv1.0/g/NCMD/n", &payload.encode_to_vec(), false, now, NOW);
     assert_eq!(heard, Heard::Rebirth);
     session.handle_due(now, NOW);
-    let (one, two) = (("DDATA/n/d Device", first.as_str()), ("DDATA/n/d Device", second.as_str()));
+    let third = text("3");
+    let (one, two) = (("DDATA/n/d Device", third.as_str()), ("DDATA/n/d Device", second.as_str()));
     let births = [("NBIRTH/n Node", "null"), ("DBIRTH/n/d Device", second.as_str())];
     check_outcomes(&mut session, &[births[0], births[1], one, two]);
     session.handle_disconnected();
