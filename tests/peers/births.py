@@ -84,13 +84,17 @@ def told_last(messages, device):
     return {metric.name: metric.timestamp for message in mine for metric in message.payload.metrics}
 
 
-def check_shape(birth, device, told=None):
-    """A birth at first sight is of the moment; one that was asked for repeats what was `told` last, with its time."""
+def check_shape(birth, device, told=None, control=()):
+    """A birth at first sight is of the moment; one that was asked for repeats what was `told` last, with its time.
+
+    `control`: names of texts that it has beside its tags.
+    """
     tags = {tag.name: tag for tag in image.of_device(device)}
-    expect(sorted(birth.names()), sorted(tags), f"metrics of {birth.topic}")
+    expect(sorted(birth.names()), sorted([*tags, *control]), f"metrics of {birth.topic}")
     assert abs(birth.payload.timestamp - birth.arrived_ms) < CLOSE_MS, f"timestamp of {birth.topic}"
     for metric in birth.payload.metrics:
-        expect(metric.datatype, tags[metric.name].wide, f"datatype of {device} {metric.name}")
+        wide = image.STRING if metric.name in control else tags[metric.name].wide
+        expect(metric.datatype, wide, f"datatype of {device} {metric.name}")
         assert not metric.HasField("alias"), f"{device} {metric.name} has an alias"
         late = birth.arrived_ms - metric.timestamp
         if told is None:

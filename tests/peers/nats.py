@@ -29,6 +29,7 @@ from wire import check_sequence
 
 FORBIDDEN = "spBv1.0/peers/DDATA/forbidden/d"
 OUTAGE_S = 3
+OUTCOME = "Device Control/Outcome"
 COMMANDS = """
 [commands]
 enabled = true
@@ -168,7 +169,8 @@ class Life:
             self.node.wait_births(image.DEVICES, timeout=20)
             self.seen["births after CONNECT within 2 s"] = time.monotonic() - started < 2
             for device in image.DEVICES:
-                births.check_shape(self.node.wait("DBIRTH", device), device)
+                control = [OUTCOME] if device == "press" else []
+                births.check_shape(self.node.wait("DBIRTH", device), device, control=control)
         with self.check("data"):
             self.tell(9.0)
         self.device()
@@ -209,7 +211,7 @@ class Life:
                 since = self.node.mark()
                 self.node.command(write("live/i32", value), device="press")
                 told = lambda metric: f'"result":"{result}"' in metric.string_value
-                self.node.wait_data("press", "Device Control/Outcome", told, since)
+                self.node.wait_data("press", OUTCOME, told, since)
             is_written = lambda metric: metric.int_value == 42
             self.node.wait_data("press", "live/i32", is_written, 0)
 
