@@ -11,6 +11,7 @@ mod timeline;
 mod trust;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,18 +72,28 @@ pub fn boot_id() -> [u8; 16] {
     *BOOT_ID.get_or_init(facts::boot_id)
 }
 
-/// What the machine has to say against its system clock; reads some small files.
-///
-/// # Errors
-/// Why it is not to be trusted.
-pub fn judge() -> Result<(), Doubt> {
-    facts::gather(system()).judge()
+/// What the machine has to say against its system clock, where that was not asked before: from now on stamps say since when
+/// the machine runs, until [`look`] finds the system clock to be trusted. To be called before the first stamp; what was
+/// trusted once stays so.
+#[must_use]
+pub fn doubt() -> Option<Doubt> {
+    static IS_JUDGED: AtomicBool = AtomicBool::new(false);
+    if IS_JUDGED.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    let doubt = judge().err()?;
+    ask(&TIME, clocks, |time, _| time.distrust());
+    Some(doubt)
 }
 
-/// From now on stamps say since when the machine runs, until [`look`] finds its system clock to be trusted: to be called
-/// before the first stamp.
-pub fn distrust() {
-    ask(&TIME, clocks, |time, _| time.distrust());
+/// Stamps are of the system clock from now on, whatever the machine says against it.
+pub fn trust() {
+    ask(&TIME, clocks, Timeline::trust);
+}
+
+/// What the machine has to say against its system clock; reads some small files.
+fn judge() -> Result<(), Doubt> {
+    facts::gather(system()).judge()
 }
 
 /// Whether stamps are of the wall clock.

@@ -46,8 +46,6 @@ pub struct Counters {
     pub readings_lost: Counter,
     /// What the store does.
     pub store: Arc<StoreCounters>,
-    /// Readings that an uplink withheld to keep to its budget.
-    pub readings_thinned: Counter,
     /// Configurations that were to be taken over while running and had findings.
     pub reloads_refused: Counter,
     /// Connections to brokers and devices that were opened.

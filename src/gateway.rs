@@ -105,10 +105,9 @@ pub async fn run<T>(
 
 /// Readings get their wall time later where the system clock is not to be trusted yet.
 fn doubt_clock(trust: ClockTrust) {
-    if trust == ClockTrust::Auto
-        && let Err(reason) = clock::judge()
-    {
-        clock::distrust();
+    if trust == ClockTrust::System {
+        clock::trust();
+    } else if let Some(reason) = clock::doubt() {
         warn!(%reason, "readings get their time when a time server has set the system clock; where it is right all the same: `clock = \"system\"` in [gateway]");
     }
 }

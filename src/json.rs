@@ -136,7 +136,10 @@ impl Session {
 
     fn handle_reading(&mut self, position: Position, reading: &Reading) {
         if !self.is_shared(reading.tag) {
-            self.outbox.handle_idle(position);
+            // without a connection the ledger would be full of holes; it comes as history, and is given up then
+            if self.live.is_some() {
+                self.outbox.handle_idle(position);
+            }
             return;
         }
         let Some(known) = self.known.get_mut(reading.tag.index()) else { return };
@@ -145,7 +148,6 @@ impl Session {
             return;
         }
         if self.thinning.withholds(reading) {
-            self.counters.readings_thinned.add(1);
             self.outbox.handle_idle(position);
         } else {
             self.add(Lane::Now, position, reading);
@@ -165,7 +167,17 @@ impl Session {
 
     /// From now on numbers are told only when they have changed by this part of their value.
     pub fn set_thinning(&mut self, deadband: Option<f64>) {
-        self.thinning.set(deadband);
+        for tag in self.thinning.set(deadband) {
+            if let Some((position, reading)) = self.known.get(tag.index()).cloned().flatten() {
+                self.handle_reading(position, &reading);
+            }
+        }
+    }
+
+    /// How many readings were withheld so.
+    #[must_use]
+    pub const fn withheld(&self) -> u64 {
+        self.thinning.count()
     }
 
     fn set_presence(&mut self, device: DeviceId, is_up: bool, since: Timestamp) {

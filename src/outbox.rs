@@ -117,6 +117,9 @@ impl<M> Outbox<M> {
     /// Adds a whole message.
     pub fn push(&mut self, lane: Lane, waiting: Waiting<M>) {
         self.handle_queued(&waiting.carried);
+        if lane == Lane::Now {
+            self.readings += waiting.readings;
+        }
         self.lane(lane).push_back(waiting);
     }
 

@@ -87,7 +87,7 @@ impl Observer {
     pub fn look(&mut self, facts: &Facts, is_told: impl Fn(&Device) -> bool, now: Instant) -> Vec<Vital> {
         let passed = now.saturating_duration_since(self.before.at).as_secs_f64().max(0.001);
         let mut vitals = self.of_gateway(facts, passed, now);
-        vitals.extend(self.of_links(passed));
+        vitals.extend(self.of_links(&is_told, passed));
         for (device, counters) in self.site.devices.iter().zip(&self.counters.devices) {
             if is_told(device) {
                 let given = self.before.given.get(device.id.index()).copied().unwrap_or_default();
@@ -121,8 +121,12 @@ impl Observer {
         ]
     }
 
-    fn of_links(&self, passed: f64) -> impl Iterator<Item = Vital> {
+    /// Of those links that carry a device which is spoken of.
+    fn of_links(&self, is_told: &impl Fn(&Device) -> bool, passed: f64) -> impl Iterator<Item = Vital> {
         let links = self.site.links.iter().zip(&self.counters.links).zip(&self.before.busy).enumerate();
+        let is_spoken_of =
+            |link: usize| self.site.devices.iter().any(|device| device.link == link && is_told(device));
+        let links = links.filter(move |(index, _)| is_spoken_of(*index));
         links.flat_map(move |(index, ((link, counters), busy))| {
             let busy = counters.busy.get().saturating_sub(*busy).as_secs_f64();
             let on_it = self.site.devices.iter().zip(&self.counters.devices);
@@ -215,6 +219,8 @@ mod tests {
         let later = observer.look(&facts(700), |device| &*device.name == "e", now + Duration::from_secs(10));
         assert!(number(&later, "Link/l/utilisation_percent").abs() < 1e-9);
         assert!(later.iter().all(|vital| !vital.name.starts_with("Device/d/")), "not spoken of");
+        let none = observer.look(&facts(700), |_| false, now + Duration::from_secs(20));
+        assert!(none.iter().all(|vital| vital.name.starts_with("Gateway/")), "nor its link");
     }
 
     #[test]

@@ -383,7 +383,14 @@ fn what_may_not_leave_by_an_uplink_is_in_no_message_of_it() {
         session.handle_history(vec![(Position(3), one)]).idle,
         Positions::of(Position(3)..Position(4))
     );
-    assert_eq!(session.take_moves().idle, Positions::of(Position(1)..Position(2)));
+    assert_eq!(
+        session.take_moves().idle,
+        Positions::default(),
+        "what came without a connection comes as history"
+    );
+    let two = reading(A, Value::Int(2), 9);
+    session.handle_update(position(&two), Update::Readings([two.clone()].into()), NOW);
+    assert_eq!(session.take_moves().idle, Positions::of(Position(9)..Position(10)));
 }
 
 #[test]
@@ -396,5 +403,7 @@ fn what_is_withheld_is_counted_and_given_up() {
     }
     assert_eq!(drain(&mut session).len(), 1);
     assert_eq!(session.take_moves().idle, Positions::of(Position(2)..Position(4)));
-    assert_eq!(session.counters.readings_thinned.get(), 2);
+    assert_eq!(session.withheld(), 2);
+    session.set_thinning(None);
+    assert_eq!(drain(&mut session).len(), 1, "the last of them");
 }

@@ -34,6 +34,8 @@ use waiting::{Message, push_data};
 const REBIRTH: &str = "Node Control/Rebirth";
 const NEXT_SERVER: &str = "Node Control/Next Server";
 const RELOAD: &str = "Node Control/Reload";
+/// A longer command is none: decoded it may take two hundred times as much.
+const COMMAND_SIZE_MAX: usize = 64 << 10;
 /// Births asked for oftener than this are born together, a while later.
 const REBIRTH_MIN: Duration = Duration::from_secs(1);
 
@@ -241,8 +243,19 @@ impl Session {
     }
 
     /// From now on numbers are sent only when they have changed by this part of their value.
-    pub fn set_thinning(&mut self, deadband: Option<f64>) {
-        self.thinning.set(deadband);
+    pub fn set_thinning(&mut self, deadband: Option<f64>, now: Timestamp) {
+        for tag in self.thinning.set(deadband) {
+            let last = self.tags.get(tag.index()).and_then(|last| last.reading.clone());
+            if let Some((position, reading)) = last {
+                self.handle_reading(position, &reading, now);
+            }
+        }
+    }
+
+    /// How many readings were withheld so.
+    #[must_use]
+    pub const fn withheld(&self) -> u64 {
+        self.thinning.count()
     }
 
     /// How the gateway is; what has changed is told.
@@ -286,6 +299,7 @@ impl Session {
                 if self.live.is_some() {
                     let birth = self.device_birth(device, now);
                     self.wait(birth);
+                    self.tell_unsent();
                 }
             }
             Update::DeviceDown(device, at) => {
@@ -430,7 +444,7 @@ impl Session {
                 None => Heard::Nothing,
             };
         }
-        if is_retained || topic != self.node.node_commands() {
+        if is_retained || topic != self.node.node_commands() || payload.len() > COMMAND_SIZE_MAX {
             return Heard::Nothing;
         }
         let Ok(payload) = Payload::decode(payload) else { return Heard::Nothing };
@@ -516,7 +530,10 @@ impl Session {
     fn handle_reading(&mut self, position: Position, reading: &Reading, now: Timestamp) {
         let Some(device) = self.site.tags.get(reading.tag.index()).map(|tag| tag.device) else { return };
         if !self.is_shared(reading.tag) {
-            self.outbox.handle_idle(position);
+            // without a connection the ledger would be full of holes; it comes as history, and is given up then
+            if self.live.is_some() {
+                self.outbox.handle_idle(position);
+            }
             return;
         }
         if reading.quality.is_bad() {
@@ -527,7 +544,6 @@ impl Session {
         let Some(last) = self.tags.get_mut(reading.tag.index()) else { return };
         last.reading = Some((position, reading.clone()));
         if is_born && self.thinning.withholds(reading) {
-            self.counters.readings_thinned.add(1);
             self.outbox.handle_idle(position);
             return;
         }

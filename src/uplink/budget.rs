@@ -44,9 +44,12 @@ impl Budget {
             return false;
         }
         self.looked_minute = minute(now);
-        if day(now) != self.day {
+        if day(now) == self.day + 1 {
             self.day = day(now);
             self.used = 0.0;
+        } else if day(now) != self.day {
+            // the clock was set: nobody knows what that day has brought
+            *self = Budget { level: self.level, ..Budget::new(self.per_day, now) };
         }
         let before = self.level;
         self.level = match self.used > self.earned(now) {
@@ -152,6 +155,13 @@ mod tests {
             budget.handle_time(at(DAY_MS + minute * MINUTE_MS));
         });
         assert_eq!((budget.level(), budget.deadband()), (0, None));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_to_another_day_does_not_give_it_anew() {
+        let mut budget = Budget::new(1000, Timestamp::from_millis(5 * MINUTE_MS));
+        budget.handle_time(at(12 * HOUR_MS));
+        assert!((budget.used() - 0.5).abs() < 1e-9);
     }
 
     #[test]

@@ -223,10 +223,18 @@ impl Conversation {
     }
 
     /// Numbers are sent only when they have changed by this part of their value.
-    pub(super) fn set_thinning(&mut self, deadband: Option<f64>) {
+    pub(super) fn set_thinning(&mut self, deadband: Option<f64>, now: Timestamp) {
         match self {
-            Conversation::Sparkplug(session) => session.set_thinning(deadband),
+            Conversation::Sparkplug(session) => session.set_thinning(deadband, now),
             Conversation::Json(session) => session.set_thinning(deadband),
+        }
+    }
+
+    /// How many readings were withheld so.
+    pub(super) fn withheld(&self) -> u64 {
+        match self {
+            Conversation::Sparkplug(session) => session.withheld(),
+            Conversation::Json(session) => session.withheld(),
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Delivery {
     next: Position,
     /// From here on nothing has been asked from the store in this connection.
     history_from: Position,
+    /// Before this everything is confirmed, as far as was looked.
+    reached: Position,
 }
 
 /// What the broker has acknowledged.
@@ -97,25 +99,27 @@ impl Delivery {
             barriers: 0,
             next,
             history_from: start.sure,
+            reached: start.sure,
         }
     }
 
     /// How far this uplink has come.
-    pub(super) fn delivered(&self, is_away: bool) -> Delivered {
+    pub(super) fn delivered(&mut self, is_away: bool) -> Delivered {
         let sure = self.sure.first_missing(Position(0));
-        let mut confirmed = sure;
+        let mut confirmed = sure.max(self.reached);
         loop {
             let further = self.fresh.first_missing(self.sure.first_missing(confirmed));
             if further == confirmed {
+                self.reached = confirmed;
                 return Delivered { confirmed, sure, is_away };
             }
             confirmed = further;
         }
     }
 
-    /// The first position that the store has not given yet.
-    pub(super) fn next(&self) -> Position {
-        self.next
+    /// How many readings the store has given that are neither confirmed nor given up.
+    pub(super) fn missing(&self) -> u64 {
+        self.next.0.saturating_sub(self.sure.count() + self.fresh.count())
     }
 
     /// The store has given positions up to there.
@@ -244,6 +248,7 @@ impl Delivery {
         self.confirmed.clear();
         self.fresh = Positions::default();
         self.history_from = self.sure.first_missing(Position(0));
+        self.reached = self.history_from;
     }
 
     /// From where to read what is to be sent late, if anything before `until` is.

@@ -34,12 +34,12 @@ use crate::vitals::{Observer, facts};
 use crate::write::Outcome;
 use talk::{Talk, Turn};
 
-/// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
-const STEADY: Duration = Duration::from_secs(30);
 /// How long a clean end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a server is left that has nothing of the primary host, before the next one is tried.
 const WALK_WAIT: Duration = Duration::from_secs(1);
+/// The same when none of them had it.
+const ROUND_WAIT: Duration = Duration::from_secs(30);
 /// News that is taken together before anything is sent, so that what belongs together travels together.
 const NEWS_AT_ONCE: usize = 64;
 /// What was sent is proven by a barrier after this part of `queue.flush`, so that it need not go to the disk.
@@ -74,6 +74,8 @@ pub struct Task {
     /// Why the last connection has ended.
     said: String,
     has_been_born: bool,
+    /// Servers in a row that were left.
+    walked: usize,
     budget: Option<Budget>,
     ages: Ages,
     observer: Observer,
@@ -136,6 +138,7 @@ impl Task {
             told: outlet.start,
             is_clock_trusted: clock::is_trusted(),
             has_been_born: false,
+            walked: 0,
             budget: uplink.budget.map(|budget| Budget::new(budget, clock::wall())),
             ages: Ages::new(outlet.next, clock::monotonic()),
             observer: Observer::new(site.clone(), counters.clone(), &facts::gather(0), clock::monotonic()),
@@ -180,7 +183,8 @@ impl Task {
                 break;
             }
             wait = match end {
-                End::Left { .. } => WALK_WAIT,
+                End::Left { .. } if self.walked < brokers.len() => WALK_WAIT,
+                End::Left { .. } => ROUND_WAIT,
                 End::Stopped { .. } | End::Lost => self.backoff.wait(fastrand::f64()),
             };
         }
@@ -220,6 +224,9 @@ impl Task {
         tokio::pin!(pump);
         let turn = loop {
             self.send(&connection, &mut talk);
+            if let Some(turn) = talk.turn.take() {
+                break turn;
+            }
             let ask_due = self.ask(&talk);
             let due = self.due(&talk).min(ask_due.unwrap_or(talk.heard + self.uplink.keep_alive * 2));
             // the pump is never dropped half-way: it lives outside of the loop; all other arms may be dropped
@@ -232,7 +239,16 @@ impl Task {
                 () = sleep_until(due.into()) => Woken::Due,
             };
             if clock::monotonic().saturating_duration_since(due) > self.uplink.keep_alive / 2 {
-                // what comes in now may be of a broker that has died meanwhile
+                // what comes in now may be of a broker that has died meanwhile; what is news stays so
+                match woken {
+                    Woken::News(news) => self.take(news),
+                    Woken::Outcome(outcome) => self.session.handle_outcome(&outcome, clock::wall()),
+                    Woken::Happening(_)
+                    | Woken::Closed
+                    | Woken::Piece(..)
+                    | Woken::Failed(_)
+                    | Woken::Due => {}
+                }
                 return self.lost("this program was held up", &talk);
             }
             match woken {
@@ -261,6 +277,10 @@ impl Task {
         let is_clean = talk.is_over;
         match turn {
             Turn::Leave(why) => {
+                self.walked = if talk.born.is_some() { 1 } else { self.walked + 1 };
+                if talk.is_steady() {
+                    self.backoff.handle_end(true);
+                }
                 info!(uplink = %self.uplink.name, why, "left for the next server");
                 End::Left { is_clean }
             }
@@ -312,6 +332,7 @@ impl Task {
             }
             News::Clock(booted_at) => {
                 self.is_clock_trusted = true;
+                self.budget = self.uplink.budget.map(|budget| Budget::new(budget, now));
                 self.session.handle_clock(booted_at);
             }
             News::Gap(gap) => self.lose(gap),
@@ -328,14 +349,13 @@ impl Task {
     }
 
     fn lost(&mut self, error: &str, talk: &Talk) -> End {
-        let was_steady = talk.born.is_some_and(|born| clock::monotonic() - born >= STEADY);
         if talk.born.is_some() || self.backoff.failures == 0 || self.said != error {
             error.clone_into(&mut self.said);
             warn!(uplink = %self.uplink.name, %error, "no connection to the broker; polling goes on");
         } else {
             debug!(uplink = %self.uplink.name, %error, failures = self.backoff.failures, "still no connection");
         }
-        self.backoff.handle_end(was_steady);
+        self.backoff.handle_end(talk.is_steady());
         End::Lost
     }
 

@@ -13,7 +13,7 @@ use crate::reading::{Timestamp, Value};
 use crate::sparkplug::command::{self, Origin};
 use crate::sparkplug::proto::payload::Metric;
 use crate::tag::DeviceId;
-use crate::write::{Outcome, WriteRequest};
+use crate::write::{Outcome, Requester, WriteRequest};
 
 /// What became of the last command to a device, in its birth and data.
 const OF_DEVICE: &str = "Device Control/Outcome";
@@ -105,9 +105,10 @@ impl Session {
     }
 
     /// What became of a request, of this uplink or another: told of the device, or of the node where that cannot be. Of a
-    /// tag that may not leave by this uplink nothing is told.
+    /// tag that may not leave by this uplink nothing is told, nor of what others have asked for that is no tag.
     pub fn handle_outcome(&mut self, outcome: &Outcome, now: Timestamp) {
-        if outcome.tag_id.is_some_and(|tag| !self.is_shared(tag)) {
+        let is_ours = outcome.by == Requester::Uplink(self.uplink.clone());
+        if outcome.tag_id.map_or(!is_ours, |tag| !self.is_shared(tag)) {
             return;
         }
         let site = self.site.clone();
@@ -140,7 +141,7 @@ impl Session {
             datatype: metric.datatype.filter(|_| self.form.datatype_in_data),
             ..metric
         };
-        if self.live.is_some() {
+        if self.live.is_some() && !self.outbox.is_overfull() {
             self.outbox.push(Lane::Now, Message::outcome(device, metric));
         } else {
             self.outcomes.keep(device, metric);
@@ -153,7 +154,9 @@ impl Session {
         let count = |device| unsent.iter().filter(|(of, _)| *of == device).count();
         for (device, metric) in &unsent {
             let is_born = device.is_none_or(|device| self.is_device_up(device));
-            if is_born && count(*device) > 1 {
+            if !is_born {
+                self.outcomes.keep(*device, metric.clone()); // it is told when it is
+            } else if count(*device) > 1 {
                 self.tell(*device, Metric { is_historical: Some(true), ..metric.clone() }); // the births told the last
             }
         }

@@ -605,7 +605,7 @@ fn what_is_withheld_is_counted_and_given_up_and_births_know_it_all_the_same() {
     let mut session = session("");
     up(&mut session, 0);
     session.handle_connected(0, NOW);
-    session.set_thinning(Some(0.5));
+    session.set_thinning(Some(0.5), NOW);
     readings(
         &mut session,
         &[reading(0, Value::Int(100), 1), reading(0, Value::Int(120), 2), reading(0, Value::Int(160), 3)],
@@ -614,7 +614,7 @@ fn what_is_withheld_is_counted_and_given_up_and_births_know_it_all_the_same() {
     let sent = drain(&mut session);
     assert_eq!(sent.last().unwrap().1.metrics.len(), 2);
     assert_eq!(session.take_moves().idle, positions([2, 4]));
-    assert_eq!(session.counters.readings_thinned.get(), 2);
+    assert_eq!(session.withheld(), 2);
     session.handle_disconnected();
     session.handle_connected(1, NOW);
     let birth = &drain(&mut session)[1].1;

@@ -93,6 +93,7 @@ impl Task {
         while let Ok(news) = self.outlet.news.try_recv() {
             self.take_one(news);
         }
+        self.book(); // what is queued by now is not wanted again
         self.replay.handle_read(piece.readings.len());
         self.bookmark = piece.bookmark;
         let mut missing = Positions::of(from..piece.next);

@@ -74,6 +74,7 @@ impl Task {
         happenings: &mut mpsc::Receiver<Happening>,
         turn: &Turn,
     ) {
+        talk.is_leaving = true;
         self.session.release();
         let sends_rest = matches!(turn, Turn::Stop);
         let mut is_said = talk.born.is_none();
@@ -86,7 +87,7 @@ impl Task {
             }
             if !is_said && talk.in_hand < WINDOW && !(sends_rest && self.session.is_waiting()) {
                 is_said = true;
-                if self.self_test.is_open() {
+                if self.self_test.is_open() || self.self_test.wants_barrier() {
                     self.send_barrier(connection, talk); // what is acknowledged here would prove nothing otherwise
                 }
                 let death = self.session.death(talk.bd_seq, clock::wall());

@@ -1,6 +1,6 @@
 //! A connection as it goes: what is known of it, and what its happenings mean.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
@@ -9,6 +9,9 @@ use crate::clock;
 use crate::sparkplug::session::Heard;
 use crate::uplink::mqtt::{Connection, Happening, OUTGOING_SIZE_MAX};
 use crate::uplink::selftest::Verdict;
+
+/// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// The state of a connection.
 pub(super) struct Talk {
@@ -24,7 +27,11 @@ pub(super) struct Talk {
     /// When the broker was heard last.
     pub(super) heard: Instant,
     pub(super) started: Instant,
+    /// The broker has acknowledged something.
+    pub(super) has_proven: bool,
     pub(super) is_over: bool,
+    /// The farewell has begun: nobody is obeyed any more.
+    pub(super) is_leaving: bool,
     /// Why the connection is to be ended, if it is.
     pub(super) turn: Option<Turn>,
 }
@@ -49,9 +56,20 @@ impl Talk {
             born: None,
             heard: now,
             started: now,
+            has_proven: false,
             is_over: false,
+            is_leaving: false,
             turn: None,
         }
+    }
+
+    /// Whether it has been a good one: it lasted, and what was said was acknowledged.
+    pub(super) fn is_steady(&self) -> bool {
+        let was_heard = self.has_proven || self.born.is_none();
+        was_heard
+            && self
+                .subscribed
+                .is_some_and(|since| clock::monotonic().saturating_duration_since(since) >= STEADY)
     }
 }
 
@@ -75,7 +93,7 @@ impl Task {
             Happening::Subscribed { index, refusals } => self.handle_subscribed(index, &refusals, talk),
             Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
             Happening::Message { topic, payload, is_retained } => {
-                if !self.self_test.handle_message(&topic, is_retained) {
+                if !self.self_test.handle_message(&topic, is_retained) && !talk.is_leaving {
                     let heard =
                         self.session.handle_message(&topic, &payload, is_retained, now, clock::wall());
                     debug!(uplink = %self.uplink.name, topic, ?heard, "message");
@@ -84,6 +102,7 @@ impl Task {
                 }
             }
             Happening::Acknowledged => {
+                talk.has_proven = true;
                 self.delivery.handle_acknowledged(now);
                 self.self_test.handle_acknowledged(now);
             }

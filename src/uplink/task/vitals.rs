@@ -17,14 +17,13 @@ impl Task {
         let facts = facts::gather(self.counters.store.disk_bytes.get());
         let mut vitals = self.observer.look(&facts, |device| self.session.is_told(device.id), now);
         let waits_from = self.delivery.delivered(false).confirmed;
-        let waiting = self.delivery.next().since(waits_from);
-        let age = if waiting == 0 { Duration::ZERO } else { self.ages.age(waits_from, now) };
+        let (waiting, age) = (self.delivery.missing(), self.ages.age(waits_from, now));
         vitals.push(Vital::count("Gateway/queue_readings", waiting, 1000.0));
         vitals.push(Vital::count("Gateway/queue_age_s", age.as_secs(), 10.0));
         if let Some(budget) = &self.budget {
             vitals.push(Vital::percent("Gateway/budget_used_percent", budget.used(), 5.0));
             vitals.push(Vital::count("Gateway/budget_level", u64::from(budget.level()), 0.0));
-            vitals.push(Vital::count("Gateway/readings_thinned", self.counters.readings_thinned.get(), 0.0));
+            vitals.push(Vital::count("Gateway/readings_thinned", self.session.withheld(), 0.0));
         }
         self.session.handle_vitals(vitals, clock::wall());
         self.vitals_due = self.publish.map(|publish| now + publish);
@@ -39,7 +38,7 @@ impl Task {
         }
         let (level, used, deadband) = (budget.level(), budget.used(), budget.deadband());
         self.replay.set_rate(self.uplink.history_rate * budget.history_share());
-        self.session.set_thinning(deadband);
+        self.session.set_thinning(deadband, clock::wall());
         let uplink = &self.uplink.name;
         match deadband {
             Some(deadband) => {
