@@ -14,11 +14,13 @@ mod websocket;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::QoS;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::site::{Broker, Login, Password, Protocol, Uplink};
 use crate::publication::Publication;
@@ -42,6 +44,9 @@ const REQUESTS: usize = WINDOW + OTHER_REQUESTS;
 const EVENTS: usize = 64;
 /// How long a broker may take to answer a CONNECT, the way to it included: a cluster that has lost a node takes 10 s.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the library may take to read what a broker has said before it hung up.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What has happened on the connection.
 #[derive(Clone, Debug)]
@@ -135,6 +140,19 @@ pub(super) struct Pump {
     unacknowledged: Unacknowledged,
     subscribing: Subscribing,
     is_answered: bool,
+}
+
+/// Why the library has ended.
+struct Failure {
+    said: String,
+    /// It tells nothing but that there are no more bytes.
+    is_mere_end: bool,
+}
+
+/// The way below the client has ended: why, and until when the library may still have a better word for it.
+struct Cut {
+    said: String,
+    until: Instant,
 }
 
 enum Events {
@@ -319,17 +337,11 @@ impl Pump {
             }
         };
         tokio::pin!(carried);
-        let leave = self.leave.clone();
+        let mut cut = None;
         loop {
-            // an event is never given up half-way but where the connection ends
-            let seen = tokio::select! {
-                biased;
-                ended = &mut carried => return closed(ended),
-                () = leave.notified() => Seen::Disconnected,
-                seen = self.event_loop.next(self.keep_alive, self.is_answered) => match seen {
-                    Ok(seen) => seen,
-                    Err(error) => return error,
-                }
+            let seen = match self.next(carried.as_mut(), &mut cut).await {
+                Ok(seen) => seen,
+                Err(error) => return error,
             };
             if self.is_answered && matches!(seen, Seen::Connected { .. }) {
                 // the library would take new terms, and number messages beyond its own bounds
@@ -347,10 +359,40 @@ impl Pump {
         }
         let Pump { event_loop, events, .. } = self;
         drop(event_loop);
-        // what the client has said before is still on its way
-        let ended = if is_carried { carried.await } else { Ok(()) };
+        let said = match cut {
+            Some(Cut { said, .. }) => said,
+            None if is_carried => closed(carried.await), // what the client has said before is still on its way
+            None => closed(Ok(())),
+        };
         events.send(Happening::Disconnected).await.ok();
-        closed(ended)
+        said
+    }
+
+    /// What the library sees next. When the way below it ends, the broker's last words may still be unread.
+    async fn next(
+        &mut self,
+        carried: Pin<&mut impl Future<Output = io::Result<()>>>,
+        cut: &mut Option<Cut>,
+    ) -> Result<Seen, String> {
+        // it is never given up half-way but where the connection ends: it would connect a second time
+        let next = self.event_loop.next(self.keep_alive, self.is_answered);
+        tokio::pin!(next);
+        let Cut { said, until } = match cut {
+            Some(cut) => cut,
+            None => tokio::select! {
+                biased;
+                ended = carried => {
+                    cut.insert(Cut { said: closed(ended), until: Instant::now() + LAST_WORDS })
+                }
+                () = self.leave.notified() => return Ok(Seen::Disconnected),
+                seen = &mut next => return seen.map_err(|failure| failure.said),
+            },
+        };
+        match timeout_at(*until, next).await {
+            Ok(Ok(seen)) => Ok(seen),
+            Ok(Err(failure)) if !failure.is_mere_end => Err(failure.said),
+            Ok(Err(_)) | Err(_) => Err(std::mem::take(said)),
+        }
     }
 
     /// What is to be said of an event, and how often.
@@ -395,15 +437,32 @@ fn closed(ended: io::Result<()>) -> String {
 
 impl Events {
     /// The next one.
-    async fn next(&mut self, keep_alive: Duration, is_answered: bool) -> Result<Seen, String> {
+    async fn next(&mut self, keep_alive: Duration, is_answered: bool) -> Result<Seen, Failure> {
         match self {
             Events::V3(event_loop) => match event_loop.poll().await {
-                Ok(event) => Ok(v3::seen(event)),
-                Err(error) => Err(v3::in_words(&error)),
+                Ok(event) => {
+                    let seen = v3::seen(event);
+                    if matches!(seen, Seen::Connected { .. }) {
+                        v3::handle_connected(event_loop);
+                    }
+                    Ok(seen)
+                }
+                Err(error) => {
+                    Err(Failure { said: v3::in_words(&error), is_mere_end: v3::is_mere_end(&error) })
+                }
             },
             Events::V5(event_loop) => match event_loop.poll().await {
-                Ok(event) => v5::seen(event, keep_alive),
-                Err(error) => Err(v5::in_words(&error, is_answered)),
+                Ok(event) => {
+                    let seen = v5::seen(event, keep_alive);
+                    if matches!(seen, Ok(Seen::Connected { .. })) {
+                        v5::handle_connected(event_loop, keep_alive);
+                    }
+                    seen.map_err(|said| Failure { said, is_mere_end: false })
+                }
+                Err(error) => Err(Failure {
+                    said: v5::in_words(&error, is_answered),
+                    is_mere_end: v5::is_mere_end(&error),
+                }),
             },
         }
     }

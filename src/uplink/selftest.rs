@@ -3,7 +3,8 @@
 //! Over MQTT 3.1.1 a broker whose access list forbids a publication acknowledges it as if it were stored, and over both
 //! versions it drops a forbidden one at QoS 0 without a word: readings would count as delivered and be gone. So each
 //! connection subscribes to its own barrier, and to the first message of each kind that matters just before it is sent.
-//! What came back is no longer subscribed to: a connection that is as it should be pays for three messages.
+//! What came back is no longer subscribed to: a connection that is as it should be pays for three messages. JSON has no
+//! barrier, for each of its messages is acknowledged by itself: the first status and the first reading are asked back.
 //!
 //! A message counts as dropped when the broker *granted* the subscription and has *acknowledged* the message, or one after
 //! it (it reads in order), and has not handed it back within [`PATIENCE`]. What that means:
@@ -11,7 +12,7 @@
 //! | topic | means | becomes |
 //! |---|---|---|
 //! | the barrier | publishing or reading it is forbidden: what it proves is worth nothing | the end of the connection; readings stay |
-//! | a birth, data | publishing *or* reading is forbidden, and nobody can tell which | once the same; from the second time on a warning that names both |
+//! | a birth, data, JSON | publishing *or* reading is forbidden, and nobody can tell which | once the same; from the second time on a warning that names both |
 //!
 //! The barrier is ours alone, so that an access list can be asked to allow both (docs/configuration.md). For births and data
 //! reading is not needed otherwise, and careful lists forbid it: ending every connection would keep a gateway away from a
@@ -32,7 +33,9 @@ const DEATHS_MAX: u32 = 2;
 /// What is asked back from one broker, and what came.
 #[derive(Debug)]
 pub(super) struct SelfTest {
-    /// The barrier first.
+    /// None in JSON.
+    barrier: Option<String>,
+    /// The barrier first, where there is one.
     echoes: Vec<Echo>,
     /// Subscriptions of this connection.
     subscriptions: usize,
@@ -66,8 +69,10 @@ enum Kind {
     NodeBirth,
     DeviceBirth,
     DeviceData,
-    /// In a name space that is not Sparkplug's.
-    Other,
+    /// In JSON: of the gateway or a device.
+    Status,
+    /// In JSON: of a tag or a device.
+    Reading,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +104,10 @@ pub(super) enum Verdict {
 }
 
 impl SelfTest {
-    /// Of a gateway whose barrier has this topic.
-    pub(super) fn new(barrier: &str) -> SelfTest {
-        let mut test = SelfTest {
+    /// Of a gateway whose barrier has this topic; without a barrier: of JSON.
+    pub(super) fn new(barrier: Option<String>) -> SelfTest {
+        SelfTest {
+            barrier,
             echoes: Vec::new(),
             subscriptions: 0,
             unacknowledged: VecDeque::new(),
@@ -109,31 +115,43 @@ impl SelfTest {
             deaths: 0,
             doubts: Vec::new(),
             told: Vec::new(),
-        };
-        test.ask(barrier, Kind::Barrier);
-        test
-    }
-
-    /// A connection is to begin. Its first subscription has the barrier as its last filter.
-    pub(super) fn handle_start(&mut self) {
-        self.echoes.truncate(1);
-        self.unacknowledged.clear();
-        self.is_barrier_sent = false;
-        self.subscriptions = 1;
-        for barrier in &mut self.echoes {
-            (barrier.state, barrier.read) = (State::Asked, None);
         }
     }
 
-    /// The connection has ended.
+    /// A connection is to begin. Its first subscription has the barrier as its last filter, where there is one.
+    pub(super) fn handle_start(&mut self) -> Option<Verdict> {
+        self.echoes.clear();
+        self.unacknowledged.clear();
+        self.is_barrier_sent = false;
+        self.subscriptions = 0;
+        if let Some(barrier) = self.barrier.clone() {
+            self.ask(&barrier, Kind::Barrier);
+        }
+        if self.deaths < DEATHS_MAX {
+            return None;
+        }
+        let message = format!(
+            "{DEATHS_MAX} connections in a row ended before the broker had answered a subscription of the self-test: this \
+             one goes without, and it is not known whether the broker passes on what it acknowledges; does it hang up on \
+             a client that subscribes to what it publishes?"
+        );
+        self.tell_once("self-test".to_owned(), message)
+    }
+
+    /// The connection has ended. One that went without is followed by one that asks again.
     pub(super) fn handle_end(&mut self) {
-        let is_asking = self.echoes.iter().skip(1).any(|echo| echo.state == State::Asked);
+        let is_asking =
+            self.echoes.iter().any(|echo| echo.kind != Kind::Barrier && echo.state == State::Asked);
         self.deaths = if is_asking { self.deaths.saturating_add(1) } else { 0 };
     }
 
-    /// What is to be subscribed to before a message of `size` bytes is sent.
-    pub(super) fn filter_before(&mut self, topic: &str, size: usize) -> Option<String> {
-        let kind = kind(topic)?;
+    /// What is to be subscribed to before a message of `size` bytes is sent; `has_readings`: it carries some.
+    pub(super) fn filter_before(&mut self, topic: &str, size: usize, has_readings: bool) -> Option<String> {
+        let kind = match self.barrier {
+            Some(_) => kind(topic)?,
+            None if has_readings => Kind::Reading,
+            None => Kind::Status,
+        };
         if size > ECHO_SIZE_MAX
             || self.deaths >= DEATHS_MAX
             || self.echoes.iter().any(|echo| echo.kind == kind)
@@ -152,7 +170,7 @@ impl SelfTest {
 
     /// A message was handed over.
     pub(super) fn handle_sent(&mut self, topic: &str, is_acknowledged: bool) {
-        self.is_barrier_sent |= self.echoes.first().is_some_and(|barrier| barrier.topic == topic);
+        self.is_barrier_sent |= self.barrier.as_deref() == Some(topic);
         if is_acknowledged {
             let echoes = self.echoes.len();
             self.unacknowledged.push_back(Unacknowledged { topic: topic.to_owned(), echoes });
@@ -266,15 +284,14 @@ impl Echo {
     }
 }
 
-/// What kind of message is asked back; the others say nothing new.
+/// What kind of message of Sparkplug is asked back; the others say nothing new.
 fn kind(topic: &str) -> Option<Kind> {
     let mut parts = topic.split('/');
     match (parts.next(), parts.nth(1)) {
         (Some("spBv1.0"), Some("NBIRTH")) => Some(Kind::NodeBirth),
         (Some("spBv1.0"), Some("DBIRTH")) => Some(Kind::DeviceBirth),
         (Some("spBv1.0"), Some("DDATA")) => Some(Kind::DeviceData),
-        (Some("spBv1.0" | "tidegate"), _) => None,
-        _ => Some(Kind::Other),
+        _ => None,
     }
 }
 
@@ -287,14 +304,18 @@ mod tests {
     const DATA: &str = "spBv1.0/e/DDATA/n/press";
 
     fn started() -> (SelfTest, Instant) {
-        let mut test = SelfTest::new(BARRIER);
-        test.handle_start();
+        of(Some(BARRIER))
+    }
+
+    fn of(barrier: Option<&str>) -> (SelfTest, Instant) {
+        let mut test = SelfTest::new(barrier.map(str::to_owned));
+        assert_eq!(test.handle_start(), None);
         (test, crate::clock::monotonic())
     }
 
     fn born(test: &mut SelfTest) {
         assert_eq!(test.handle_subscribed(0, None), None);
-        assert_eq!(test.filter_before(BIRTH, 100).as_deref(), Some(BIRTH));
+        assert_eq!(test.filter_before(BIRTH, 100, false).as_deref(), Some(BIRTH));
         test.handle_sent(BIRTH, false);
         test.handle_sent(BARRIER, true);
         assert_eq!(test.handle_subscribed(1, None), None);
@@ -305,8 +326,8 @@ mod tests {
         let (mut test, now) = started();
         assert!(test.is_open());
         born(&mut test);
-        assert_eq!(test.filter_before("spBv1.0/e/NBIRTH/n", 100), None, "once a connection");
-        assert_eq!(test.filter_before(DATA, 100).as_deref(), Some(DATA));
+        assert_eq!(test.filter_before("spBv1.0/e/NBIRTH/n", 100, false), None, "once a connection");
+        assert_eq!(test.filter_before(DATA, 100, true).as_deref(), Some(DATA));
         test.handle_acknowledged(now);
         assert!(test.handle_message(BIRTH, false));
         assert!(test.handle_message(BARRIER, false));
@@ -372,7 +393,7 @@ mod tests {
         for connection in 0..2 {
             test.handle_start();
             born(&mut test);
-            test.filter_before(DATA, 100);
+            test.filter_before(DATA, 100, true);
             test.handle_sent(DATA, false);
             test.handle_subscribed(2, None);
             test.handle_sent(BARRIER, true);
@@ -402,36 +423,58 @@ mod tests {
 
     #[test]
     fn what_the_broker_had_kept_is_no_echo_and_an_acknowledgement_proves_only_what_was_before() {
-        let (mut test, now) = started();
+        let (mut test, now) = of(None);
+        assert_eq!(test.filter_before("plant/press/status", 9, false).as_deref(), Some("plant/press/status"));
         test.handle_subscribed(0, None);
-        test.handle_sent("plant/press/pressure", true);
-        assert_eq!(
-            test.filter_before("plant/press/temperature", 9).as_deref(),
-            Some("plant/press/temperature")
-        );
+        test.handle_sent("plant/press/status", true);
+        let filter = test.filter_before("plant/press/temperature", 9, true);
+        assert_eq!(filter.as_deref(), Some("plant/press/temperature"));
         test.handle_subscribed(1, None);
         test.handle_sent("plant/press/temperature", true);
         assert!(test.handle_message("plant/press/temperature", true));
+        assert!(test.handle_message("plant/press/status", false));
         test.handle_acknowledged(now);
-        assert_eq!(test.due(), None);
+        assert_eq!((test.due(), test.is_open()), (None, true));
         assert_eq!(test.topic_behind(0), "plant/press/temperature");
         test.handle_acknowledged(now);
         assert_eq!(test.due(), Some(now + PATIENCE));
     }
 
     #[test]
+    fn json_has_no_barrier_and_asks_a_status_and_a_reading_back_whatever_their_topics() {
+        let (mut test, now) = of(None);
+        assert!(!test.is_open() && !test.wants_barrier());
+        for (index, (topic, has_readings)) in
+            [("tidegate/n/status", false), ("spBv1.0/n/d/t", true)].into_iter().enumerate()
+        {
+            assert_eq!(test.filter_before(topic, 9, has_readings).as_deref(), Some(topic));
+            assert_eq!(test.filter_before("tidegate/n/d/other", 9, has_readings), None, "one of each kind");
+            test.handle_sent(topic, true);
+            assert_eq!(test.handle_subscribed(index, None), None);
+            test.handle_acknowledged(now);
+        }
+        assert!(test.handle_message("tidegate/n/status", false));
+        let Some(Verdict::Useless(said)) = test.poll_verdict(now + PATIENCE) else { panic!("no verdict") };
+        assert!(said.contains("spBv1.0/n/d/t"), "{said}");
+    }
+
+    #[test]
     fn a_large_message_is_not_asked_back_and_none_where_that_ends_connections() {
         let (mut test, _) = started();
-        assert_eq!(test.filter_before(BIRTH, ECHO_SIZE_MAX + 1), None);
+        assert_eq!(test.filter_before(BIRTH, ECHO_SIZE_MAX + 1, false), None);
         for _ in 0..DEATHS_MAX {
-            test.handle_start();
+            assert_eq!(test.handle_start(), None);
             test.handle_subscribed(0, None);
-            assert!(test.filter_before(BIRTH, 100).is_some());
+            assert!(test.filter_before(BIRTH, 100, false).is_some());
             test.handle_end(); // before the answer
         }
-        test.handle_start();
+        let said = test.handle_start();
+        assert!(matches!(&said, Some(Verdict::Warning(said)) if said.contains("goes without")), "{said:?}");
         test.handle_subscribed(0, None);
-        assert_eq!(test.filter_before(BIRTH, 100), None);
+        assert_eq!(test.filter_before(BIRTH, 100, false), None);
         assert!(test.wants_barrier(), "the barrier is asked for all the same");
+        test.handle_end();
+        assert_eq!(test.handle_start(), None);
+        assert!(test.filter_before(BIRTH, 100, false).is_some(), "the one after that asks again");
     }
 }

@@ -24,7 +24,7 @@ use super::mqtt::{self, Happening};
 use super::replay::Replay;
 use super::selftest::SelfTest;
 use crate::clock;
-use crate::config::site::{Broker, Site, Uplink};
+use crate::config::site::{Broker, Payload, Site, Uplink};
 use crate::counters::Counters;
 use crate::position::Position;
 use crate::queue::task::{News, Outlet};
@@ -65,7 +65,8 @@ pub struct Task {
     /// What the store knows of the delivery.
     told: Delivered,
     is_clock_trusted: bool,
-    barrier: String,
+    /// None in JSON, where each message is acknowledged by itself.
+    barrier: Option<String>,
     self_test: SelfTest,
     counters: Arc<Counters>,
     reload: Arc<Notify>,
@@ -127,7 +128,12 @@ impl Task {
         let Ports { outlet, commands, counters, reload } = ports;
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
-        let barrier = format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name);
+        let barrier = match uplink.payload {
+            Payload::Sparkplug => {
+                Some(format!("tidegate/{}/{}/barrier", site.gateway.enterprise, site.gateway.name))
+            }
+            Payload::Json(_) => None,
+        };
         Task {
             session: Conversation::new(site.clone(), &uplink, counters.clone()),
             delivery: Delivery::new(outlet.start, outlet.next, barrier_after, sure_after),
@@ -145,7 +151,7 @@ impl Task {
             vitals_due: None,
             publish: site.publish,
             budget_due: uplink.budget.map(|_| clock::monotonic()),
-            self_test: SelfTest::new(&barrier),
+            self_test: SelfTest::new(barrier.clone()),
             barrier,
             bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
             backoff: Backoff::new(&uplink),
@@ -212,10 +218,13 @@ impl Task {
 
     /// One connection, from CONNECT to its end.
     async fn converse(&mut self, broker: &Broker) -> End {
-        self.self_test.handle_start();
+        let verdict = self.self_test.handle_start();
         let bd_seq = self.next_bd_seq().await;
         let will = self.session.death(bd_seq, clock::wall());
         let mut talk = Talk::new(bd_seq, clock::monotonic());
+        if let Some(verdict) = verdict {
+            self.judge(verdict, &mut talk);
+        }
         let (connection, pump, mut happenings) = match mqtt::connect(&self.uplink, broker, will) {
             Ok(parts) => parts,
             Err(error) => return self.lost(&error.to_string(), &talk),

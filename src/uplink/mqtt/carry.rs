@@ -13,7 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::LAST_WORDS;
 use super::route::{Open, Route, Stream};
 use super::websocket::{self, Incoming, Piece};
 use crate::tls::{FarEnd, in_words};
@@ -54,10 +56,16 @@ impl Carriage {
         let (far_in, far_out) = tokio::io::split(stream);
         let is_websocket = websocket.is_some();
         let (pings_out, pings) = mpsc::channel(PINGS_MAX);
+        let down = down(far_in, near_out, websocket, pings_out);
+        tokio::pin!(down);
         // what is dropped with the other half is of a connection that has ended
         let ended = tokio::select! {
-            ended = up(near_in, far_out, is_websocket, pings) => ended,
-            ended = down(far_in, near_out, websocket, pings_out) => ended,
+            ended = up(near_in, far_out, is_websocket, pings) => match ended {
+                Ok(()) => Ok(()),
+                // it takes no more, but may have said why
+                Err(error) => timeout(LAST_WORDS, &mut down).await.unwrap_or(Err(error)),
+            },
+            ended = &mut down => ended,
         };
         ended.map_err(|error| {
             // a far end that ends TLS without a word has hung up as any other

@@ -32,18 +32,23 @@ fn answers_to_subscriptions_are_told_apart_in_any_order() {
     assert_eq!(ledger.handle_answered(9), Some(2));
 }
 
-/// How a connection ends at a broker that says this, and then hangs up or listens on.
-async fn end(protocol: &str, answer: &[u8], hangs_up: bool) -> (String, Vec<Happening>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// A connection that is to be made to `broker`.
+fn connection(protocol: &str, broker: &str, more: &str) -> (Connection, Pump, mpsc::Receiver<Happening>) {
     let text = format!(
-        "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://{}\"\nprotocol = \"{protocol}\"\n\
+        "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"{broker}\"\nprotocol = \"{protocol}\"\n{more}\n\
          [link.l]\ntcp = \"127.0.0.1:9\"\n[device.d]\nlink = \"l\"\ntags = [{{ name = \"t\", at = \"hr:0\" }}]\n",
-        listener.local_addr().unwrap()
     );
     let site = crate::config::parse("a.toml", &text).site.unwrap();
     let will = Publication { topic: "will".to_owned(), ..Publication::default() };
     let uplink = &site.uplinks[0];
-    let (_connection, pump, mut happenings) = connect(uplink, &uplink.brokers[0], will).unwrap();
+    connect(uplink, &uplink.brokers[0], will).unwrap()
+}
+
+/// How a connection ends at a broker that says this, and then hangs up or listens on.
+async fn end(protocol: &str, answer: &[u8], hangs_up: bool) -> (String, Vec<Happening>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker = format!("mqtt://{}", listener.local_addr().unwrap());
+    let (_connection, pump, mut happenings) = connection(protocol, &broker, "");
     let broker = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut connect = [0; 200];
@@ -60,6 +65,62 @@ async fn end(protocol: &str, answer: &[u8], hangs_up: bool) -> (String, Vec<Happ
         seen.push(happening);
     }
     (error, seen)
+}
+
+/// How a connection through a proxy ends at a broker that says this and hangs up in the same breath.
+async fn end_behind_a_proxy(protocol: &str, answer: &[u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("proxy = \"http://{}\"", listener.local_addr().unwrap());
+    let (_connection, pump, _happenings) = connection(protocol, "mqtt://127.0.0.1:9", &proxy);
+    let broker = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 200];
+        assert!(stream.read(&mut request).await.unwrap() > 10);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut request).await.unwrap() > 10);
+        stream.write_all(answer).await.unwrap();
+    };
+    tokio::join!(pump.run(), broker).0
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_broker_behind_a_proxy_are_heard() {
+    for (protocol, answer, expected) in [
+        ("3.1.1", &b"\x20\x02\x00\x04"[..], "`username` or `password` is wrong"),
+        ("3.1.1", b"", "the broker has hung up"),
+        ("5", b"\x20\x03\x00\x86\x00", "`username` or `password` is wrong"),
+        ("5", b"\x20\x03\x00\x00\x00\xe0\x02\x8e\x00", "(SessionTakenOver)"),
+        ("5", b"\x20\x03\x00\x00\x00", "the broker has hung up"),
+    ] {
+        for _ in 0..20 {
+            let error = end_behind_a_proxy(protocol, answer).await;
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
+
+/// The library would ping without a pause, and give the second ping up for want of an answer to the first.
+#[tokio::test]
+async fn a_broker_that_wants_no_pings_is_pinged_in_our_own_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker = format!("mqtt://{}", listener.local_addr().unwrap());
+    let (_connection, pump, _happenings) = connection("5", &broker, "");
+    let broker = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = [0; 200];
+        assert!(stream.read(&mut heard).await.unwrap() > 10);
+        stream.write_all(b"\x20\x06\x00\x00\x03\x13\x00\x00").await.unwrap();
+        let mut pings = 0;
+        while let Ok(size) = tokio::time::timeout(Duration::from_millis(500), stream.read(&mut heard)).await {
+            pings += size.unwrap() / 2;
+            assert!(pings <= 1, "a ping each moment");
+            stream.write_all(b"\xd0\x00").await.unwrap();
+        }
+    };
+    tokio::select! {
+        error = pump.run() => panic!("{error}"),
+        () = broker => {}
+    }
 }
 
 #[tokio::test]

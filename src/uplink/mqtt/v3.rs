@@ -1,5 +1,7 @@
 //! MQTT 3.1.1: what the library is told, and what its events and errors say.
 
+use std::time::Duration;
+
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
     Outgoing, Packet, QoS, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
@@ -10,6 +12,9 @@ use super::{
     qos,
 };
 use crate::publication::Publication;
+
+/// How long a packet may take to the socket: the largest at 256 kbit/s. Who listens gives up sooner (`task/watch.rs`).
+const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A client and its event loop, for one connection.
 pub(super) fn open(plan: Plan) -> (AsyncClient, EventLoop) {
@@ -32,6 +37,12 @@ pub(super) fn open(plan: Plan) -> (AsyncClient, EventLoop) {
     network.set_connection_timeout(CONNECT_PATIENCE.as_secs());
     event_loop.network_options = network;
     (client, event_loop)
+}
+
+/// The broker has taken the connection. The library has one patience for the answer to a CONNECT and for the flush of
+/// each packet, which a large birth outlasts on a slow line.
+pub(super) fn handle_connected(event_loop: &mut EventLoop) {
+    event_loop.network_options.set_connection_timeout(FLUSH_PATIENCE.as_secs());
 }
 
 pub(super) fn publish(client: &AsyncClient, publication: Publication) -> Result<(), Closing> {
@@ -65,6 +76,12 @@ pub(super) fn seen(event: Event) -> Seen {
 
 fn refusal(code: &SubscribeReasonCode) -> Option<String> {
     matches!(code, SubscribeReasonCode::Failure).then(|| "refused".to_owned())
+}
+
+/// Whether an error tells nothing but that there are no more bytes.
+pub(super) fn is_mere_end(error: &ConnectionError) -> bool {
+    use ConnectionError::{Io, MqttState};
+    matches!(error, Io(_) | MqttState(StateError::Io(_) | StateError::ConnectionAborted))
 }
 
 /// Why a connection has ended, for whoever can mend it.

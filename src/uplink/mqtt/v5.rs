@@ -42,6 +42,14 @@ pub(super) fn open(plan: Plan) -> (AsyncClient, EventLoop) {
     AsyncClient::new(options, REQUESTS)
 }
 
+/// The broker has taken the connection. With a Server Keep Alive of 0 (MQTT 5, 3.2.2.3.14) it wants no pings; the library
+/// would send them without a pause. Ours are needed all the same: they tell that the broker is there.
+pub(super) fn handle_connected(event_loop: &mut EventLoop, keep_alive: Duration) {
+    if event_loop.options.keep_alive().is_zero() {
+        event_loop.options.set_keep_alive(keep_alive.max(KEEP_ALIVE_MIN_V5));
+    }
+}
+
 pub(super) fn publish(client: &AsyncClient, publication: Publication) -> Result<(), Closing> {
     let Publication { topic, payload, is_acknowledged, is_retained, .. } = publication;
     let qos = if is_acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
@@ -144,6 +152,12 @@ fn refusal(reason: PubAckReason) -> Option<&'static str> {
 fn subscription_refusal(code: &SubscribeReasonCode) -> Option<String> {
     let is_granted = matches!(code, SubscribeReasonCode::Success(_));
     (!is_granted).then(|| format!("{code:?}"))
+}
+
+/// Whether an error tells nothing but that there are no more bytes.
+pub(super) fn is_mere_end(error: &ConnectionError) -> bool {
+    use ConnectionError::{Io, MqttState};
+    matches!(error, Io(_) | MqttState(StateError::Io(_) | StateError::ConnectionAborted))
 }
 
 /// Why a connection has ended, for whoever can mend it; `is_answered`: the broker has taken it before.

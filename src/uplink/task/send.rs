@@ -38,7 +38,8 @@ impl Task {
                 return;
             }
             self.budget.iter_mut().for_each(|budget| budget.handle_sent(size + PACKET_OVERHEAD));
-            if let Some(filter) = self.self_test.filter_before(&publication.topic, size) {
+            if let Some(filter) = self.self_test.filter_before(&publication.topic, size, !carried.is_empty())
+            {
                 connection.subscribe(vec![filter]).ok(); // closing: its end is told by the pump
             }
             self.self_test.handle_sent(&publication.topic, is_proof);
@@ -50,11 +51,11 @@ impl Task {
         }
     }
 
-    /// Hands over a barrier; false where the connection is closing, of which the pump tells the end.
+    /// Hands over a barrier; false where there is none, or the connection is closing, of which the pump tells the end.
     fn send_barrier(&mut self, connection: &Connection, talk: &mut Talk) -> bool {
-        let barrier =
-            Publication { topic: self.barrier.clone(), is_acknowledged: true, ..Publication::default() };
-        self.self_test.handle_sent(&self.barrier, true);
+        let Some(topic) = self.barrier.clone() else { return false };
+        self.self_test.handle_sent(&topic, true);
+        let barrier = Publication { topic, is_acknowledged: true, ..Publication::default() };
         let size = barrier.topic.len() + PACKET_OVERHEAD;
         self.budget.iter_mut().for_each(|budget| budget.handle_sent(size));
         let is_sent = connection.publish(barrier).is_ok();

@@ -20,7 +20,7 @@ pub(super) struct Talk {
     pub(super) in_hand: usize,
     /// The largest packet that the broker takes.
     pub(super) packet_size_max: usize,
-    /// When the subscriptions stood.
+    /// When the subscriptions stood; without any, when the broker took the connection.
     pub(super) subscribed: Option<Instant>,
     /// When the births were handed over.
     pub(super) born: Option<Instant>,
@@ -87,8 +87,12 @@ impl Task {
                 talk.packet_size_max = packet_size_max;
                 self.session.set_packet_size(packet_size_max);
                 let mut filters = self.session.filters();
-                filters.push(self.barrier.clone());
-                connection.subscribe(filters).ok(); // closing: its end is told by the pump
+                filters.extend(self.barrier.clone());
+                if filters.is_empty() {
+                    self.begin(talk, now); // there is nothing to wait for
+                } else {
+                    connection.subscribe(filters).ok(); // closing: its end is told by the pump
+                }
             }
             Happening::Subscribed { index, refusals } => self.handle_subscribed(index, &refusals, talk),
             Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
@@ -120,7 +124,7 @@ impl Task {
         }
     }
 
-    /// A subscription is answered, the first with the barrier as its last filter.
+    /// A subscription is answered; the first has the barrier as its last filter, where there is one.
     fn handle_subscribed(&mut self, index: usize, refusals: &[Option<String>], talk: &mut Talk) {
         let own = refusals.last().and_then(Option::as_deref);
         if let Some(verdict) = self.self_test.handle_subscribed(index, own) {
@@ -129,12 +133,16 @@ impl Task {
         if index > 0 || talk.subscribed.is_some() {
             return;
         }
-        let now = clock::monotonic();
-        talk.subscribed = Some(now);
         let commands = refusals.split_last().map_or(&[][..], |(_barrier, commands)| commands);
         if let Some(refusal) = commands.iter().flatten().next() {
             warn!(uplink = %self.uplink.name, refusal, "the broker refuses the subscription to commands");
         }
+        self.begin(talk, clock::monotonic());
+    }
+
+    /// All subscriptions stand.
+    fn begin(&mut self, talk: &mut Talk, now: Instant) {
+        talk.subscribed = Some(now);
         if self.session.waits_for_host() {
             info!(uplink = %self.uplink.name, "waits for the primary host");
         } else {

@@ -80,3 +80,28 @@ async fn births_that_are_dropped_are_tried_again_and_then_told_with_both_reasons
         assert_eq!(ends, 1, "{version}: the second connection holds\n{}", scene.log());
     }
 }
+
+/// JSON: what a list must allow is its own topics, and no other.
+#[tokio::test]
+async fn json_asks_back_only_what_it_publishes() {
+    let folder = folder();
+    let lines = access_list(folder.path(), "topic readwrite e/n/#\n");
+    let broker = Mosquitto::start_with(folder.path(), &lines).await;
+    let mut scene = Scene::plain(folder, broker, "payload = \"json\"\nusername = \"gw\"").await;
+    let is_read = |scene: &Scene| scene.heard.iter().filter(|(topic, _)| topic == "e/n/d0/t0").count() > 2;
+    scene.until("readings are heard", is_read).await;
+    scene.go_on(Duration::from_secs(12)).await; // the self-test's patience
+    assert!(!scene.log().contains("WARN"), "{}", scene.log());
+    assert!(!scene.heard.iter().any(|(topic, _)| topic.starts_with("tidegate/")), "there is no barrier");
+    assert_eq!(scene.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn json_readings_that_are_dropped_are_noticed_though_the_status_passes() {
+    let folder = folder();
+    let lines = access_list(folder.path(), "topic readwrite e/n/status\ntopic readwrite e/n/+/status\n");
+    let broker = Mosquitto::start_with(folder.path(), &lines).await;
+    let mut scene = Scene::plain(folder, broker, "payload = \"json\"\nusername = \"gw\"").await;
+    scene.said("the broker has read e/n/d0/t").await;
+    scene.said("(all is sent once more, to see whether that lasts)").await;
+}
