@@ -369,7 +369,8 @@ impl Session {
         let size = reading_size(tag, reading);
         let alone = readings_of(tag.device, reading, lane == Lane::History);
         let limits = self.limits();
-        self.outbox.add(lane, position, size, alone, |last, alone| joined(limits, last, size, alone));
+        let join = |last: &mut Waiting<Message>, alone| joined(limits, last, size, alone);
+        self.outbox.add(lane, position, size, alone, join, |alone| alone);
     }
 
     /// What a message holds, and how many bytes.

@@ -123,35 +123,42 @@ impl<M> Outbox<M> {
         self.lane(lane).push_back(waiting);
     }
 
-    /// Adds a reading, whose message alone would be `message` of about `size` bytes: to the message that waits last, where
-    /// `join` finds that it goes there, or as a message of its own, which `join` gives back.
-    pub fn add(
+    /// Adds a reading, of which `item` is what a message says, in about `size` bytes: to the message that waits last, where
+    /// `join` finds that it goes there, or in one of its own, which `alone` makes of what `join` gives back.
+    pub fn add<T>(
         &mut self,
         lane: Lane,
         position: Position,
         size: usize,
-        message: M,
-        join: impl FnOnce(&mut Waiting<M>, M) -> Option<M>,
+        item: T,
+        join: impl FnOnce(&mut Waiting<M>, T) -> Option<T>,
+        alone: impl FnOnce(T) -> M,
     ) {
-        let carried = Positions::of(position..position.after(1));
-        self.handle_queued(&carried);
+        let range = position..position.after(1);
+        self.moves.taken_back.remove(range.clone());
+        self.moves.queued.insert(range.clone());
         if lane == Lane::Now {
             self.readings += 1;
         }
         let queue = self.lane(lane);
-        let alone = match queue.back_mut() {
-            None => Some(message),
+        let left = match queue.back_mut() {
+            None => Some(item),
             Some(last) => {
-                let alone = join(last, message);
-                if alone.is_none() {
-                    last.carried.extend(&carried);
+                let left = join(last, item);
+                if left.is_none() {
+                    last.carried.insert(range.clone());
                     last.size += size;
                     last.readings += 1;
                 }
-                alone
+                left
             }
         };
-        queue.extend(alone.map(|message| Waiting { message, carried, size, readings: 1 }));
+        queue.extend(left.map(|item| Waiting {
+            message: alone(item),
+            carried: Positions::of(range),
+            size,
+            readings: 1,
+        }));
     }
 
     /// The next message; take it only to send it.
@@ -258,13 +265,14 @@ mod tests {
 
     /// Adds a letter; the same letters make one message of at most three.
     fn add(outbox: &mut Outbox<String>, lane: Lane, position: u64, letter: &str) {
-        outbox.add(lane, Position(position), 1, letter.to_owned(), |last, message| {
-            if !last.message.starts_with(&message) || last.message.len() == 3 {
-                return Some(message);
+        let join = |last: &mut Waiting<String>, letter: String| {
+            if !last.message.starts_with(&letter) || last.message.len() == 3 {
+                return Some(letter);
             }
-            last.message.push_str(&message);
+            last.message.push_str(&letter);
             None
-        });
+        };
+        outbox.add(lane, Position(position), 1, letter.to_owned(), join, |letter| letter);
     }
 
     fn drain(outbox: &mut Outbox<String>) -> String {

@@ -56,20 +56,23 @@ pub(super) fn push_data(
     metric: Metric,
 ) {
     let (size, size_max) = (metric_size(&metric), outbox.data_size_max());
-    let payload = Payload { metrics: vec![metric], ..Payload::default() };
-    let message = Message { verb: Verb::DeviceData, device: Some(device), payload, tells_outcome: false };
-    outbox.add(lane, position, size, message, |last, mut message| {
+    let join = |last: &mut Waiting<Message>, metric: Metric| {
         let has_room = last.message.verb == Verb::DeviceData
             && !last.message.tells_outcome
             && last.message.device == Some(device)
             && last.message.payload.metrics.len() < DATA_METRICS_MAX
             && last.size + size <= size_max;
         if !has_room {
-            return Some(message);
+            return Some(metric);
         }
-        last.message.payload.metrics.append(&mut message.payload.metrics);
+        last.message.payload.metrics.push(metric);
         None
-    });
+    };
+    let alone = |metric: Metric| {
+        let payload = Payload { metrics: vec![metric], ..Payload::default() };
+        Message { verb: Verb::DeviceData, device: Some(device), payload, tells_outcome: false }
+    };
+    outbox.add(lane, position, size, metric, join, alone);
 }
 
 /// About how many bytes a metric takes, and not fewer.
