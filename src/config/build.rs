@@ -211,7 +211,8 @@ impl Build {
     fn uplink(&mut self, entry: &Entry, gateway: Option<&Gateway>) -> Option<Uplink> {
         self.check_name("uplink", entry);
         let table = entry.node.table()?;
-        let brokers = broker::brokers(self, entry, table);
+        let proxy = broker::proxy(self, table);
+        let brokers = broker::brokers(self, entry, table, proxy.as_ref());
         let login = self.login(table);
         let payload = json::payload(self, entry, table, gateway);
         let default_id = gateway.map(|gateway| format!("{}/{}", gateway.enterprise, gateway.name));
@@ -222,7 +223,6 @@ impl Build {
         }
         let protocol = broker::protocol(self, table, keep_alive);
         let tls = broker::tls(self, table, brokers.as_deref());
-        let proxy = broker::proxy(self, table);
         Some(Uplink {
             name: entry.key.as_str().into(),
             brokers: brokers?,

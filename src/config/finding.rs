@@ -100,7 +100,9 @@ fn render_one(finding: &Finding, sources: &Sources, text: &mut String) {
 
 fn holds_password(position: &Position<'_>) -> bool {
     let line = [position.before, position.marked, position.after].concat().replace("password_file", "");
-    line.contains("password") || line.contains("://") && line.contains('@')
+    // an address may have a name and a password, or a token in its query
+    let has_address = line.contains("://") || line.contains("broker");
+    line.contains("password") || has_address && line.contains(['@', '?'])
 }
 
 /// The word among `known` that was probably meant by `word`.

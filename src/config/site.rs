@@ -571,14 +571,19 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Whether readings and passwords would leave this machine unprotected.
+    /// Whether readings and passwords would leave this machine unprotected: behind a proxy elsewhere every broker is
+    /// elsewhere.
     #[must_use]
-    pub fn is_exposed(&self) -> bool {
-        let is_loopback = match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host == "localhost",
-        };
-        !self.carrier.is_tls && !is_loopback
+    pub fn is_exposed(&self, proxy: Option<&Proxy>) -> bool {
+        let is_here = is_loopback(&self.host) && proxy.is_none_or(|proxy| is_loopback(&proxy.host));
+        !self.carrier.is_tls && !is_here
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost",
     }
 }
 

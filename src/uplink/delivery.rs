@@ -23,6 +23,8 @@ const WINDOW_MAX: usize = 1 << 20;
 const QUICK: Duration = Duration::from_secs(1);
 /// A barrier that comes back later shows that it takes less: what is on its way must not hide a connection that is dead.
 const SLOW: Duration = Duration::from_secs(4);
+/// Bytes a second that the slowest connection takes which is not given up: 256 kbit/s.
+const SLOWEST: u32 = 32 << 10;
 /// What is confirmed within so long is kept as one: where each message is acknowledged, there are thousands a second.
 const CONFIRMED_AT_ONCE: Duration = Duration::from_millis(100);
 /// After this part of the window a barrier is sent at once.
@@ -196,6 +198,16 @@ impl Delivery {
     /// The oldest thing that was handed over and has not been acknowledged: since when it waits.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.sent.iter().find(|sent| sent.is_proof).map(|sent| sent.at)
+    }
+
+    /// Bytes that were handed over and not proven.
+    pub(super) fn sent_size(&self) -> usize {
+        self.sent_size
+    }
+
+    /// How long a slow connection may take for what is on its way: meanwhile a broker has nothing to answer.
+    pub(super) fn transit(&self) -> Duration {
+        Duration::from_secs(1) * u32::try_from(self.sent_size).unwrap_or(u32::MAX) / SLOWEST
     }
 
     /// Whether nothing is on its way.

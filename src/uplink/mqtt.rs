@@ -145,7 +145,7 @@ pub(super) struct Pump {
 /// Why the library has ended.
 struct Failure {
     said: String,
-    /// It tells nothing but that there are no more bytes.
+    /// It is no word of the broker: only that the way to it has ended.
     is_mere_end: bool,
 }
 

@@ -167,7 +167,8 @@ impl Task {
     /// Delivers until the gateway stops.
     pub async fn run(mut self) {
         let brokers = self.uplink.brokers.clone();
-        for broker in brokers.iter().filter(|broker| broker.is_exposed()) {
+        let proxy = self.uplink.proxy.as_ref();
+        for broker in brokers.iter().filter(|broker| broker.is_exposed(proxy)) {
             warn!(uplink = %self.uplink.name, broker = broker.host, "readings and passwords go unprotected (insecure)");
         }
         let mut wait =

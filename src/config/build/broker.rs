@@ -14,8 +14,13 @@ const WEBSOCKET_PATH: &str = "/mqtt";
 /// The files of TLS.
 const TLS_KEYS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
 
-/// All brokers of an uplink, as far as they can be built.
-pub(super) fn brokers(build: &mut Build, entry: &Entry, table: &Table) -> Option<Vec<Broker>> {
+/// All brokers of an uplink behind this proxy, as far as they can be built.
+pub(super) fn brokers(
+    build: &mut Build,
+    entry: &Entry,
+    table: &Table,
+    proxy: Option<&Proxy>,
+) -> Option<Vec<Broker>> {
     let Some(node) = table.get("broker") else {
         build.find(
             Finding::new(entry.key_at, format!("uplink `{}` needs `broker`", entry.key))
@@ -25,14 +30,14 @@ pub(super) fn brokers(build: &mut Build, entry: &Entry, table: &Table) -> Option
     };
     let insecure = flag_or(table, "insecure", false);
     let brokers: Vec<Option<Broker>> =
-        node.one_or_many().iter().map(|node| broker(build, node, insecure)).collect();
+        node.one_or_many().iter().map(|node| broker(build, node, insecure, proxy)).collect();
     if brokers.is_empty() {
         build.find(Finding::new(node.at, "`broker` names none"));
     }
     brokers.into_iter().collect()
 }
 
-fn broker(build: &mut Build, node: &Node, insecure: bool) -> Option<Broker> {
+fn broker(build: &mut Build, node: &Node, insecure: bool, proxy: Option<&Proxy>) -> Option<Broker> {
     let url = node.text()?;
     let broker = match parse(url) {
         Ok(broker) => broker,
@@ -41,13 +46,14 @@ fn broker(build: &mut Build, node: &Node, insecure: bool) -> Option<Broker> {
             return None;
         }
     };
-    if broker.is_exposed() && !insecure {
+    if broker.is_exposed(proxy) && !insecure {
         let (plain, safe) = match broker.carrier.websocket {
             None => ("mqtt", "mqtts"),
             Some(_) => ("ws", "wss"),
         };
+        let way = proxy.map(|proxy| format!(" through {}", proxy.host)).unwrap_or_default();
         let message =
-            format!("plain {plain}:// to {} would send readings and passwords unprotected", broker.host);
+            format!("plain {plain}:// to {}{way} would send readings and passwords unprotected", broker.host);
         let help = format!("write {safe}://, or `insecure = true` to allow it");
         build.find(Finding::new(node.at, message).with_help(help));
     }
@@ -56,14 +62,19 @@ fn broker(build: &mut Build, node: &Node, insecure: bool) -> Option<Broker> {
 
 fn parse(url: &str) -> Parsed<Broker> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(format!("wanted \"mqtts://HOST:PORT\", got \"{url}\""));
+        return Err(format!("wanted \"mqtts://HOST:PORT\", got \"{}\"", shown(url)));
     };
     let (is_tls, is_websocket, port) = match scheme {
         "mqtt" => (false, false, "1883"),
         "mqtts" => (true, false, "8883"),
         "ws" => (false, true, "80"),
         "wss" => (true, true, "443"),
-        _ => return Err(format!("wanted mqtt://, mqtts://, ws:// or wss://, got {scheme}://")),
+        _ => {
+            return Err(format!(
+                "wanted mqtt://, mqtts://, ws:// or wss://, got {}",
+                shown(&format!("{scheme}://"))
+            ));
+        }
     };
     if rest.contains('@') {
         return Err("name and password stand in `username` and `password`, not in the address".to_owned());
@@ -75,10 +86,22 @@ fn parse(url: &str) -> Parsed<Broker> {
     let path_fits = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     let (Some((host, port)), true) = (host_and_port(authority, port), path_fits) else {
         let path = if is_websocket { "/PATH" } else { "" };
-        return Err(format!("wanted \"{scheme}://HOST:PORT{path}\", got \"{url}\""));
+        return Err(format!("wanted \"{scheme}://HOST:PORT{path}\", got \"{}\"", shown(url)));
     };
     let websocket = is_websocket.then(|| path.to_owned());
     Ok(Broker { carrier: Carrier { is_tls, websocket }, host, port })
+}
+
+/// An address without what may be a secret: a name and a password, a query.
+fn shown(url: &str) -> String {
+    let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?..."));
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (_, None) => format!("{url}{query}"),
+        (Some((scheme, _)), Some((_, rest))) if !scheme.contains('@') => {
+            format!("{scheme}://...@{rest}{query}")
+        }
+        (_, Some((_, rest))) => format!("...@{rest}{query}"),
+    }
 }
 
 /// `HOST`, `HOST:PORT`, `[ADDRESS]:PORT` or an address of version 6 alone.
@@ -91,7 +114,8 @@ fn host_and_port(authority: &str, default_port: &str) -> Option<(String, u16)> {
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    let is_host =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte));
     is_host.then(|| (host.to_owned(), port))
 }
 
@@ -181,8 +205,31 @@ mod tests {
             ("ws://127.0.0.7", false),
             ("mqtt://[::1]:1883", false),
         ] {
-            assert_eq!(parse(url).unwrap().is_exposed(), expected, "{url}");
+            assert_eq!(parse(url).unwrap().is_exposed(None), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn behind_a_proxy_elsewhere_every_broker_is_exposed_without_tls() {
+        let proxy = |host: &str| Proxy { host: host.to_owned(), port: 3128 };
+        for (url, host, expected) in [
+            ("mqtt://127.0.0.1", "10.0.0.1", true),
+            ("mqtt://localhost", "127.0.0.1", false),
+            ("mqtt://10.0.0.5", "127.0.0.1", true),
+            ("mqtts://127.0.0.1", "10.0.0.1", false),
+        ] {
+            assert_eq!(parse(url).unwrap().is_exposed(Some(&proxy(host))), expected, "{url} through {host}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_what_may_be_a_secret() {
+        check("user:word@b", "wanted \"mqtts://HOST:PORT\", got \"...@b\"");
+        check("user:word@b?token=word", "wanted \"mqtts://HOST:PORT\", got \"...@b?...\"");
+        check("user:word@b://c", "wanted mqtt://, mqtts://, ws:// or wss://, got ...@b://");
+        check("ws://b:0/a?token=word", "wanted \"ws://HOST:PORT/PATH\", got \"ws://b:0/a?...\"");
+        check("ws://b?token=word", "wanted \"ws://HOST:PORT/PATH\", got \"ws://b?...\"");
+        check("mqtt://b?token=word", "wanted \"mqtt://HOST:PORT\", got \"mqtt://b?...\"");
     }
 
     #[test]

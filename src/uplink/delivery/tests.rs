@@ -288,3 +288,17 @@ proptest! {
         prop_assert!((0..next).all(|at| all.contains(&at) || had.contains_key(&at)));
     }
 }
+
+#[test]
+fn what_is_on_its_way_gives_a_slow_connection_time_until_it_is_proven() {
+    let now = crate::clock::monotonic();
+    let mut delivery = delivery(0, 0);
+    assert_eq!(delivery.transit(), Duration::ZERO);
+    delivery.handle_sent(Positions::default(), 1 << 20, false, now);
+    assert_eq!((delivery.transit(), delivery.sent_size()), (32 * SECOND, 1 << 20));
+    delivery.handle_barrier_sent(now);
+    delivery.handle_acknowledged(now + 31 * SECOND);
+    assert_eq!(delivery.transit(), Duration::ZERO);
+    delivery.handle_sent(Positions::default(), 16 << 20, false, now);
+    assert_eq!(delivery.transit(), 512 * SECOND);
+}

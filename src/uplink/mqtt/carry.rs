@@ -134,17 +134,8 @@ async fn down(
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_SIZE];
     loop {
-        let size = far.read(&mut chunk).await?;
-        let data = chunk.get(..size).unwrap_or_default();
-        if data.is_empty() {
-            return Err(hung_up());
-        }
-        let Some(websocket) = &mut websocket else {
-            near.write_all(data).await?;
-            continue;
-        };
-        websocket.handle_bytes(data);
-        while let Some(piece) = websocket.poll_piece().map_err(io::Error::other)? {
+        // some may have come with the answer to the upgrade
+        while let Some(piece) = poll_piece(&mut websocket)? {
             match piece {
                 Piece::Data(data) => near.write_all(&data).await?,
                 Piece::Ping(data) => drop(pings.try_send(data)), // full: a far end that asks faster than it listens
@@ -154,5 +145,44 @@ async fn down(
                 }
             }
         }
+        let size = far.read(&mut chunk).await?;
+        let data = chunk.get(..size).unwrap_or_default();
+        if data.is_empty() {
+            return Err(hung_up());
+        }
+        match &mut websocket {
+            Some(websocket) => websocket.handle_bytes(data),
+            None => near.write_all(data).await?,
+        }
+    }
+}
+
+fn poll_piece(websocket: &mut Option<Incoming>) -> io::Result<Option<Piece>> {
+    match websocket {
+        Some(websocket) => websocket.poll_piece().map_err(io::Error::other),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_came_with_the_answer_to_the_upgrade_is_carried() {
+        let (far, _broker) = tokio::io::duplex(100);
+        let (far, _) = tokio::io::split(Box::new(far) as Box<dyn Stream>);
+        let (client, near) = UnixStream::pair().unwrap();
+        let (_, near) = near.into_split();
+        let (mut client, _) = client.into_split();
+        let mut websocket = Incoming::default();
+        websocket.handle_bytes(b"\x82\x02ab");
+        let (pings, _) = mpsc::channel(1);
+        let mut data = [0; 2];
+        tokio::select! {
+            ended = down(far, near, Some(websocket), pings) => panic!("{ended:?}"),
+            size = client.read_exact(&mut data) => assert_eq!(size.unwrap(), 2),
+        }
+        assert_eq!(&data, b"ab");
     }
 }

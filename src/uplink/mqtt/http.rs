@@ -75,11 +75,6 @@ impl Head {
         Ok(Some((Head { status, reason, fields: fields.collect() }, at + END.len())))
     }
 
-    /// Whether what was asked for is given; otherwise a page that says why may follow.
-    pub(super) fn is_granted(&self) -> bool {
-        matches!(self.status, 101 | 200..=299)
-    }
-
     fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -101,6 +96,7 @@ impl Head {
     /// # Errors
     /// Where it is not: why.
     pub(super) fn check_upgrade(&self, path: &str, key: [u8; 16]) -> Result<(), String> {
+        let path = path.split('?').next().unwrap_or_default(); // a query may be a secret
         if self.status != 101 {
             let Head { status, reason, .. } = self;
             return Err(format!(
@@ -206,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_websocket_is_there_only_with_the_right_answer() {
-        let check = |text: &str| head(text).check_upgrade("/m", KEY).err().unwrap_or_default();
+        let check = |text: &str| head(text).check_upgrade("/m?token=word", KEY).err().unwrap_or_default();
         let right = "HTTP/1.1 101 Switching Protocols\nUpgrade: WebSocket\nConnection: upgrade\n\
                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\nSec-WebSocket-Protocol: mqtt";
         assert_eq!(check(right), "");

@@ -1,11 +1,12 @@
 //! The way to a broker: TCP, through a proxy where there is one, with TLS and a websocket where they are wanted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::http::{self, Authority, HEAD_SIZE_MAX, Head};
@@ -15,6 +16,8 @@ use crate::tls::{FarEnd, Tls, Wanted};
 
 /// How long it may take until MQTT can be spoken. Less than what MQTT waits for, so that what is wrong on the way is said.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// How long an address may take that is not the last of its host.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
 /// The port that is shared with HTTP: there the protocol must be said (ALPN). Elsewhere nobody asks, and a server that
 /// knows other names only would refuse.
 const SHARED_PORT: u16 = 443;
@@ -82,8 +85,12 @@ impl Route {
     async fn go(&self) -> io::Result<Open> {
         let mut stream = self.tcp().await?;
         if self.proxy.is_some() {
-            let head = ask(&mut stream, &http::tunnel_request(&self.authority())).await?;
+            let (head, rest) = ask(&mut stream, &http::tunnel_request(&self.authority())).await?;
             head.check_tunnel(&self.authority()).map_err(io::Error::other)?;
+            if !rest.is_empty() {
+                // neither MQTT nor TLS begins at the broker
+                return Err(io::Error::other("the far end speaks before it is asked"));
+            }
         }
         let mut stream: Box<dyn Stream> = match &self.tls {
             Some(tls) => Box::new(tls.connect(stream).await?),
@@ -93,8 +100,11 @@ impl Route {
             Some(path) => {
                 let key = fastrand::u128(..).to_be_bytes();
                 let request = http::upgrade_request(&self.authority(), path, key);
-                ask(&mut stream, &request).await?.check_upgrade(path, key).map_err(io::Error::other)?;
-                Some(Incoming::default())
+                let (head, rest) = ask(&mut stream, &request).await?;
+                head.check_upgrade(path, key).map_err(io::Error::other)?;
+                let mut incoming = Incoming::default();
+                incoming.handle_bytes(&rest);
+                Some(incoming)
             }
             None => None,
         };
@@ -106,7 +116,7 @@ impl Route {
             Some(Proxy { host, port }) => ("the proxy ", host, *port),
             None => ("", &self.broker.host, self.broker.port),
         };
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| {
+        let stream = connect(host, port).await.map_err(|error| {
             io::Error::new(error.kind(), format!("{whose}{}: {error}", Authority { host, port }))
         })?;
         stream.set_nodelay(true)?;
@@ -114,8 +124,27 @@ impl Route {
     }
 }
 
-/// The answer to a request. Nobody speaks after it before we do, so that more than the head is a fault.
-async fn ask(stream: &mut (impl Stream + ?Sized), request: &str) -> io::Result<Head> {
+/// The first of a host's addresses that answers.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+    first_of(&addresses).await
+}
+
+/// The last address has all the time that is left; each before it little, for the way to it may swallow everything.
+async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let Some((last, others)) = addresses.split_last() else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
+    };
+    for address in others {
+        if let Ok(Ok(stream)) = timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    TcpStream::connect(last).await
+}
+
+/// The answer to a request, and what came behind it.
+async fn ask(stream: &mut (impl Stream + ?Sized), request: &str) -> io::Result<(Head, BytesMut)> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut answer = BytesMut::with_capacity(1 << 10);
@@ -127,12 +156,49 @@ async fn ask(stream: &mut (impl Stream + ?Sized), request: &str) -> io::Result<H
             ));
         }
         match Head::read(&answer).map_err(io::Error::other)? {
-            Some((head, size)) if size == answer.len() || !head.is_granted() => return Ok(head),
-            Some(_) => return Err(io::Error::other("the far end speaks before it is asked")),
+            Some((head, size)) => return Ok((head, answer.split_off(size))),
             None if answer.len() >= HEAD_SIZE_MAX => {
                 return Err(io::Error::other("the far end's answer has no end"));
             }
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    /// What is made of an answer: the words of the check of an upgrade, and what came behind it.
+    async fn answered(answer: &[u8]) -> (String, BytesMut) {
+        let (mut near, mut far) = tokio::io::duplex(1 << 10);
+        far.write_all(answer).await.unwrap();
+        let (head, rest) = ask(&mut near, "x").await.unwrap();
+        (head.check_upgrade("/m", [0; 16]).err().unwrap_or_default(), rest)
+    }
+
+    #[tokio::test]
+    async fn the_status_is_judged_before_what_comes_behind_it() {
+        let (said, _) = answered(b"HTTP/1.1 200 OK\r\n\r\n<html>").await;
+        assert_eq!(said, "the broker answers 200 OK to a websocket at /m: is the path right?");
+        let (_, rest) = answered(b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x00").await;
+        assert_eq!(rest, b"\x82\x00"[..]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_does_not_hide_the_next() {
+        let swallowing = TcpSocket::new_v4().unwrap();
+        swallowing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let swallowing = swallowing.listen(1).unwrap();
+        let full = swallowing.local_addr().unwrap();
+        let mut callers = Vec::new();
+        while let Ok(caller) = timeout(Duration::from_millis(200), TcpStream::connect(full)).await {
+            callers.push(caller.unwrap()); // until nobody more is answered
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let found = timeout(2 * ADDRESS_PATIENCE, first_of(&[full, there])).await.unwrap().unwrap();
+        assert_eq!(found.peer_addr().unwrap(), there);
     }
 }

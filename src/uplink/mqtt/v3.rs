@@ -78,10 +78,9 @@ fn refusal(code: &SubscribeReasonCode) -> Option<String> {
     matches!(code, SubscribeReasonCode::Failure).then(|| "refused".to_owned())
 }
 
-/// Whether an error tells nothing but that there are no more bytes.
+/// Whether an error is no word of the broker: a cut reads as an I/O error, or as a packet that is none.
 pub(super) fn is_mere_end(error: &ConnectionError) -> bool {
-    use ConnectionError::{Io, MqttState};
-    matches!(error, Io(_) | MqttState(StateError::Io(_) | StateError::ConnectionAborted))
+    !matches!(error, ConnectionError::ConnectionRefused(_))
 }
 
 /// Why a connection has ended, for whoever can mend it.

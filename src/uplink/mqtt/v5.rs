@@ -154,10 +154,13 @@ fn subscription_refusal(code: &SubscribeReasonCode) -> Option<String> {
     (!is_granted).then(|| format!("{code:?}"))
 }
 
-/// Whether an error tells nothing but that there are no more bytes.
+/// Whether an error is no word of the broker: a cut reads as an I/O error, or as a packet that is none.
 pub(super) fn is_mere_end(error: &ConnectionError) -> bool {
-    use ConnectionError::{Io, MqttState};
-    matches!(error, Io(_) | MqttState(StateError::Io(_) | StateError::ConnectionAborted))
+    !matches!(
+        error,
+        ConnectionError::ConnectionRefused(_)
+            | ConnectionError::MqttState(StateError::ServerDisconnect { .. })
+    )
 }
 
 /// Why a connection has ended, for whoever can mend it; `is_answered`: the broker has taken it before.

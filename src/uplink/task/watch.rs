@@ -19,7 +19,7 @@ const BIRTH_HOLD: Duration = Duration::from_secs(2);
 impl Task {
     /// When something is to be done if nothing happens before.
     pub(super) fn due(&self, talk: &Talk) -> Instant {
-        let silent = talk.heard + self.uplink.keep_alive * 3 / 2;
+        let silent = talk.heard + self.silence();
         let has_room = talk.in_hand < WINDOW;
         let all = [
             Some(silent),
@@ -42,8 +42,13 @@ impl Task {
         talk.subscribed.filter(|_| has_others && talk.born.is_none()).map(|at| at + HOST_PATIENCE)
     }
 
+    /// How long a broker may say nothing. A large birth on a slow line keeps its answers away.
+    fn silence(&self) -> Duration {
+        self.uplink.keep_alive * 3 / 2 + self.delivery.transit()
+    }
+
     fn barrier_patience(&self) -> Duration {
-        BARRIER_PATIENCE.max(self.uplink.keep_alive * 3 / 2)
+        BARRIER_PATIENCE.max(self.uplink.keep_alive * 3 / 2) + self.delivery.transit()
     }
 
     /// Does what is due.
@@ -67,22 +72,39 @@ impl Task {
             talk.turn = Some(Turn::Leave("the primary host says nothing here"));
         }
         if let Some(why) = self.overdue(talk, now) {
-            talk.turn = Some(Turn::GiveUp(why.to_owned()));
+            talk.turn = Some(Turn::GiveUp(why));
         }
     }
 
     /// What has been waited for too long.
-    fn overdue(&self, talk: &Talk, now: Instant) -> Option<&'static str> {
+    fn overdue(&self, talk: &Talk, now: Instant) -> Option<String> {
         let has_waited =
             |since: Instant, patience: Duration| now.saturating_duration_since(since) >= patience;
-        if has_waited(talk.heard, self.uplink.keep_alive * 3 / 2) {
-            return Some("the broker has not been heard for one and a half keep-alives");
+        if has_waited(talk.heard, self.silence()) {
+            let why = "the broker has not been heard for one and a half keep-alives";
+            return Some(why.to_owned() + &self.on_its_way(talk));
         }
         if talk.subscribed.is_none() && has_waited(talk.started, BIRTH_PATIENCE) {
-            return Some("the broker does not answer the subscription");
+            return Some("the broker does not answer the subscription".to_owned());
         }
         let is_unproven =
             self.delivery.waits_since().is_some_and(|since| has_waited(since, self.barrier_patience()));
-        is_unproven.then_some("the broker does not acknowledge the barrier: may this client publish it?")
+        is_unproven.then(|| {
+            let why = "the broker does not acknowledge the barrier: may this client publish it?";
+            why.to_owned() + &self.on_its_way(talk)
+        })
+    }
+
+    /// What does not get through, where that is much.
+    fn on_its_way(&self, talk: &Talk) -> String {
+        let seconds = self.delivery.transit().as_secs();
+        if seconds == 0 {
+            return String::new();
+        }
+        let what = if talk.has_proven { "messages" } else { "births" };
+        let size = self.delivery.sent_size();
+        format!(
+            " and {seconds} s more for {size} bytes of {what} that are on their way: is the line too slow?"
+        )
     }
 }
