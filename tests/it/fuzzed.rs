@@ -447,7 +447,8 @@ pub(crate) fn command(bytes: &[u8]) {
     let mut rules = allow::Rules::new(site.clone());
     for request in requests {
         assert!(request.id.len() <= ID_MAX + 4 && matches!(request.by, Requester::Uplink(_)));
-        let now = allow::Now { at: tidegate::clock::monotonic(), wall: now, is_clock_trusted: true };
+        let at = tidegate::clock::monotonic();
+        let now = allow::Now { at, received: at, wall: now, is_clock_trusted: true };
         match rules.admit(&request, |_| false, now) {
             Ok(plan) => assert!(site.tags[plan.tag.index()].write.is_some()),
             Err(reason) => assert!(!reason.is_empty() && reason.len() < 2000),
