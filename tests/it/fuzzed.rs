@@ -432,7 +432,9 @@ pub(crate) fn command(bytes: &[u8]) {
     let Some((first, payload)) = bytes.split_first() else { return };
     let site = COMMANDED.clone();
     let now = Timestamp::from_millis(1_764_000_000_000 + u64::from(*first) * 100);
+    let is_shared = vec![true; site.tags.len()];
     let origin = Origin {
+        is_shared: &is_shared,
         site: &site,
         form: Form { aliases: first & 1 != 0, types: IntegerTypes::Exact, datatype_in_data: false },
         uplink: &"u".into(),
