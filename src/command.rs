@@ -12,3 +12,4 @@ pub mod plan;
 pub mod socket;
 pub mod task;
 pub mod wording;
+mod work;

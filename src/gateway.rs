@@ -33,7 +33,7 @@ use crate::scan::{Part, Polled, Scan};
 use crate::tag::DeviceId;
 use crate::uplink;
 use crate::uplink::commands::Commands;
-use crate::write::{Outcome, WriteRequest};
+use crate::write::{Outcome, Received};
 pub use once::write_once;
 
 /// Scans that wait to be normalised; a full channel holds the buses back, which counts as overruns.
@@ -59,6 +59,11 @@ pub enum GatewayError {
     /// Whether a gateway runs cannot be told, and nothing could be recorded.
     #[error("{0} cannot be written: run it as the user of the gateway")]
     Unwritable(PathBuf),
+    /// Whether a gateway runs cannot be told.
+    #[error(
+        "{0} is on a file system without locks: whether a gateway runs cannot be told; have the running one write it"
+    )]
+    Unlockable(PathBuf),
     /// Its devices are there when they dial in.
     #[error("device `{0}` is on a link that listens: only a running gateway reaches it")]
     Listening(Arc<str>),
@@ -112,21 +117,43 @@ fn doubt_clock(trust: ClockTrust) {
     }
 }
 
-/// Holds the state directory; `None` where it cannot be written, which is worth a warning and no more.
-fn lock(state_dir: &Path) -> Result<Option<File>, GatewayError> {
+/// Who has the state directory.
+#[derive(Debug)]
+enum Lock {
+    /// This program, for as long as the file is open.
+    Held(File),
+    /// The file system has no locks: this program, or another one.
+    Unknown,
+    /// It cannot be written.
+    Unwritable,
+}
+
+impl Lock {
+    /// What a lock that was asked for is worth.
+    fn of(file: File, path: &Path, locked: rustix::io::Result<()>) -> Result<Lock, GatewayError> {
+        match locked {
+            Ok(()) => Ok(Lock::Held(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(GatewayError::Locked(path.to_owned())),
+            Err(_) => Ok(Lock::Unknown),
+        }
+    }
+}
+
+/// Holds the state directory, where that is possible; else a gateway runs all the same, with a warning.
+fn lock(state_dir: &Path) -> Result<Lock, GatewayError> {
     let path = state_dir.join("lock");
     let open = || -> io::Result<File> {
         fs::create_dir_all(state_dir)?;
         File::create(&path)
     };
     match open() {
-        Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(GatewayError::Locked(path)),
-            Err(_) | Ok(()) => Ok(Some(file)),
-        },
+        Ok(file) => {
+            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+            Lock::of(file, &path, locked)
+        }
         Err(error) => {
             warn!(state_dir = %state_dir.display(), %error, "state_dir cannot be written: nothing is kept over a restart");
-            Ok(None)
+            Ok(Lock::Unwritable)
         }
     }
 }
@@ -202,7 +229,7 @@ impl Tasks {
 
     /// Starts the task that has things written, and what lets people ask it; where requests of the uplinks go, and
     /// where outcomes come from.
-    fn start_commands(&mut self) -> (mpsc::Sender<WriteRequest>, broadcast::Sender<Arc<Outcome>>) {
+    fn start_commands(&mut self) -> (mpsc::Sender<Received>, broadcast::Sender<Arc<Outcome>>) {
         let (requests, from_uplinks) = mpsc::channel(command::task::REQUESTS);
         let (asking, outcomes) = self.start_command_task(from_uplinks);
         let socket = command::socket::run(self.site.clone(), asking, self.stop.subscribe());
@@ -213,7 +240,7 @@ impl Tasks {
     /// Starts the task that has things written; where people's requests go, and where outcomes come from.
     fn start_command_task(
         &mut self,
-        from_uplinks: mpsc::Receiver<WriteRequest>,
+        from_uplinks: mpsc::Receiver<Received>,
     ) -> (mpsc::Sender<Asked>, broadcast::Sender<Arc<Outcome>>) {
         let (asking, from_here) = mpsc::channel(command::task::REQUESTS);
         let (outcomes, _) = broadcast::channel(command::task::OUTCOMES);
@@ -332,4 +359,20 @@ fn all_bad(site: &Site, channel: &Channel) -> Vec<Polled> {
     let at = clock::stamp();
     let bad = Polled::Scan(Scan { parts, result: Err(Quality::BadNotConnected), at });
     std::iter::once(bad).chain(channel.devices.iter().map(|id| Polled::DeviceDown(*id, at))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn only_a_lock_that_was_granted_counts_as_held() {
+        let of = |locked| Lock::of(tempfile::tempfile().unwrap(), Path::new("lock"), locked);
+        assert!(matches!(of(Ok(())), Ok(Lock::Held(_))));
+        assert!(matches!(of(Err(Errno::WOULDBLOCK)), Err(GatewayError::Locked(_))));
+        assert!(matches!(of(Err(Errno::NOLCK)), Ok(Lock::Unknown)));
+        assert!(matches!(of(Err(Errno::NOTSUP)), Ok(Lock::Unknown)));
+    }
 }

@@ -12,12 +12,14 @@ pub mod timing;
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
@@ -77,6 +79,8 @@ enum Open {
     /// What was opened from here.
     Ours {
         stream: Box<dyn Stream>,
+        /// The socket beneath it; of a serial port there is none.
+        socket: Option<OwnedFd>,
         /// A far end that takes the connection and never answers is no better than one that refuses it.
         has_answered: bool,
     },
@@ -86,7 +90,19 @@ enum Open {
 
 impl Open {
     fn ours(stream: impl Stream + 'static) -> Open {
-        Open::Ours { stream: Box::new(stream), has_answered: false }
+        Open::Ours { stream: Box::new(stream), socket: None, has_answered: false }
+    }
+
+    /// A stream over the TCP connection of `socket`.
+    fn over(stream: impl Stream + 'static, socket: OwnedFd) -> Open {
+        Open::Ours { stream: Box::new(stream), socket: Some(socket), has_answered: false }
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Open::Caller(caller) => Some(caller.socket()),
+            Open::Ours { socket, .. } => socket.as_ref().map(AsFd::as_fd),
+        }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -235,6 +251,22 @@ impl Link {
         self.state = State::Closed;
     }
 
+    /// Whether bytes that the far end has not acknowledged are thrown away when the connection is closed, however that comes
+    /// about: else the system goes on sending them. A serial port has no such bytes.
+    pub fn set_hard_close(&self, is_hard: bool) {
+        let State::Open(open) = &self.state else { return };
+        let linger = is_hard.then_some(Duration::ZERO);
+        if let Some(Err(error)) = open.socket().map(|socket| set_socket_linger(socket, linger)) {
+            warn!(link = %self.name, %error, "what is not acknowledged may be sent after the end of the connection");
+        }
+    }
+
+    /// Whether it is a TCP connection, opened from here or by a unit.
+    #[must_use]
+    pub const fn is_network(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp { .. } | Endpoint::Listen(_))
+    }
+
     /// Closes it because what comes in makes no sense. A far end of which nothing ever did is called again after a wait.
     pub fn reject(&mut self) {
         if matches!(self.state, State::Open(Open::Ours { has_answered: false, .. })) {
@@ -334,7 +366,8 @@ async fn open(endpoint: Endpoint, arrivals: Option<Arrivals>) -> io::Result<Open
 async fn connect(address: &str, tls: Option<&TlsFiles>) -> io::Result<Open> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let Some(TlsFiles { ca_file, own }) = tls else { return Ok(Open::ours(stream)) };
+    let socket = stream.as_fd().try_clone_to_owned()?;
+    let Some(TlsFiles { ca_file, own }) = tls else { return Ok(Open::over(stream, socket)) };
     let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let own = own.as_ref().map(|(cert_file, key_file)| (cert_file.as_path(), key_file.as_path()));
@@ -346,7 +379,7 @@ async fn connect(address: &str, tls: Option<&TlsFiles>) -> io::Result<Open> {
         far_end: FarEnd::Device,
     };
     let tls = Tls::new(&wanted).map_err(io::Error::other)?;
-    Ok(Open::ours(tls.connect(stream).await?))
+    Ok(Open::over(tls.connect(stream).await?, socket))
 }
 
 fn describe(endpoint: &Endpoint) -> String {
@@ -368,6 +401,25 @@ mod tests {
         for wait_ms in [500, 1000, 2000, 4000, 5000, 5000] {
             retry.refused(now);
             assert_eq!(retry.not_before, Some(now + Duration::from_millis(wait_ms)));
+        }
+    }
+
+    /// A close without linger 0 is a clean end of the stream at the far end, and the system goes on sending.
+    #[tokio::test]
+    async fn a_connection_that_is_closed_hard_is_reset_and_its_bytes_are_not_sent_later() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        for is_hard in [true, false] {
+            let open = connect(&address, None).await.unwrap();
+            let (mut far, _) = listener.accept().unwrap();
+            let endpoint = Endpoint::Tcp { address: address.clone(), connect_timeout: WRITE_MAX, tls: None };
+            let (name, state) = ("l".into(), State::Open(open));
+            let mut link = Link { name, endpoint, arrivals: None, state, retry: Retry::default() };
+            link.set_hard_close(true);
+            link.set_hard_close(is_hard);
+            link.close();
+            let end = std::io::Read::read(&mut far, &mut [0; 8]).map_err(|error| error.kind());
+            assert_eq!(end, if is_hard { Err(io::ErrorKind::ConnectionReset) } else { Ok(0) });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What somebody wants written to a device, and what became of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::reading::{Timestamp, Value};
 use crate::tag::TagId;
@@ -33,6 +34,15 @@ pub struct WriteRequest {
     pub is_retained: bool,
 }
 
+/// A request, and since when it waits.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// What is wanted.
+    pub request: WriteRequest,
+    /// When it came, on the clock for intervals.
+    pub at: Instant,
+}
+
 /// Who wants something written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requester {
@@ -61,6 +71,8 @@ pub struct Outcome {
     pub result: WriteResult,
     /// Why, in words that tell what to do; empty where it was done.
     pub reason: String,
+    /// Other tags that the reason tells something of: it is not for whoever may not have them.
+    pub about: Vec<TagId>,
     /// When it was known.
     pub at: Timestamp,
 }
@@ -78,6 +90,7 @@ impl WriteRequest {
             by: self.by.clone(),
             result,
             reason: reason.into(),
+            about: Vec::new(),
             at,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::{FAULT, USAGE, block_on, check, complain, say};
 use crate::command::encode::encode;
@@ -96,9 +96,7 @@ fn have_written(site: &Arc<Site>, wanted: &Wanted) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let reply = match UnixStream::connect(socket::path(&site.gateway.state_dir)) {
-        Ok(stream) => {
-            ask(stream, &json!({ "write": { "device": &*device.name, "tag": &*tag.name, "value": value } }))?
-        }
+        Ok(stream) => ask(stream, &socket::question(site.fingerprint, &device.name, &tag.name, value))?,
         Err(_) => write_here(site, &device.name, &tag.name, value)?,
     };
     let word = |key: &str| reply.get(key).and_then(Json::as_str);

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::encode::encode;
 use super::history::{History, Known};
-use super::plan::{Check, Plan, Readback, Rule, Wanted, decimal};
+use super::plan::{Check, Plan, Readback, Rule, Wanted, decimal, devices};
 use crate::config::site::{self, Device, Operand, Site, Tag, WriteBy, WriteFunctions, WritePolicy};
 use crate::poll::lane::Job;
 use crate::reading::{Timestamp, Value};
 use crate::scan::Data;
-use crate::tag::{DataType, ValueType};
+use crate::tag::{DataType, DeviceId, ValueType};
 use crate::write::{ID_MAX, Requester, WriteRequest};
 
-/// A command that has not reached the wire within this is refused, however long `max_age` is.
+/// A command that has not reached the wire within this since it came is refused, however long `max_age` is.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// Ids are kept so much longer than they could be taken for new.
 const KEEP_SLACK: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ const STEPS_MAX: f64 = 1e9;
 pub struct Now {
     /// For intervals.
     pub at: Instant,
+    /// When the request came here, not after `at`.
+    pub received: Instant,
     /// For the age of commands.
     pub wall: Timestamp,
     /// Whether the wall clock can be trusted.
@@ -51,28 +53,31 @@ impl Rules {
     }
 
     /// What is to be asked of devices for `request`, where the rules allow it. `is_busy` says whether another command
-    /// has the line of a device.
+    /// has the line of a device: it is asked of every device that would be read or written.
     ///
     /// # Errors
     /// The rule that forbids it, in words that tell what to do.
     pub fn admit(
         &mut self,
         request: &WriteRequest,
-        is_busy: impl FnOnce(&Device) -> bool,
+        is_busy: impl Fn(DeviceId) -> bool,
         now: Now,
     ) -> Result<Plan, String> {
         self.check_sender(request)?;
-        let age = check_age(request, &self.site.commands, now)?;
-        self.check_new(request, now.at)?;
+        let left = time_left(request, &self.site.commands, now)?;
         let site = self.site.clone();
         let (device, tag, policy) = target(&site, request)?;
         let value = request.value.as_ref().ok_or("no value, or not one of its datatype")?;
         let data = encode(tag.layout(), value).map_err(|error| error.to_string())?;
         check_value(tag, policy, value, &data)?;
+        self.check_new(request, now.at)?;
         if let Some(wait) = self.history.wait(tag.id, policy.every, now.at) {
             return Err(format!("too fast: wait {} (write.every is {})", said(wait), said(policy.every)));
         }
-        if is_busy(device) {
+        let checks = checks(&site, device, tag, policy, value);
+        let job = job(tag, policy, &data);
+        let readback = readback(&site, tag, policy, value, data);
+        if devices(device.id, &checks, readback.as_ref()).into_iter().any(is_busy) {
             return Err("busy: another command is under way on this line".to_owned());
         }
         if let Some(within) = policy.arm
@@ -80,16 +85,7 @@ impl Rules {
         {
             return Err(format!("armed: send it again within {}", said(within)));
         }
-        self.history.note_write(tag.id, now.at);
-        let left = self.site.commands.max_age.saturating_sub(age).min(SEND_WITHIN);
-        Ok(Plan {
-            tag: tag.id,
-            device: device.id,
-            checks: checks(&site, device, tag, policy, value),
-            job: job(tag, policy, &data),
-            send_by: now.at + left,
-            readback: readback(&site, tag, policy, value, data),
-        })
+        Ok(Plan { tag: tag.id, device: device.id, checks, job, send_by: now.at + left, readback })
     }
 
     /// Whether whoever sent it may command at all.
@@ -115,16 +111,27 @@ impl Rules {
         if request.id.len() > ID_MAX {
             return Err(format!("the id is longer than {ID_MAX} bytes"));
         }
+        let Requester::Uplink(uplink) = &request.by else { return Ok(()) }; // the id was made here
         let keep = self.site.commands.max_age * 2 + KEEP_SLACK;
-        self.history.remember(&request.id, keep, now).map_err(|known| match known {
+        self.history.remember(uplink, &request.id, keep, now).map_err(|known| match known {
             Known::Repeated => "replayed: a command with this id has come before".to_owned(),
             Known::Full => "busy: too many commands in a short time; wait".to_owned(),
         })
     }
 }
 
-/// How old it is, if it is neither too old nor of another session.
-fn check_age(request: &WriteRequest, commands: &site::Commands, now: Now) -> Result<Duration, String> {
+/// How long it may still take to reach the wire, if it is neither too old nor of another session.
+fn time_left(request: &WriteRequest, commands: &site::Commands, now: Now) -> Result<Duration, String> {
+    let age = age(request, commands, now)?;
+    let waited = now.at.saturating_duration_since(now.received);
+    if waited >= SEND_WITHIN {
+        return Err(format!("expired: it has waited here for {}", said(waited)));
+    }
+    Ok(commands.max_age.saturating_sub(age).min(SEND_WITHIN - waited))
+}
+
+/// How old it is by the clocks of the day; a request from here has no age by them.
+fn age(request: &WriteRequest, commands: &site::Commands, now: Now) -> Result<Duration, String> {
     if matches!(request.by, Requester::Local(_)) {
         return Ok(Duration::ZERO);
     }
@@ -155,11 +162,13 @@ fn target<'a>(
     site: &'a Site,
     request: &WriteRequest,
 ) -> Result<(&'a Device, &'a Tag, &'a WritePolicy), String> {
-    let Some(device) = site.devices.iter().find(|device| *device.name == *request.device) else {
+    let named = site.devices.iter().find(|device| *device.name == *request.device);
+    let is_told = |device: &&Device| site.tags_of(device).iter().any(|tag| may_have(site, &request.by, tag));
+    let Some(device) = named.filter(is_told) else {
         return Err(format!("there is no device `{}`", request.device));
     };
     let tag = request.tag_id.and_then(|id| site.tags.get(id.index()));
-    let Some(tag) = tag.filter(|tag| tag.device == device.id) else {
+    let Some(tag) = tag.filter(|tag| tag.device == device.id && may_have(site, &request.by, tag)) else {
         return Err(format!("device `{}` has no tag `{}`", device.name, request.tag));
     };
     let Some(policy) = &tag.write else {
@@ -172,6 +181,17 @@ fn target<'a>(
         return Err(format!("device `{}` is switched off (enabled = false)", device.name));
     }
     Ok((device, tag, policy))
+}
+
+/// Whether whoever asks may know that there is such a tag.
+fn may_have(site: &Site, by: &Requester, tag: &Tag) -> bool {
+    match by {
+        Requester::Local(_) => true,
+        Requester::Uplink(name) => {
+            let uplink = site.uplinks.iter().find(|uplink| uplink.name == *name);
+            uplink.is_some_and(|uplink| uplink.share.takes(tag.share))
+        }
+    }
 }
 
 fn check_value(tag: &Tag, policy: &WritePolicy, value: &Value, data: &Data) -> Result<(), String> {
@@ -256,11 +276,12 @@ fn readback(site: &Site, tag: &Tag, policy: &WritePolicy, value: &Value, data: D
         site::Readback::Own => {
             // of a register of which one bit was written, the others are not known
             let wanted = if is_bit { Wanted::Value(value.clone()) } else { Wanted::Data(data) };
-            Some(Readback { device: tag.device, layout: tag.layout(), wanted })
+            Some(Readback { tag: tag.id, device: tag.device, layout: tag.layout(), wanted })
         }
         site::Readback::Tag(id) => {
             let of = site.tags.get(id.index())?;
-            Some(Readback { device: of.device, layout: of.layout(), wanted: Wanted::Value(value.clone()) })
+            let wanted = Wanted::Value(value.clone());
+            Some(Readback { tag: id, device: of.device, layout: of.layout(), wanted })
         }
     }
 }

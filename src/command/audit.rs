@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,6 +58,10 @@ impl Log {
     fn try_append(&mut self, line: &str, is_sure: bool) -> io::Result<()> {
         let size = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
         let is_full = |(_, held): &(File, u64)| *held > 0 && held.saturating_add(size) > SIZE_MAX;
+        // moved or deleted by somebody: what is written there would be in no record
+        if self.open.as_ref().is_some_and(|(file, _)| !is_at(file, &self.path)) {
+            self.open = None;
+        }
         if self.open.is_none() {
             self.open = Some(open(&self.path)?);
         }
@@ -70,6 +75,12 @@ impl Log {
         *held += size;
         if is_sure { file.sync_data() } else { Ok(()) }
     }
+}
+
+/// Whether the file with this name is this one.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// The file and its length; a line that was cut off by a fault is ended.
@@ -121,6 +132,22 @@ mod tests {
         fs::write(&path, "{\"n\":1}\n{\"n\":2").unwrap();
         Audit::new(folder.path()).append("{\"n\":3}".to_owned(), true).await.unwrap();
         assert_eq!(lines(&path), ["{\"n\":1}", "{\"n\":2", "{\"n\":3}"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_or_deleted_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, audit) = (folder.path().join("audit.log"), Audit::new(folder.path()));
+        audit.append("1".to_owned(), true).await.unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        audit.append("2".to_owned(), true).await.unwrap();
+        assert_eq!(lines(&path), ["2"]);
+        fs::remove_file(&path).unwrap();
+        audit.append("3".to_owned(), true).await.unwrap();
+        assert_eq!(
+            (lines(&path), lines(&folder.path().join("moved"))),
+            (vec!["3".to_owned()], vec!["1".to_owned()])
+        );
     }
 
     #[tokio::test]

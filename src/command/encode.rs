@@ -127,14 +127,10 @@ fn whole(value: &Value) -> Result<i128, EncodeError> {
         Value::UInt(value) => Ok((*value).into()),
         Value::Float(_) | Value::Double(_) => {
             let double = number(value)?;
-            let rounded = double.round();
-            if rounded.abs() >= EXACT_MAX {
+            if double.round().abs() >= EXACT_MAX {
                 return Err(EncodeError::Range(value.to_string()));
             }
-            if (rounded - double).abs() > 0.0 {
-                return Err(between(&value.to_string(), rounded));
-            }
-            Ok(whole_of(rounded))
+            whole_of(double).ok_or_else(|| between(&value.to_string(), double.round()))
         }
         Value::Bool(_) | Value::Text(_) => {
             Err(EncodeError::Kind { wanted: "a whole number", got: kind(value) })
@@ -142,9 +138,12 @@ fn whole(value: &Value) -> Result<i128, EncodeError> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53, as its callers have seen to")]
-const fn whole_of(double: f64) -> i128 {
-    double as i128
+/// The whole number that `double` is, below 2^53; `None`: it has a fraction, or its neighbours could not be told from it.
+#[must_use]
+pub fn whole_of(double: f64) -> Option<i128> {
+    let is_whole = double.abs() < EXACT_MAX && (double.trunc() - double).abs() <= 0.0;
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+    is_whole.then_some(double as i128)
 }
 
 fn between(value: &str, nearest: f64) -> EncodeError {
@@ -208,8 +207,8 @@ fn scaled(data_type: DataType, scaling: Scaling, value: &Value) -> Result<Vec<u8
         | DataType::I64
         | DataType::U64
         | DataType::Text => {
-            is_finite(raw.abs() < EXACT_MAX)?;
-            integer(data_type, whole_of(raw.round()), value)
+            let raw = whole_of(raw.round()).ok_or_else(|| EncodeError::Range(value.to_string()))?;
+            integer(data_type, raw, value)
         }
     }
 }

@@ -1,19 +1,26 @@
 //! What is to be asked of devices for one command, and what the answers must show. Pure.
 
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use super::encode::number;
-use crate::config::site::{Condition, Layout, Operand, ProbeTest};
+use super::encode::{number, whole_of};
+use crate::config::site::{Condition, Layout, Operand, ProbeTest, Site};
 use crate::normalize::decode::decode_at;
 use crate::poll::lane::Job;
 use crate::reading::Value;
 use crate::scan::Data;
 use crate::tag::{DeviceId, TagId};
 
-/// Numbers that differ by less than this part of them, or of 1, are the same.
+/// Numbers with a fraction that differ by less than this part of them are the same: decimals are not exact. Whole numbers
+/// are the same or not: the next serial number is another one.
 const SAME: f64 = 1e-9;
-/// The same between two tags, which may hold a value with different precision.
-const SAME_SHOWN: f64 = 1e-6;
+/// As [`SAME`], where one of the two has the 24 binary digits of a 32-bit float.
+const SAME_FLOAT: f64 = 2e-7;
+/// What was read right before the write counts for so long, or for so many of the longest timeout of the devices that
+/// were asked: a slow line needs more.
+const CHECKED_FOR: Duration = Duration::from_secs(2);
+/// See [`CHECKED_FOR`].
+const CHECKED_TIMEOUTS: u32 = 2;
 
 /// What is to be asked, in this order.
 #[derive(Debug)]
@@ -30,6 +37,28 @@ pub struct Plan {
     pub send_by: Instant,
     /// What shows that it was done; `None`: the device's answer.
     pub readback: Option<Readback>,
+}
+
+impl Plan {
+    /// Every device that is asked: while it is under way, nobody else may change what was read.
+    #[must_use]
+    pub fn devices(&self) -> BTreeSet<DeviceId> {
+        devices(self.device, &self.checks, self.readback.as_ref())
+    }
+
+    /// The last moment for the write, if the first check begins now.
+    #[must_use]
+    pub fn valid_until(&self, site: &Site, now: Instant) -> Instant {
+        let timeout = |check: &Check| site.devices.get(check.device.index()).map(|device| device.timeout);
+        let Some(longest) = self.checks.iter().filter_map(timeout).max() else { return self.send_by };
+        self.send_by.min(now + CHECKED_FOR.max(longest * CHECKED_TIMEOUTS))
+    }
+}
+
+/// Whose registers are read or written.
+pub(super) fn devices(of: DeviceId, checks: &[Check], readback: Option<&Readback>) -> BTreeSet<DeviceId> {
+    let others = checks.iter().map(|check| check.device).chain(readback.map(|readback| readback.device));
+    others.chain([of]).collect()
 }
 
 /// A value that is read right before the write, and what it must be.
@@ -62,6 +91,8 @@ pub enum Rule {
 /// What is read after the write, and what it must be.
 #[derive(Debug)]
 pub struct Readback {
+    /// The tag that shows it.
+    pub tag: TagId,
     /// Of which device.
     pub device: DeviceId,
     /// What is read.
@@ -80,6 +111,15 @@ pub enum Wanted {
 }
 
 impl Check {
+    /// The tag that a reason of this check tells something of; what is probed is no tag.
+    #[must_use]
+    pub const fn about(&self) -> Option<TagId> {
+        match &self.rule {
+            Rule::Interlock(_, condition) => Some(condition.tag),
+            Rule::Probe(_) | Rule::Change { .. } => None,
+        }
+    }
+
     /// Whether what was read is as it must be.
     ///
     /// # Errors
@@ -149,14 +189,26 @@ pub fn decimal(value: &Value) -> Option<f64> {
 }
 
 fn is_near(a: f64, b: f64, slack: f64) -> bool {
-    (a - b).abs() <= slack * b.abs().max(1.0)
+    (a - b).abs() <= slack * a.abs().max(b.abs())
+}
+
+/// The whole number of an integer tag.
+fn whole(value: &Value) -> Option<i128> {
+    match value {
+        Value::Int(whole) => Some((*whole).into()),
+        Value::UInt(whole) => Some((*whole).into()),
+        Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) => None,
+    }
 }
 
 fn is_equal(operand: &Operand, value: &Value) -> bool {
     match (operand, value) {
         (Operand::Flag(wanted), Value::Bool(value)) => wanted == value,
         (Operand::Word(wanted), Value::Text(value)) => **wanted == **value,
-        (Operand::Number(wanted), value) => decimal(value).is_some_and(|value| is_near(value, *wanted, SAME)),
+        (Operand::Number(wanted), value) => match whole(value) {
+            Some(value) => whole_of(*wanted) == Some(value),
+            None => decimal(value).is_some_and(|value| is_near(value, *wanted, SAME)),
+        },
         _ => false,
     }
 }
@@ -171,10 +223,63 @@ fn passes(test: &ProbeTest, value: &Value) -> bool {
     }
 }
 
-/// Whether another tag shows what was written.
-fn is_shown(wanted: &Value, value: &Value) -> bool {
-    match (decimal(wanted), decimal(value)) {
-        (Some(wanted), Some(value)) => is_near(value, wanted, SAME_SHOWN),
-        _ => wanted.is_same(value),
+/// Whether another tag shows what was written. A whole number beside one with a fraction is what that one rounds to.
+fn is_shown(wanted: &Value, shown: &Value) -> bool {
+    let (Some(a), Some(b)) = (decimal(wanted), decimal(shown)) else { return wanted.is_same(shown) };
+    let is_float = |value: &Value| matches!(value, Value::Float(_));
+    let slack = if is_float(wanted) || is_float(shown) { SAME_FLOAT } else { SAME };
+    match (whole(wanted), whole(shown)) {
+        (Some(wanted), Some(shown)) => wanted == shown,
+        (Some(whole), None) => whole_of(b.round()) == Some(whole) && is_near(a, b, slack),
+        (None, Some(whole)) => whole_of(a.round()) == Some(whole) && is_near(a, b, slack),
+        (None, None) => is_near(a, b, slack),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_equal_to_itself_and_to_no_neighbour() {
+        let is = |operand: f64, value: &Value| is_equal(&Operand::Number(operand), value);
+        for serial in [0_u32, 1, 7, 16_777_217, 4_000_000_000, u32::MAX - 1] {
+            let (this, next) = (f64::from(serial), f64::from(serial + 1));
+            assert!(is(this, &Value::UInt(serial.into())) && is(this, &Value::Int(serial.into())));
+            assert!(!is(this, &Value::UInt(u64::from(serial) + 1)) && !is(next, &Value::UInt(serial.into())));
+        }
+        assert!(!is(0.25, &Value::UInt(0)) && !is(7.000_000_001, &Value::UInt(7)));
+        assert!(is(-5.0, &Value::Int(-5)) && !is(-5.0, &Value::UInt(5)));
+        // beyond 2^53 a double cannot tell neighbours apart
+        assert!(!is(9_007_199_254_740_991.0, &Value::UInt(9_007_199_254_740_992)));
+    }
+
+    #[test]
+    fn a_number_with_a_fraction_is_equal_up_to_its_last_digits() {
+        let is = |operand: f64, value: Value| is_equal(&Operand::Number(operand), &value);
+        assert!(is(0.3, Value::Double(0.1 + 0.2)) && is(0.3, Value::Float(0.3)));
+        assert!(is(0.0, Value::Double(0.0)) && is(0.0, Value::Double(-0.0)));
+        assert!(!is(0.0, Value::Double(1e-10)) && !is(1e-12, Value::Double(2e-12)));
+        assert!(!is(50.0, Value::Double(50.000_001)) && !is(f64::NAN, Value::Double(f64::NAN)));
+    }
+
+    #[test]
+    fn another_tag_shows_a_whole_number_only_if_it_is_the_same_one() {
+        let shows = |wanted, shown| is_shown(&wanted, &shown);
+        assert!(shows(Value::UInt(4_000_000_000), Value::Int(4_000_000_000)));
+        assert!(!shows(Value::UInt(4_000_000_000), Value::UInt(4_000_000_001)));
+        assert!(!shows(Value::UInt(u64::MAX), Value::UInt(u64::MAX - 1)));
+        assert!(
+            shows(Value::Int(25), Value::Double(0.1 * 250.0))
+                && shows(Value::Double(30.000_000_000_000_004), Value::Int(30))
+        );
+        assert!(!shows(Value::UInt(16_777_217), Value::Float(16_777_216.0)));
+        assert!(!shows(Value::Double(4_000_000_000.0), Value::UInt(4_000_000_001)));
+        assert!(
+            shows(Value::Double(0.3), Value::Float(0.3))
+                && !shows(Value::Double(0.3), Value::Float(0.300_001))
+        );
+        assert!(!shows(Value::Double(3_000_000.0), Value::Double(3_000_001.0)));
+        assert!(shows(Value::Bool(true), Value::Bool(true)) && !shows(Value::Bool(true), Value::UInt(1)));
     }
 }

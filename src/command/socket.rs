@@ -10,16 +10,17 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::task::Asked;
 use super::wording;
 use crate::clock;
 use crate::config::site::Site;
-use crate::write::{Requester, WriteRequest};
+use crate::write::{Received, Requester, WriteRequest};
 
 /// Connections at a time; further ones wait.
 const CONNECTIONS: usize = 8;
@@ -27,6 +28,9 @@ const CONNECTIONS: usize = 8;
 const LINE_MAX: u64 = 4096;
 /// How long a request may take to come in.
 const LINE_WAIT: Duration = Duration::from_secs(5);
+
+/// The pause after a connection that could not be taken.
+const REFUSED_WAIT: Duration = Duration::from_millis(100);
 
 /// Where the socket of a gateway with this state directory is.
 #[must_use]
@@ -50,13 +54,24 @@ pub async fn run(site: Arc<Site>, requests: mpsc::Sender<Asked>, mut stop: watch
         // every arm may be dropped at any time
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            Ok((stream, _)) = listener.accept(), if connections.len() < CONNECTIONS => {
+            stream = accept(&listener), if connections.len() < CONNECTIONS => {
                 connections.spawn(serve(stream, site.clone(), requests.clone()));
             }
             Some(_ended) = connections.join_next() => {}
         }
     }
     fs::remove_file(&path).ok(); // the next start removes it as well
+}
+
+/// The next connection, however long none can be taken. May be dropped and called again.
+async fn accept(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => debug!(%error, "control.sock: nobody can be let in"),
+        }
+        sleep(REFUSED_WAIT).await; // no descriptor is free: one may be soon
+    }
 }
 
 /// Nobody but the owner may connect, not even for a moment: it gets its name when it is closed to others.
@@ -71,7 +86,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 async fn serve(mut stream: UnixStream, site: Arc<Site>, requests: mpsc::Sender<Asked>) {
     let reply = match timeout(LINE_WAIT, line(&mut stream)).await {
-        Ok(Ok(line)) => answer(&line, user(&stream), &site, &requests).await,
+        Ok(Ok(line)) => answer(&line, &mut stream, &site, &requests).await,
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no request came".to_owned()),
     };
@@ -105,23 +120,47 @@ pub fn user_name(uid: u32) -> String {
 
 async fn answer(
     line: &str,
-    user: String,
+    stream: &mut UnixStream,
     site: &Site,
     requests: &mpsc::Sender<Asked>,
 ) -> Result<String, String> {
     let asked: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
-    let request = write_request(&asked, user, site)?;
+    let request = write_request(&asked, user(stream), site)?;
     let (reply, told) = oneshot::channel();
-    requests.try_send(Asked { request, reply }).map_err(|_| "busy: too many commands wait".to_owned())?;
-    let outcome = told.await.map_err(|_| "the gateway is ending".to_owned())?;
+    let received = Received { request, at: clock::monotonic() };
+    requests.try_send(Asked { received, reply }).map_err(|error| match error {
+        TrySendError::Full(_) => "busy: too many commands wait".to_owned(),
+        TrySendError::Closed(_) => "the gateway is ending".to_owned(),
+    })?;
+    // both arms may be dropped: whoever asks says nothing more, and what nobody waits for is not begun
+    let outcome = tokio::select! {
+        outcome = told => outcome.map_err(|_| "the gateway is ending".to_owned())?,
+        () = hung_up(stream) => return Err("whoever asked has gone".to_owned()),
+    };
     Ok(wording::reply(&outcome))
 }
 
-/// `{"write": {"device": "oven3", "tag": "zone1/setpoint", "value": "250"}}`
+/// Waits until the far end has hung up; what else it says is nothing.
+async fn hung_up(stream: &mut UnixStream) {
+    let mut bytes = [0; 64];
+    while let Ok(1..) = stream.read(&mut bytes).await {}
+}
+
+/// What is asked at `control.sock`, by a program that has read the configuration with this fingerprint.
+#[must_use]
+pub fn question(fingerprint: u32, device: &str, tag: &str, value: &str) -> Json {
+    json!({ "write": { "config": format!("{fingerprint:08x}"), "device": device, "tag": tag, "value": value } })
+}
+
+/// `{"write": {"config": "0a1b2c3d", "device": "oven3", "tag": "zone1/setpoint", "value": "250"}}`
 fn write_request(asked: &Json, user: String, site: &Site) -> Result<WriteRequest, String> {
-    let write = asked.get("write").ok_or("wanted {\"write\": {\"device\", \"tag\", \"value\"}}")?;
+    let write =
+        asked.get("write").ok_or("wanted {\"write\": {\"config\", \"device\", \"tag\", \"value\"}}")?;
     let text =
         |key: &str| write.get(key).and_then(Json::as_str).ok_or_else(|| format!("`{key}` must be text"));
+    if text("config")? != format!("{:08x}", site.fingerprint) {
+        return Err("the running gateway has another configuration: kill -HUP it first".to_owned());
+    }
     local_request(site, text("device")?, text("tag")?, text("value")?, user)
 }
 

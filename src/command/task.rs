@@ -4,47 +4,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::sleep;
-use tokio_modbus::ExceptionCode;
 use tracing::{error, info};
 
 use super::allow::{Now, Rules};
 use super::audit::Audit;
 use super::history::Allowance;
-use super::plan::{Plan, Readback};
 use super::wording;
+use super::work::{Verdict, Work};
 use crate::clock;
 use crate::config::site::Site;
-use crate::driver::Answer;
-use crate::poll::lane::{Job, Lane, Lanes, Order, OrderError};
-use crate::scan::Data;
-use crate::tag::{DeviceId, Span, TagId};
-use crate::write::{Outcome, WriteRequest, WriteResult};
+use crate::poll::lane::Lanes;
+use crate::tag::{DeviceId, TagId};
+use crate::write::{Outcome, Received, WriteRequest, WriteResult};
 
 /// Requests that wait for the task; whoever has one more is told that it is busy.
 pub const REQUESTS: usize = 16;
 /// Outcomes that an uplink may be behind; it then misses the oldest, which are in the record.
 pub const OUTCOMES: usize = 64;
-/// What was read right before the write counts for so long: the write is not sent later.
-const CHECKED_FOR: Duration = Duration::from_secs(2);
-/// How often a value that is not what was written is read again: a device may take a while.
-const READBACKS: u32 = 3;
-/// The pause between them.
-const READBACK_PAUSE: Duration = Duration::from_millis(250);
-/// A unit on a serial line that was silent is left alone for so many timeouts: the read-back waits for that.
-const REST_TIMEOUTS: u32 = 4;
-/// Beyond that, for other requests on the line.
-const READBACK_SLACK: Duration = Duration::from_secs(1);
+/// The records of a command that is refused once it has been recorded take about so many bytes beside its id.
+const PAIR: usize = 512;
+/// What is told of a request that still waits when the gateway ends.
+const ENDING: &str = "the gateway is ending";
 
 /// What the task needs from outside.
 #[derive(Debug)]
 pub struct Ports {
     /// Requests of the uplinks.
-    pub from_uplinks: mpsc::Receiver<WriteRequest>,
+    pub from_uplinks: mpsc::Receiver<Received>,
     /// Requests of people at the machine.
     pub from_here: mpsc::Receiver<Asked>,
     /// Where orders go.
@@ -57,7 +46,7 @@ pub struct Ports {
 #[derive(Debug)]
 pub struct Asked {
     /// What is wanted.
-    pub request: WriteRequest,
+    pub received: Received,
     /// Who is told.
     pub reply: oneshot::Sender<Arc<Outcome>>,
 }
@@ -71,35 +60,19 @@ pub struct Task {
     audit: Audit,
     allowance: Allowance,
     works: JoinSet<Finished>,
-    /// What each of them is about.
-    busy: BTreeMap<Id, (usize, TagId)>,
-}
-
-/// One command under way.
-#[derive(Debug)]
-struct Work {
-    site: Arc<Site>,
-    plan: Plan,
-    request: WriteRequest,
-    lanes: BTreeMap<DeviceId, Lane>,
-    audit: Audit,
+    /// The buses that each of them speaks on, and what it writes.
+    busy: BTreeMap<Id, (BTreeSet<usize>, TagId)>,
 }
 
 type Reply = Option<oneshot::Sender<Arc<Outcome>>>;
 
-/// A command that has come to its end.
-#[derive(Debug)]
-struct Finished {
-    request: WriteRequest,
-    result: WriteResult,
-    reason: String,
-    reply: Reply,
-}
+/// A command that has come to its end, and who waits for it.
+type Finished = (WriteRequest, Verdict, Reply);
 
 enum Woken {
     Stop,
     Ended(Result<(Id, Finished), JoinError>),
-    Asked(WriteRequest, Reply),
+    Asked(Received, Reply),
 }
 
 impl Task {
@@ -125,35 +98,60 @@ impl Task {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Woken::Stop,
                 Some(ended) = self.works.join_next_with_id() => Woken::Ended(ended),
-                Some(asked) = self.ports.from_here.recv() => Woken::Asked(asked.request, Some(asked.reply)),
-                Some(request) = self.ports.from_uplinks.recv() => Woken::Asked(request, None),
+                Some(asked) = self.ports.from_here.recv() => Woken::Asked(asked.received, Some(asked.reply)),
+                Some(received) = self.ports.from_uplinks.recv() => Woken::Asked(received, None),
             };
             match woken {
                 Woken::Stop => break,
                 Woken::Ended(ended) => self.finish(ended).await,
-                Woken::Asked(request, reply) => self.take(request, reply).await,
+                Woken::Asked(received, reply) => self.take(received, reply).await,
             }
         }
+        self.refuse_waiting().await;
         while let Some(ended) = self.works.join_next_with_id().await {
             self.finish(ended).await;
         }
     }
 
-    async fn take(&mut self, request: WriteRequest, reply: Reply) {
+    /// Nothing that waits is begun any more.
+    async fn refuse_waiting(&mut self) {
+        self.ports.from_here.close();
+        self.ports.from_uplinks.close();
+        while let Ok(asked) = self.ports.from_here.try_recv() {
+            self.tell((asked.received.request, Verdict::refused(ENDING), Some(asked.reply))).await;
+        }
+        while let Ok(received) = self.ports.from_uplinks.try_recv() {
+            self.tell((received.request, Verdict::refused(ENDING), None)).await;
+        }
+    }
+
+    async fn take(&mut self, received: Received, reply: Reply) {
+        let Received { request, at: received } = received;
         let lanes = self.ports.lanes.borrow().clone();
-        let busy: BTreeSet<usize> = self.busy.values().map(|(bus, _)| *bus).collect();
-        let bus_of = |device| lanes.get(&device).map(|lane| lane.bus);
-        let now = Now { at: clock::monotonic(), wall: clock::wall(), is_clock_trusted: clock::is_trusted() };
+        let bus_of = |device: DeviceId| lanes.get(&device).map(|lane| lane.bus);
+        let busy: BTreeSet<usize> = self.busy.values().flat_map(|(buses, _)| buses).copied().collect();
         let is_busy = |device| bus_of(device).is_some_and(|bus| busy.contains(&bus));
-        match self.rules.admit(&request, |device| is_busy(device.id), now) {
-            Err(reason) => {
-                self.tell(Finished { request, result: WriteResult::Refused, reason, reply }).await;
-            }
+        let (at, wall) = (clock::monotonic(), clock::wall());
+        let now = Now { at, received, wall, is_clock_trusted: clock::is_trusted() };
+        let plan = if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            Err("whoever asked has gone".to_owned())
+        } else {
+            self.rules.admit(&request, is_busy, now)
+        };
+        match plan {
+            Err(reason) => self.tell((request, Verdict::refused(reason), reply)).await,
             Ok(plan) => {
-                let about = (bus_of(plan.device).unwrap_or(usize::MAX), plan.tag);
+                let about = (plan.devices().into_iter().filter_map(bus_of).collect(), plan.tag);
+                let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, at);
                 let (site, audit) = (self.site.clone(), self.audit.clone());
-                let work = Work { site, plan, request, lanes, audit };
-                let id = self.works.spawn(work.run(reply)).id();
+                let work = Work { site, plan, request, lanes, audit, is_flooded };
+                let id = self
+                    .works
+                    .spawn(async move {
+                        let verdict = work.perform().await;
+                        (work.request, verdict, reply)
+                    })
+                    .id();
                 self.busy.insert(id, about);
             }
         }
@@ -161,22 +159,23 @@ impl Task {
 
     async fn finish(&mut self, ended: Result<(Id, Finished), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let about = self.busy.remove(&id);
+        let tag = self.busy.remove(&id).map(|(_, tag)| tag);
+        // of one that has failed within it is not known: it may have been written
+        let written_at =
+            ended.as_ref().map_or_else(|_| Some(clock::monotonic()), |(_, (_, verdict, _))| verdict.sent_at);
+        if let (Some(tag), Some(at)) = (tag, written_at) {
+            self.rules.history.note_write(tag, at);
+        }
         match ended {
-            Ok((_, finished)) => {
-                if let (WriteResult::Refused, Some((_, tag))) = (finished.result, about) {
-                    self.rules.history.forget_write(tag);
-                }
-                self.tell(finished).await;
-            }
+            Ok((_, finished)) => self.tell(finished).await,
             Err(error) => error!(%error, "a command has failed within; what became of it is not known"),
         }
     }
 
     /// Tells whoever waits, the uplinks and the record.
-    async fn tell(&mut self, finished: Finished) {
-        let Finished { request, result, reason, reply } = finished;
-        let outcome = request.outcome(result, reason, clock::wall());
+    async fn tell(&mut self, (request, verdict, reply): Finished) {
+        let Verdict { result, reason, about, is_recorded, .. } = verdict;
+        let outcome = Outcome { about, ..request.outcome(result, reason, clock::wall()) };
         info!(
             device = outcome.device,
             tag = outcome.tag,
@@ -184,10 +183,9 @@ impl Task {
             reason = outcome.reason,
             "command"
         );
-        let is_sure = result != WriteResult::Refused;
-        if is_sure || self.allowance.take(clock::monotonic()) {
-            let record = wording::outcome_record(&outcome, self.allowance.unrecorded);
-            match self.audit.append(record, is_sure).await {
+        let record = wording::outcome_record(&outcome, self.allowance.unrecorded);
+        if self.is_to_record(result, is_recorded, record.len()) {
+            match self.audit.append(record, result != WriteResult::Refused).await {
                 Ok(()) => self.allowance.unrecorded = 0,
                 Err(error) => error!(%error, id = outcome.id, "not recorded: is state_dir writable?"),
             }
@@ -198,120 +196,104 @@ impl Task {
             reply.send(outcome).ok(); // gone meanwhile
         }
     }
+
+    /// What was sent always is, and what has been recorded as wanted gets its sequel; other refusals within measure.
+    fn is_to_record(&mut self, result: WriteResult, is_wanted_recorded: bool, size: usize) -> bool {
+        let now = clock::monotonic();
+        if result == WriteResult::Refused && !is_wanted_recorded {
+            return self.allowance.take(size, now);
+        }
+        if result == WriteResult::Refused {
+            self.allowance.spend(size * 2, now); // both records
+        }
+        true
+    }
 }
 
-impl Work {
-    async fn run(self, reply: Reply) -> Finished {
-        let (result, reason) = self.perform().await;
-        Finished { request: self.request, result, reason, reply }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::socket::local_request;
+    use crate::config;
+
+    const CONFIGURATION: &str = r#"
+        [gateway]
+        name = "n"
+        enterprise = "e"
+        [uplink.u]
+        broker = "mqtt://127.0.0.1"
+        [commands]
+        enabled = true
+        [link.l]
+        tcp = "127.0.0.1:502"
+        [device.d]
+        link = "l"
+        tags = [{ name = "sp", at = "hr:0", write = {} }]
+        "#;
+
+    struct Bench {
+        task: Task,
+        site: Arc<Site>,
+        uplinks: mpsc::Sender<Received>,
+        here: mpsc::Sender<Asked>,
+        outcomes: broadcast::Receiver<Arc<Outcome>>,
+        _folder: tempfile::TempDir,
     }
 
-    async fn perform(&self) -> (WriteResult, String) {
-        let checked_at = clock::monotonic();
-        if let Err(reason) = self.check().await {
-            return (WriteResult::Refused, reason);
+    impl Bench {
+        fn new() -> Bench {
+            let folder = tempfile::tempdir().unwrap();
+            let mut site = config::parse("test.toml", CONFIGURATION).site.unwrap();
+            site.gateway.state_dir = folder.path().to_owned();
+            let site = Arc::new(site);
+            let (uplinks, from_uplinks) = mpsc::channel(REQUESTS);
+            let (here, from_here) = mpsc::channel(REQUESTS);
+            let (outcomes, told) = broadcast::channel(OUTCOMES);
+            let lanes = watch::channel(BTreeMap::new()).1;
+            let task = Task::new(&site, Ports { from_uplinks, from_here, lanes, outcomes });
+            Bench { task, site, uplinks, here, outcomes: told, _folder: folder }
         }
-        let record = wording::wanted_record(&self.request, clock::wall());
-        if let Err(error) = self.audit.append(record, true).await {
-            let reason = format!("it could not be recorded, so it was not written: audit.log: {error}");
-            return (WriteResult::Refused, reason);
-        }
-        match self.order(self.plan.device, self.plan.job.clone(), self.send_by(checked_at), false).await {
-            Ok(Answer::Response(_)) => self.read_back(None).await,
-            // it may be done later, or have been done behind another gateway
-            Ok(Answer::Exception(
-                code @ (ExceptionCode::Acknowledge | ExceptionCode::GatewayTargetDevice),
-            )) => self.read_back(Some(wording::exception(code))).await,
-            Ok(Answer::Exception(code)) => (WriteResult::Failed, wording::exception(code)),
-            Err(unclear @ OrderError::Unclear(_)) => self.read_back(Some(unclear.to_string())).await,
-            Err(unsent) => (WriteResult::Refused, unsent.to_string()),
-        }
-    }
 
-    /// The last moment for the write, if the first check began then.
-    fn send_by(&self, checked_at: Instant) -> Instant {
-        if self.plan.checks.is_empty() {
-            return self.plan.send_by;
-        }
-        self.plan.send_by.min(checked_at + CHECKED_FOR * u32::try_from(self.plan.checks.len()).unwrap_or(1))
-    }
-
-    /// What must hold right before.
-    async fn check(&self) -> Result<(), String> {
-        for check in &self.plan.checks {
-            let data = self.read(check.device, check.layout.span, self.plan.send_by, false).await?;
-            check.judge(&data)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the device has what was written; `doubt` says why its answer to the write proves nothing.
-    async fn read_back(&self, doubt: Option<String>) -> (WriteResult, String) {
-        let Some(readback) = &self.plan.readback else {
-            return doubt.map_or((WriteResult::Done, String::new()), |doubt| (WriteResult::Unclear, doubt));
-        };
-        let mut seen = Err(String::new());
-        for attempt in 0..READBACKS {
-            if attempt > 0 {
-                sleep(READBACK_PAUSE).await;
-            }
-            seen = self.look(readback).await;
-            if seen == Ok(None) {
-                return (WriteResult::Done, String::new());
-            }
-        }
-        let before = doubt.map_or_else(String::new, |doubt| format!("{doubt}; "));
-        match seen {
-            Ok(shown) => {
-                let shown = shown.unwrap_or_default();
-                (WriteResult::Failed, format!("{before}the device has {shown} and not what was written"))
-            }
-            Err(why) => (WriteResult::Unclear, format!("{before}it cannot be read back: {why}")),
+        fn request(&self) -> Received {
+            let request = local_request(&self.site, "d", "sp", "5", "root".to_owned()).unwrap();
+            Received { request, at: clock::monotonic() }
         }
     }
 
-    /// What the device has in place of what was written; `None` where it has that.
-    async fn look(&self, readback: &Readback) -> Result<Option<String>, String> {
-        let device = self.site.devices.get(readback.device.index());
-        let timeout = device.map_or(Duration::ZERO, |device| device.timeout);
-        let not_after = clock::monotonic() + timeout * REST_TIMEOUTS + READBACK_SLACK;
-        let data = self.read(readback.device, readback.layout.span, not_after, true).await?;
-        Ok(readback.judge(&data).err())
-    }
-
-    async fn read(
-        &self,
-        device: DeviceId,
-        span: Span,
-        not_after: Instant,
-        is_patient: bool,
-    ) -> Result<Data, String> {
-        let name = self.site.devices.get(device.index()).map_or("", |device| &*device.name);
-        match self.order(device, Job::Read(span), not_after, is_patient).await {
-            Ok(answer) => wording::data(answer).map_err(|no| format!("`{name}` {span}: {no}")),
-            Err(OrderError::Unclear(time)) => Err(format!("`{name}` {span}: no answer within {time:?}")),
-            Err(error) => Err(format!("`{name}` {span}: {error}")),
+    #[tokio::test]
+    async fn what_waits_when_the_gateway_ends_is_told_so_and_recorded() {
+        let mut bench = Bench::new();
+        let path = bench.site.gateway.state_dir.join("audit.log");
+        bench.uplinks.try_send(bench.request()).unwrap();
+        let (reply, told) = oneshot::channel();
+        bench.here.try_send(Asked { received: bench.request(), reply }).unwrap();
+        let (_stop, stopped) = watch::channel(true);
+        bench.task.run(stopped).await;
+        assert_eq!(told.await.unwrap().reason, "the gateway is ending");
+        for _ in 0..2 {
+            let outcome = bench.outcomes.recv().await.unwrap();
+            assert_eq!(
+                (outcome.result, outcome.reason.as_str()),
+                (WriteResult::Refused, "the gateway is ending")
+            );
         }
+        assert!(bench.uplinks.is_closed() && bench.here.is_closed());
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.matches("the gateway is ending").count(), 2, "{text}");
     }
 
-    /// Gives an order and waits for its end.
-    async fn order(
-        &self,
-        device: DeviceId,
-        job: Job,
-        not_after: Instant,
-        is_patient: bool,
-    ) -> Result<Answer, OrderError> {
-        let is_write = job.is_write();
-        let lane = self.lanes.get(&device).ok_or(OrderError::Impossible)?;
-        let (outcome, told) = oneshot::channel();
-        let order = Order { device, job, not_after, is_patient, outcome };
-        lane.orders.try_send(order).map_err(|_| OrderError::TooLate)?;
-        // a bus that has failed takes its orders with it, sent or not
-        told.await.unwrap_or(Err(if is_write {
-            OrderError::Unclear(Duration::ZERO)
-        } else {
-            OrderError::Down
-        }))
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_begun() {
+        let mut bench = Bench::new();
+        let (reply, told) = oneshot::channel();
+        drop(told);
+        let received = bench.request();
+        bench.task.take(received, Some(reply)).await;
+        assert!(bench.task.busy.is_empty());
+        assert_eq!(bench.outcomes.recv().await.unwrap().reason, "whoever asked has gone");
+        let (reply, _told) = oneshot::channel();
+        let received = bench.request();
+        bench.task.take(received, Some(reply)).await;
+        assert_eq!(bench.task.busy.len(), 1);
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tracing::warn;
 
-use super::{GatewayError, Name, SCANS, Tasks, counters, lock};
+use super::{GatewayError, Lock, Name, SCANS, Tasks, counters, lock};
+use crate::clock;
 use crate::command::task::Asked;
 use crate::config::site::{Endpoint, Readback, Site};
 use crate::poll::memory;
 use crate::tag::{DeviceId, TagId};
-use crate::write::{Outcome, WriteRequest};
+use crate::write::{Outcome, Received, WriteRequest};
 
 /// Has `request` written where no gateway of this state directory runs.
 ///
@@ -19,7 +21,11 @@ use crate::write::{Outcome, WriteRequest};
 /// Where one runs, or that cannot be told; where the device is only reached when it dials in; where a task fails.
 pub async fn write_once(site: Arc<Site>, request: WriteRequest) -> Result<Arc<Outcome>, GatewayError> {
     let state_dir = &site.gateway.state_dir;
-    let Some(_lock) = lock(state_dir)? else { return Err(GatewayError::Unwritable(state_dir.clone())) };
+    let _lock = match lock(state_dir)? {
+        Lock::Held(lock) => lock,
+        Lock::Unknown => return Err(GatewayError::Unlockable(state_dir.clone())),
+        Lock::Unwritable => return Err(GatewayError::Unwritable(state_dir.clone())),
+    };
     let (polled, mut scans) = mpsc::channel(SCANS);
     let mut tasks = bare(&site, polled);
     let (_no_uplink, from_uplinks) = mpsc::channel(1);
@@ -38,7 +44,8 @@ pub async fn write_once(site: Arc<Site>, request: WriteRequest) -> Result<Arc<Ou
         tasks.start_bus(index, None);
     }
     let (reply, told) = oneshot::channel();
-    let asked = asking.send(Asked { request, reply });
+    let received = Received { request, at: clock::monotonic() };
+    let asked = asking.send(Asked { received, reply });
     let nobody_reads = async { while scans.recv().await.is_some() {} };
     // both arms may be dropped: what is read besides is of no use here
     let outcome = tokio::select! {
@@ -46,7 +53,9 @@ pub async fn write_once(site: Arc<Site>, request: WriteRequest) -> Result<Arc<Ou
         () = nobody_reads => None,
     };
     drop(scans);
-    tasks.end().await?;
+    if let Err(error) = tasks.end().await {
+        warn!(%error, "after the command"); // what became of it counts
+    }
     outcome.ok_or_else(|| GatewayError::Failed("that has things written".to_owned()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -92,6 +93,11 @@ impl Caller {
             self.note_held();
         }
         discarded
+    }
+
+    /// The connection.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     fn note_held(&mut self) {

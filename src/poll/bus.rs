@@ -236,6 +236,10 @@ impl Bus {
     /// The stream is gone; it is opened again at once. What was under way is asked again.
     pub(super) fn handle_lost(&mut self, tickets: Vec<usize>, fault: &Fault, now: Now) {
         self.reach = Reach::Opening { down_at: now.at + DOWN_AFTER };
+        // what was read before it was on this stream: the next one may lead to another device
+        if let Some(order) = self.order.take_if(|order| order.job.is_write()) {
+            refuse(order, OrderError::Down);
+        }
         for ticket in tickets {
             match self.under_way.get_mut(ticket).and_then(Option::take) {
                 None => {}
@@ -505,4 +509,74 @@ impl Bus {
 /// Nothing of it was sent.
 fn refuse(order: Order, why: OrderError) {
     order.outcome.send(Err(why)).ok(); // whoever asked may be gone
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::clock;
+    use crate::config;
+    use crate::poll::lane::Job;
+    use crate::tag::{Area, DeviceId, Span};
+
+    type Told = oneshot::Receiver<Result<Answer, OrderError>>;
+
+    const SITE: &str = r#"
+        [gateway]
+        name = "n"
+        enterprise = "e"
+        [uplink.u]
+        broker = "mqtt://127.0.0.1"
+        [link.l]
+        tcp = "127.0.0.1:502"
+        [device.d]
+        link = "l"
+        tags = [{ name = "t", at = "hr:0" }]
+        "#;
+
+    fn bus(now: Instant) -> Bus {
+        let site = config::parse("test.toml", SITE).site.unwrap();
+        let channel = site.channels(0).pop().unwrap();
+        let counters = Counters::new(1, site.devices.iter().map(|device| site.rates(device)));
+        Bus::new(&site, &channel, &counters, super::super::memory::open(&site).0, now).unwrap()
+    }
+
+    fn order(job: Job, not_after: Instant) -> (Order, Told) {
+        let (outcome, told) = oneshot::channel();
+        (Order { device: DeviceId(0), job, not_after, is_patient: true, outcome }, told)
+    }
+
+    fn write() -> Job {
+        Job::Write { area: Area::Coils, address: 0, data: Data::Bits(vec![true]), functions: None }
+    }
+
+    #[test]
+    fn a_write_that_waits_does_not_outlive_its_stream_and_a_read_does() {
+        let at = clock::monotonic();
+        let now = Now { at, stamp: clock::stamp(), wall: clock::wall() };
+        let read = Job::Read(Span { area: Area::Coils, address: 0, count: 1 });
+        for (job, is_kept) in [(write(), false), (read, true)] {
+            let mut bus = bus(at);
+            bus.handle_open(now);
+            let (order, mut told) = order(job, at + Duration::from_secs(9));
+            bus.handle_order(order);
+            bus.handle_lost(Vec::new(), &Fault::Silent, now);
+            assert_eq!(bus.order.is_some(), is_kept);
+            assert_eq!(matches!(told.try_recv(), Ok(Err(OrderError::Down))), !is_kept);
+        }
+    }
+
+    #[test]
+    fn an_order_whose_time_has_come_is_not_sent_any_more() {
+        let at = clock::monotonic();
+        for (after, is_sent) in [(Duration::from_millis(1), true), (Duration::ZERO, false)] {
+            let mut bus = bus(at);
+            let (order, mut told) = order(write(), at + after);
+            bus.handle_order(order);
+            assert_eq!(bus.take_order(0, at).is_some(), is_sent);
+            assert_eq!(matches!(told.try_recv(), Ok(Err(OrderError::TooLate))), !is_sent);
+        }
+    }
 }

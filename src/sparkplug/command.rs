@@ -2,19 +2,26 @@
 //!
 //! Whether anything of it is allowed is decided elsewhere; garbage becomes a refusal.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::Message as _;
+use tracing::info;
 
 use super::payload::{Datatype, Form};
 use super::proto::Payload;
 use super::proto::payload::{Metric, metric};
-use crate::config::site::{Device, Site};
+use crate::config::site::{Device, Site, Tag};
 use crate::reading::{Timestamp, Value};
 use crate::write::{ID_MAX, Outcome, Requester, WriteRequest, WriteResult};
 
 /// The most metrics in one command; one with more is refused whole.
 pub const METRICS_MAX: usize = 16;
+/// The most bytes of one; a longer one is not decoded.
+pub const SIZE_MAX: usize = 64 << 10;
+/// Refusals made here are said in the log so often at most, in milliseconds.
+const SAY_EVERY_MS: u64 = 1000;
 /// Names and texts of a command are told again up to so many bytes.
 const TEXT_MAX: usize = 256;
 
@@ -23,6 +30,8 @@ const TEXT_MAX: usize = 256;
 pub struct Origin<'a> {
     /// The site that it is for.
     pub site: &'a Site,
+    /// For each tag of the site: whether this uplink may have it. The others are not there for its hosts.
+    pub is_shared: &'a [bool],
     /// How this uplink names and types its metrics.
     pub form: Form,
     /// The uplink.
@@ -57,7 +66,16 @@ pub fn write_requests(
         session_since: origin.session_since,
         is_retained: origin.is_retained,
     };
-    let refused = |reason: String| Box::new(blank.outcome(WriteResult::Refused, reason, origin.received_at));
+    let refused = |reason: String| {
+        say_refused(&blank, &reason);
+        Box::new(blank.outcome(WriteResult::Refused, reason, origin.received_at))
+    };
+    if payload.len() > SIZE_MAX {
+        return Err(refused(format!(
+            "{} bytes in one command: at most {SIZE_MAX} are possible",
+            payload.len()
+        )));
+    }
     let Ok(payload) = Payload::decode(payload) else {
         return Err(refused("not a payload of Sparkplug B".to_owned()));
     };
@@ -80,7 +98,23 @@ pub fn write_requests(
         };
         filled(origin, known, metric, named)
     };
-    Ok(payload.metrics.iter().enumerate().map(request).collect())
+    let requests: Vec<WriteRequest> = payload.metrics.iter().enumerate().map(request).collect();
+    let mut tags = BTreeSet::new();
+    // with `arm` the one would arm the other
+    if let Some(twice) = requests.iter().find(|request| request.tag_id.is_some_and(|tag| !tags.insert(tag))) {
+        return Err(refused(format!("tag `{}` is named twice in one command", twice.tag)));
+    }
+    Ok(requests)
+}
+
+/// Says a refusal that reaches no record, unless one was said a moment ago.
+fn say_refused(request: &WriteRequest, reason: &str) {
+    static SAID_MS: AtomicU64 = AtomicU64::new(0);
+    let now = request.received_at.millis();
+    if now.abs_diff(SAID_MS.load(Ordering::Relaxed)) >= SAY_EVERY_MS {
+        SAID_MS.store(now, Ordering::Relaxed);
+        info!(device = request.device, reason, "command refused");
+    }
 }
 
 /// `request` with the tag and the value of `metric`.
@@ -90,7 +124,8 @@ fn filled(
     metric: &Metric,
     request: WriteRequest,
 ) -> WriteRequest {
-    let mut tags = device.map_or(&[][..], |device| origin.site.tags_of(device)).iter();
+    let is_shared = |tag: &&Tag| origin.is_shared.get(tag.id.index()) == Some(&true);
+    let mut tags = device.map_or(&[][..], |device| origin.site.tags_of(device)).iter().filter(is_shared);
     let tag = match (&metric.name, metric.alias) {
         (Some(name), _) => tags.find(|tag| *tag.name == **name),
         (None, Some(alias)) => tags.find(|tag| origin.form.alias(tag) == Some(alias)),

@@ -432,7 +432,9 @@ pub(crate) fn command(bytes: &[u8]) {
     let Some((first, payload)) = bytes.split_first() else { return };
     let site = COMMANDED.clone();
     let now = Timestamp::from_millis(1_764_000_000_000 + u64::from(*first) * 100);
+    let is_shared = vec![true; site.tags.len()];
     let origin = Origin {
+        is_shared: &is_shared,
         site: &site,
         form: Form { aliases: first & 1 != 0, types: IntegerTypes::Exact, datatype_in_data: false },
         uplink: &"u".into(),
@@ -447,7 +449,8 @@ pub(crate) fn command(bytes: &[u8]) {
     let mut rules = allow::Rules::new(site.clone());
     for request in requests {
         assert!(request.id.len() <= ID_MAX + 4 && matches!(request.by, Requester::Uplink(_)));
-        let now = allow::Now { at: tidegate::clock::monotonic(), wall: now, is_clock_trusted: true };
+        let at = tidegate::clock::monotonic();
+        let now = allow::Now { at, received: at, wall: now, is_clock_trusted: true };
         match rules.admit(&request, |_| false, now) {
             Ok(plan) => assert!(site.tags[plan.tag.index()].write.is_some()),
             Err(reason) => assert!(!reason.is_empty() && reason.len() < 2000),

@@ -64,6 +64,7 @@ const ACTING: &[&str] = &[
     "command/audit.rs",
     "command/socket.rs",
     "command/task.rs",
+    "command/work.rs",
     "driver/modbus/client.rs",
     "gateway.rs",
     "gateway/once.rs",

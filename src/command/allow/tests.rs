@@ -83,6 +83,7 @@ impl Case {
     fn admit(&mut self, request: &WriteRequest) -> Result<Plan, String> {
         let now = Now {
             at: self.start + Duration::from_millis(self.elapsed_ms),
+            received: self.start + Duration::from_millis(self.elapsed_ms),
             wall: Timestamp::from_millis(NOW + self.elapsed_ms),
             is_clock_trusted: true,
         };
@@ -203,7 +204,12 @@ fn a_command_is_neither_old_nor_of_the_future_nor_of_another_session() {
     case.check(&WriteRequest { session_since: since, ..request.clone() }, "before this session");
     let request = case.request("few", Value::UInt(1));
     case.check(&WriteRequest { session_since: Timestamp::from_millis(NOW), ..request }, "Words");
-    let now = Now { at: case.start, wall: Timestamp::from_millis(NOW), is_clock_trusted: false };
+    let now = Now {
+        at: case.start,
+        received: case.start,
+        wall: Timestamp::from_millis(NOW),
+        is_clock_trusted: false,
+    };
     let request = case.request("few", Value::UInt(1));
     let refused = case.rules.admit(&request, |_| false, now).unwrap_err();
     assert!(refused.contains("clock is not set"), "{refused}");
@@ -220,6 +226,100 @@ fn a_command_that_is_old_already_has_less_time_to_reach_the_wire() {
 }
 
 #[test]
+fn a_command_that_has_waited_here_has_less_time_to_reach_the_wire_and_at_last_none() {
+    let mut case = Case::new();
+    let request =
+        WriteRequest { by: Requester::Local("root".to_owned()), ..case.request("few", Value::UInt(1)) };
+    let mut after = |waited_ms: u64| {
+        let at = case.start + Duration::from_millis(waited_ms);
+        let now = Now { at, received: case.start, wall: Timestamp::from_millis(NOW), is_clock_trusted: true };
+        case.rules.admit(&request, |_| false, now).map(|plan| plan.send_by - case.start)
+    };
+    assert_eq!(after(0), Ok(Duration::from_secs(10)));
+    assert_eq!(after(9999), Ok(Duration::from_secs(10)));
+    assert_eq!(after(10_000), Err("expired: it has waited here for 10 s".to_owned()));
+}
+
+const TWO_LINES: &str = r#"
+[gateway]
+name = "n"
+enterprise = "e"
+[uplink.cloud]
+broker = "mqtt://127.0.0.1:1883"
+[commands]
+enabled = true
+[link.a]
+tcp = "127.0.0.1:502"
+[link.b]
+tcp = "127.0.0.1:503"
+[device.one]
+link = "a"
+timeout = "3s"
+tags = [
+  { name = "run1", at = "coil:0", write = { interlock = "not two:run2", every = "0s" } },
+  { name = "set1", at = "hr:1", write = { readback = "got1", every = "0s" } },
+  { name = "got1", at = "hr:3" },
+  { name = "secret", at = "hr:2", share = "private", write = { every = "0s" } },
+]
+[device.two]
+link = "b"
+tags = [
+  { name = "run2", at = "coil:0", write = { interlock = "not one:run1", every = "0s" } },
+]
+[device.hidden]
+link = "b"
+unit = 2
+share = "private"
+tags = [{ name = "run3", at = "coil:0", write = {} }]
+"#;
+
+#[test]
+fn while_a_command_is_under_way_nothing_that_it_has_read_may_be_written_by_another() {
+    let mut case = Case::of(TWO_LINES);
+    let of = |device: &str, request: WriteRequest| WriteRequest { device: device.to_owned(), ..request };
+    let one = of("one", case.request("run1", Value::Bool(true)));
+    let both = [DeviceId(0), DeviceId(1)];
+    assert_eq!(case.admit(&one).unwrap().devices().into_iter().collect::<Vec<_>>(), both);
+    let now = Now {
+        at: case.start,
+        received: case.start,
+        wall: Timestamp::from_millis(NOW),
+        is_clock_trusted: true,
+    };
+    for (busy, tag, value) in [(0, "run2", Value::Bool(true)), (1, "run1", Value::Bool(true))] {
+        let device = if tag == "run2" { "two" } else { "one" };
+        let request = of(device, case.request(tag, value));
+        let refused = case.rules.admit(&request, |device| device == DeviceId(busy), now).unwrap_err();
+        assert!(refused.contains("busy"), "{tag}: {refused}");
+    }
+}
+
+#[test]
+fn what_was_read_right_before_counts_for_two_seconds_or_two_timeouts_of_a_slow_device() {
+    let mut case = Case::of(TWO_LINES);
+    let mut valid = |device: &str, tag: &str, value: Value| {
+        let request = WriteRequest { device: device.to_owned(), ..case.request(tag, value) };
+        let plan = case.admit(&request).unwrap();
+        plan.valid_until(&case.rules.site, case.start) - case.start
+    };
+    assert_eq!(valid("one", "run1", Value::Bool(true)), Duration::from_secs(2));
+    assert_eq!(valid("two", "run2", Value::Bool(true)), Duration::from_secs(6)); // `one` is slow
+    assert_eq!(valid("one", "set1", Value::UInt(1)), Duration::from_secs(10)); // nothing is read
+}
+
+#[test]
+fn a_tag_that_an_uplink_may_not_have_is_not_there_for_its_hosts() {
+    let mut case = Case::of(TWO_LINES);
+    let secret = WriteRequest { device: "one".to_owned(), ..case.request("secret", Value::UInt(1)) };
+    case.check(&secret, "device `one` has no tag `secret`");
+    let hidden = WriteRequest { device: "hidden".to_owned(), ..case.request("run3", Value::Bool(true)) };
+    case.check(&hidden, "there is no device `hidden`");
+    let local = |request: WriteRequest| WriteRequest { by: Requester::Local("root".to_owned()), ..request };
+    case.check(&local(secret), "Words([1])");
+    case.check(&local(hidden), "Bits([true])");
+}
+
+#[test]
 fn a_command_that_comes_again_is_refused_for_as_long_as_it_could_be_taken_for_new() {
     let mut case = Case::new();
     let request = case.request("few", Value::UInt(1));
@@ -230,10 +330,15 @@ fn a_command_that_comes_again_is_refused_for_as_long_as_it_could_be_taken_for_ne
     case.check(&ahead, "replayed");
     case.elapsed_ms = 20_001;
     case.check(&ahead, "expired");
-    // what was refused for its value is not tried again either
+    // of what could never be written no id is kept, nor of what comes from the machine itself
     let request = case.request("few", Value::UInt(2));
     case.check(&request, "not allowed");
-    case.check(&request, "replayed");
+    case.check(&request, "not allowed");
+    let local =
+        WriteRequest { by: Requester::Local("root".to_owned()), ..case.request("few", Value::UInt(1)) };
+    for _ in 0..2 {
+        case.check(&local, "Words");
+    }
     let request = case.request("few", Value::UInt(1));
     case.check(&WriteRequest { id: "x".repeat(ID_MAX + 1), ..request.clone() }, "the id is longer");
     case.check(&WriteRequest { id: "x".repeat(ID_MAX), ..request }, "Words");
@@ -244,13 +349,14 @@ fn a_tag_is_not_written_oftener_than_it_may_be() {
     let mut case = Case::new();
     let first = case.request("sp", double(25.0));
     case.check(&first, "Words");
-    case.elapsed_ms = 1999;
-    let second = case.request("sp", double(30.0));
-    case.check(&second, "too fast: wait 1 ms (write.every is 2 s)");
-    case.elapsed_ms = 2000;
+    // it was not sent: nothing was written yet
+    let second = case.request("sp", double(25.0));
+    case.check(&second, "Words");
+    case.rules.history.note_write(TagId(0), case.start + Duration::from_secs(1));
+    case.elapsed_ms = 2999;
     let third = case.request("sp", double(30.0));
-    case.check(&third, "Words");
-    case.rules.history.forget_write(TagId(0));
+    case.check(&third, "too fast: wait 1 ms (write.every is 2 s)");
+    case.elapsed_ms = 3000;
     let fourth = case.request("sp", double(30.0));
     case.check(&fourth, "Words");
 }
@@ -258,7 +364,12 @@ fn a_tag_is_not_written_oftener_than_it_may_be() {
 #[test]
 fn while_another_command_has_the_line_it_is_refused_and_arms_nothing() {
     let mut case = Case::new();
-    let now = Now { at: case.start, wall: Timestamp::from_millis(NOW), is_clock_trusted: true };
+    let now = Now {
+        at: case.start,
+        received: case.start,
+        wall: Timestamp::from_millis(NOW),
+        is_clock_trusted: true,
+    };
     let request = case.request("armed", Value::UInt(1));
     let refused = case.rules.admit(&request, |_| true, now).unwrap_err();
     assert!(refused.contains("busy"), "{refused}");
@@ -315,6 +426,9 @@ fn what_is_read_right_before_must_be_as_the_rules_want_it() {
     judged(change, &[100], "holds");
     judged(change, &[141], "max_change: from 141 to 120 is more than 20");
     judged(change, &[99], "max_change");
+    // what a reason tells of other tags is not for everybody
+    let mode = case.rules.site.tags.iter().find(|tag| &*tag.name == "mode").unwrap().id;
+    assert_eq!([probe.about(), interlock.about(), change.about()], [None, Some(mode), None]);
 }
 
 #[test]
@@ -333,6 +447,7 @@ fn what_is_read_after_must_be_what_was_written() {
     assert_eq!(bit.judge(&Data::Words(vec![0xFF08])), Ok(()));
     assert_eq!(bit.judge(&Data::Words(vec![0xFFF7])), Err("false".to_owned()));
     let shown = readback("shown", Value::UInt(7)).unwrap();
+    assert_eq!(shown.tag, TagId(1));
     assert_eq!((shown.layout.span.address, shown.judge(&Data::Words(vec![7]))), (102, Ok(())));
     assert_eq!(shown.judge(&Data::Words(vec![8])), Err("8".to_owned()));
     let coil = readback("coil", Value::Bool(true)).unwrap();

@@ -149,13 +149,21 @@ impl Devices<'_> {
             return None;
         };
         let link = instance.fields.get("link").and_then(Node::text).unwrap_or_default();
-        if *unit == 0 && self.root.table("link").table(link).get("port").is_some() {
+        if *unit == 0 && self.is_serial(link) {
             build.find(Finding::new(
                 node.at,
                 "unit 0 is the broadcast address of a serial line: no device answers it",
             ));
         }
         Some(UnitId(*unit))
+    }
+
+    /// Whether frames of a serial line go over the link, be it through a network.
+    fn is_serial(&self, link: &str) -> bool {
+        let link = self.root.table("link").table(link);
+        let own = if link.get("tcp").is_some() { "tcp" } else { "rtu" };
+        let is_link = ["port", "tcp", "listen"].iter().any(|kind| link.get(kind).is_some());
+        is_link && link.get("framing").and_then(Node::text).unwrap_or(own) != "tcp"
     }
 
     /// The caller behind whose connection the device is; every device of a listening link has one.

@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 use tracing::{trace, warn};
 
 use super::conversation::{Call, Conversation, Done};
-use super::pdu::RequestError;
+use super::pdu::{self, RequestError};
 use crate::clock;
 use crate::config::site::{self, Framing};
 use crate::counters::{Counters, LinkCounters};
@@ -43,6 +43,8 @@ pub struct Client {
     timeouts: u32,
     /// The unit that was heard last on this stream; `None` where none was, or it was silent since.
     heard: Option<UnitId>,
+    /// The write that is not answered yet: one at a time.
+    writing: Option<usize>,
     counters: Arc<Counters>,
     link_counters: Arc<LinkCounters>,
 }
@@ -83,6 +85,7 @@ impl Client {
             busy_since: None,
             timeouts: 0,
             heard: None,
+            writing: None,
             counters,
             link_counters,
         }
@@ -175,7 +178,13 @@ impl Client {
         let wire_time = |line| timing::wire_time(line, self.conversation.wire_size(&call.request));
         let wire = self.link.line().map_or(Duration::ZERO, wire_time);
         let now = clock::monotonic();
+        let (ticket, is_write) = (call.ticket, pdu::is_write(&call.request));
         let bytes = self.conversation.begin(call, wire, now)?;
+        if is_write {
+            // whatever closes the stream before the answer, the system shall not send it later
+            self.writing = Some(ticket);
+            self.link.set_hard_close(true);
+        }
         self.settled_at = None;
         self.waiting_since = None;
         self.busy_since.get_or_insert(now);
@@ -233,6 +242,7 @@ impl Client {
 
     fn lost(&mut self, fault: Fault) -> Event {
         self.end_busy();
+        self.writing = None;
         Event::Lost(self.conversation.abandon(), fault)
     }
 
@@ -248,6 +258,12 @@ impl Client {
         }
         if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX && self.heard.is_none() {
             self.link.close(); // the next read tells
+        }
+        if self.writing.take_if(|ticket| *ticket == done.ticket).is_some() {
+            if done.result.is_err() && self.link.is_network() {
+                self.link.close(); // hard, before anybody is told; the next read tells
+            }
+            self.link.set_hard_close(false);
         }
         if self.conversation.outstanding() == 0 {
             self.end_busy();

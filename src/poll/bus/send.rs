@@ -57,7 +57,7 @@ impl Bus {
         if ready_at > now {
             return Next::Wait(earliest(later, Some(ready_at)));
         }
-        let call = if is_poll { self.take_read(index, now) } else { self.take_order(index) };
+        let call = if is_poll { self.take_read(index, now) } else { self.take_order(index, now) };
         call.map_or(Next::Wait(Some(now)), Next::Send)
     }
 
@@ -101,9 +101,13 @@ impl Bus {
         self.call(index, UnderWay::Read { station: index, ask, yields_at }, request, timeout)
     }
 
-    /// `None` where there is no such request: whoever asked is told.
-    fn take_order(&mut self, index: usize) -> Option<Call> {
+    /// `None` where it is too late, or there is no such request: whoever asked is told.
+    pub(super) fn take_order(&mut self, index: usize, now: Instant) -> Option<Call> {
         let order = self.order.take()?;
+        if order.not_after <= now {
+            refuse(order, OrderError::TooLate);
+            return None;
+        }
         let station = self.stations.get_mut(index)?;
         let Some(request) = request_of(&order.job, station.device.quirks.write) else {
             refuse(order, OrderError::Impossible);

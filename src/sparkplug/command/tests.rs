@@ -18,7 +18,7 @@ fn site() -> Site {
         tags = [
           { name = "i16", at = "hr:0", type = "i16" }, { name = "u16", at = "hr:1" }, { name = "u32", at = "hr:2", type = "u32" },
           { name = "u64", at = "hr:4", type = "u64" }, { name = "f32", at = "hr:8", type = "f32" }, { name = "scaled", at = "hr:10", scale = 0.1 },
-          { name = "coil", at = "coil:0" },
+          { name = "coil", at = "coil:0" }, { name = "secret", at = "coil:1" },
         ]
         "#;
     config::parse("test.toml", text).site.unwrap()
@@ -27,6 +27,7 @@ fn site() -> Site {
 fn requests_of(types: IntegerTypes, device: &str, payload: &[u8]) -> Result<Vec<WriteRequest>, Box<Outcome>> {
     let origin = Origin {
         site: &site(),
+        is_shared: &[true, true, true, true, true, true, true, false],
         form: Form { aliases: true, types, datatype_in_data: false },
         uplink: &"u".into(),
         session_since: Timestamp::from_millis(1),
@@ -122,16 +123,20 @@ fn the_id_is_the_uuid_or_where_and_when_it_was_sent() {
     };
     let plain = Payload { timestamp: Some(5), metrics: vec![flag()], ..Payload::default() };
     assert_eq!(id(&plain), ["spBv1.0/g/DCMD/n/d@5"]);
-    let named = Payload { uuid: Some("a-b".to_owned()), metrics: vec![flag(), flag()], ..plain.clone() };
+    let named = Payload {
+        uuid: Some("a-b".to_owned()),
+        metrics: vec![flag(), metric("u16", None, metric::Value::IntValue(1))],
+        ..plain.clone()
+    };
     assert_eq!(id(&named), ["a-b#0", "a-b#1"]);
     let stamped = Metric { timestamp: Some(9), ..flag() };
     let only = Payload { metrics: vec![stamped], ..Payload::default() };
     assert_eq!(id(&only), ["spBv1.0/g/DCMD/n/d@9"]);
     assert_eq!(requests(&only).unwrap()[0].sent_at, Some(Timestamp::from_millis(9)));
     assert_eq!(requests(&Payload { metrics: vec![flag()], ..Payload::default() }).unwrap()[0].sent_at, None);
-    let long = Payload { uuid: Some("é".repeat(1 << 20)), ..plain };
+    let long = Payload { uuid: Some("é".repeat(1 << 14)), ..plain };
     assert_eq!(id(&long)[0].len(), ID_MAX);
-    let longer = Payload { uuid: Some("e".repeat(1 << 20)), ..long };
+    let longer = Payload { uuid: Some("e".repeat(1 << 14)), ..long };
     assert_eq!(id(&longer)[0].len(), ID_MAX + 1);
 }
 
@@ -145,6 +150,36 @@ fn garbage_and_too_much_at_once_are_refused_whole() {
     assert_eq!(outcome.reason, "17 metrics in one command: 1 to 16 are possible");
     assert_eq!((outcome.result, outcome.device.as_str()), (WriteResult::Refused, "d"));
     assert_eq!(refused(&[]).reason, "0 metrics in one command: 1 to 16 are possible");
+}
+
+#[test]
+fn a_tag_that_is_named_twice_whichever_way_is_refused_with_all_of_the_command() {
+    let flag = || metric("coil", None, metric::Value::BooleanValue(true));
+    let by_alias = Metric { name: None, alias: Some(7), ..flag() };
+    for second in [flag(), by_alias] {
+        let payload = Payload { metrics: vec![flag(), second], ..Payload::default() };
+        assert_eq!(requests(&payload).unwrap_err().reason, "tag `coil` is named twice in one command");
+    }
+}
+
+#[test]
+fn a_tag_that_the_uplink_may_not_have_is_found_by_no_name_and_no_alias() {
+    let flag = metric("secret", None, metric::Value::BooleanValue(true));
+    let by_alias = Metric { name: None, alias: Some(8), ..flag.clone() };
+    let payload = Payload { metrics: vec![flag, by_alias], ..Payload::default() };
+    let found: Vec<_> = requests(&payload)
+        .unwrap()
+        .into_iter()
+        .map(|request| (request.tag, request.tag_id, request.value))
+        .collect();
+    assert_eq!(found, [("secret".to_owned(), None, None), ("alias 8".to_owned(), None, None)]);
+}
+
+#[test]
+fn a_very_long_command_is_not_even_decoded() {
+    let reason = |size| requests_of(IntegerTypes::Wide, "d", &vec![0xFF; size]).unwrap_err().reason;
+    assert_eq!(reason(SIZE_MAX), "not a payload of Sparkplug B");
+    assert_eq!(reason(SIZE_MAX + 1), "65537 bytes in one command: at most 65536 are possible");
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Session {
         let Some(device) = self.node.commanded_device(topic) else { return Vec::new() };
         let origin = Origin {
             site: &self.site,
+            is_shared: &self.is_shared,
             form: self.form,
             uplink: &self.uplink,
             session_since: self.live.as_ref().map_or(now, |live| live.since),
@@ -91,12 +92,7 @@ impl Session {
             is_retained,
         };
         match command::write_requests(origin, topic, device, payload) {
-            Ok(mut requests) => {
-                for request in &mut requests {
-                    request.tag_id = request.tag_id.filter(|tag| self.is_shared(*tag)); // else there is no such tag here
-                }
-                requests
-            }
+            Ok(requests) => requests,
             Err(refused) => {
                 self.handle_outcome(&refused, now);
                 Vec::new()
