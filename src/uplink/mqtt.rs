@@ -22,6 +22,7 @@ use rumqttc::QoS;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock;
 use crate::config::site::{Broker, Login, Password, Protocol, Uplink};
 use crate::publication::Publication;
 use carry::Carriage;
@@ -382,7 +383,7 @@ impl Pump {
             None => tokio::select! {
                 biased;
                 ended = carried => {
-                    cut.insert(Cut { said: closed(ended), until: Instant::now() + LAST_WORDS })
+                    cut.insert(Cut { said: closed(ended), until: (clock::monotonic() + LAST_WORDS).into() })
                 }
                 () = self.leave.notified() => return Ok(Seen::Disconnected),
                 seen = &mut next => return seen.map_err(|failure| failure.said),
