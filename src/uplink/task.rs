@@ -20,7 +20,7 @@ use super::budget::Budget;
 use super::commands::Commands;
 use super::conversation::Conversation;
 use super::delivery::Delivery;
-use super::mqtt::{self, Happening};
+use super::mqtt::{self, Connection, Happening};
 use super::replay::Replay;
 use super::selftest::SelfTest;
 use crate::clock;
@@ -248,28 +248,8 @@ impl Task {
                 (from, piece) = piece(&mut self.asked) => Woken::Piece(from, piece),
                 () = sleep_until(due.into()) => Woken::Due,
             };
-            if clock::monotonic().saturating_duration_since(due) > self.uplink.keep_alive / 2 {
-                // what comes in now may be of a broker that has died meanwhile; what is news stays so
-                match woken {
-                    Woken::News(news) => self.take(news),
-                    Woken::Outcome(outcome) => self.session.handle_outcome(&outcome, clock::wall()),
-                    Woken::Happening(_)
-                    | Woken::Closed
-                    | Woken::Piece(..)
-                    | Woken::Failed(_)
-                    | Woken::Due => {}
-                }
-                return self.lost("this program was held up", &talk);
-            }
-            match woken {
-                Woken::Happening(happening) => self.handle(happening, &connection, &mut talk),
-                Woken::News(news) => self.take(news),
-                Woken::Outcome(outcome) => self.session.handle_outcome(&outcome, clock::wall()),
-                Woken::Piece(from, piece) => self.replay(from, piece.unwrap_or_default()),
-                Woken::Failed(error) => return self.lost(&error, &talk),
-                Woken::Due => self.handle_due(&mut talk),
-                Woken::Closed => talk.turn = Some(Turn::Stop),
-            }
+            let is_held_up = clock::monotonic().saturating_duration_since(due) > self.uplink.keep_alive / 2;
+            self.apply(woken, is_held_up, &connection, &mut talk);
             if let Some(turn) = talk.turn.take() {
                 break turn;
             }
@@ -284,6 +264,29 @@ impl Task {
             _ = &mut pump => {}
             _ = tokio::time::timeout(FAREWELL, farewell) => {}
         }
+        self.left(&turn, &talk)
+    }
+
+    /// Does what is to be done about it. After this program `was_held_up`, what comes in may be of a broker that has died
+    /// meanwhile; what is news stays so.
+    fn apply(&mut self, woken: Woken, was_held_up: bool, connection: &Connection, talk: &mut Talk) {
+        match woken {
+            Woken::News(news) => self.take(news),
+            Woken::Outcome(outcome) => self.session.handle_outcome(&outcome, clock::wall()),
+            Woken::Happening(happening) if !was_held_up => self.handle(happening, connection, talk),
+            Woken::Piece(from, piece) if !was_held_up => self.replay(from, piece.unwrap_or_default()),
+            Woken::Due if !was_held_up => self.handle_due(talk),
+            Woken::Failed(error) => talk.turn = Some(Turn::GiveUp(error)),
+            Woken::Closed => talk.turn = Some(Turn::Stop),
+            Woken::Happening(_) | Woken::Piece(..) | Woken::Due => {}
+        }
+        if was_held_up {
+            talk.turn = Some(Turn::GiveUp("this program was held up".to_owned()));
+        }
+    }
+
+    /// The farewell is over.
+    fn left(&mut self, turn: &Turn, talk: &Talk) -> End {
         let is_clean = talk.is_over;
         match turn {
             Turn::Leave(why) => {

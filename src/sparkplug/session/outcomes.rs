@@ -20,6 +20,9 @@ const OF_DEVICE: &str = "Device Control/Outcome";
 /// What became of the last command to a device that is not born, is not there, or takes none.
 const OF_NODE: &str = "Node Control/Outcome";
 
+/// What is said in place of a reason that would tell a tag which may not leave by this uplink.
+const HIDDEN: &str = "for a reason that may not be told here: it stands in audit.log";
+
 /// Outcomes that wait for a connection, or for the births that come before them; of more the oldest are not told.
 const UNSENT_MAX: usize = 64;
 
@@ -107,6 +110,9 @@ impl Session {
         if outcome.tag_id.map_or(!is_ours, |tag| !self.is_shared(tag)) {
             return;
         }
+        let hidden = outcome.about.iter().any(|tag| !self.is_shared(*tag));
+        let reason = if hidden { HIDDEN.to_owned() } else { outcome.reason.clone() };
+        let outcome = &Outcome { reason, ..outcome.clone() };
         let site = self.site.clone();
         let named = site.devices.iter().find(|device| *device.name == *outcome.device);
         let takes = named.filter(|device| self.takes_commands(device)).map(|device| device.id);

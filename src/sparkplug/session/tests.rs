@@ -7,7 +7,7 @@ use crate::outbox::WAITING_READINGS_MAX;
 use crate::reading::{Stamp, Value};
 use crate::sparkplug::proto::payload::property_value;
 use crate::tag::TagId;
-use crate::write::{Requester, WriteRequest, WriteResult};
+use crate::write::{Outcome, Requester, WriteRequest, WriteResult};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -825,4 +825,23 @@ fn a_host_may_send_the_node_on_or_have_it_reload_where_that_is_allowed() {
     check("", NEXT_SERVER, fresh, Heard::Nothing);
     check("node_control = [\"rebirth\"]", RELOAD, fresh, Heard::Nothing);
     check(&format!("{allowed}\nuplinks = []"), RELOAD, fresh, Heard::Nothing);
+}
+
+#[test]
+fn a_reason_that_would_tell_a_tag_which_may_not_leave_is_not_told() {
+    let mut session = session_of(
+        "share = [\"cluster\"]",
+        r#"{ name = "a", at = "hr:0", share = "cluster" }, { name = "b", at = "hr:1" }"#,
+    );
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    let request = WriteRequest { tag: "a".to_owned(), ..wanted("d") };
+    let reason = "interlock: `b` must be == 'A', and is SECRET-7";
+    let outcome = request.outcome(WriteResult::Refused, reason, NOW);
+    session.handle_outcome(&Outcome { about: vec![TagId(1)], ..outcome.clone() }, NOW);
+    let told = format!("{:?}", drain(&mut session));
+    assert!(told.contains("may not be told here") && !told.contains("SECRET-7"), "{told}");
+    let of_hidden = Outcome { tag_id: Some(TagId(1)), ..outcome };
+    session.handle_outcome(&of_hidden, NOW);
+    assert!(drain(&mut session).is_empty());
 }
