@@ -14,10 +14,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{FAULT, USAGE, block_on, check, complain, quality, run, say, start_logging};
+use super::{FAULT, USAGE, block_on, check, complain, quality, say, start_logging};
 use crate::clock;
 use crate::config::site::{Broker as BrokerAddress, Carrier, Endpoint, Site};
 use crate::config::{self, Checked, finding};
@@ -190,7 +191,7 @@ async fn watch(
         stopped.await.ok(); // a dropped sender stops as well
     });
     tokio::pin!(gateway);
-    let stop_signal = run::stop_signal()?;
+    let stop_signal = stop_signal()?;
     tokio::pin!(stop_signal);
     let end = clock::monotonic() + Duration::from_secs(seconds.unwrap_or(u32::MAX).into());
     let mut view = View::default();
@@ -274,4 +275,17 @@ fn conclude(comparison: &Comparison, tally: Option<&Tally>, seconds: Option<u32>
         code = ExitCode::from(FAULT);
     }
     code
+}
+
+/// Ready when the system or a person asks to stop.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        // recv is cancel-safe
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
