@@ -190,7 +190,7 @@ impl Task {
                 break;
             }
             wait = match end {
-                End::Left { .. } if self.walked < brokers.len() => WALK_WAIT,
+                End::Left { .. } if self.walked <= brokers.len() => WALK_WAIT,
                 End::Left { .. } => ROUND_WAIT,
                 End::Stopped { .. } | End::Lost => self.backoff.wait(fastrand::f64()),
             };
