@@ -143,6 +143,7 @@ async fn the_node_tells_how_it_its_links_and_its_devices_are() {
         "Gateway/cpu_percent",
         "Gateway/flash_written_kib",
         "Gateway/queue_age_s",
+        "Gateway/transport",
         "Link/plc/utilisation_percent",
         "Device/press/completeness_percent",
     ] {

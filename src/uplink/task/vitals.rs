@@ -20,6 +20,9 @@ impl Task {
         let (waiting, age) = (self.delivery.missing(), self.ages.age(waits_from, now));
         vitals.push(Vital::count("Gateway/queue_readings", waiting, 1000.0));
         vitals.push(Vital::count("Gateway/queue_age_s", age.as_secs(), 10.0));
+        let is_exposed =
+            self.uplink.brokers.iter().any(|broker| broker.is_exposed(self.uplink.proxy.as_ref()));
+        vitals.push(Vital::word("Gateway/transport", if is_exposed { "insecure" } else { "protected" }));
         if let Some(budget) = &self.budget {
             vitals.push(Vital::percent("Gateway/budget_used_percent", budget.used(), 5.0));
             vitals.push(Vital::count("Gateway/budget_level", u64::from(budget.level()), 0.0));
