@@ -20,7 +20,11 @@ type Rule = fn(&Log);
 fn find(log: &Log, verb: &str) -> usize {
     let mut of_verb = (0..log.0.len()).filter(|index| {
         let message = log.0[*index].message();
-        message.is_some_and(|message| message.verb == verb && !is_history(&message.payload))
+        message.is_some_and(|message| {
+            // one without a value cannot lose it
+            let has_value = message.payload.metrics.first().is_none_or(|metric| metric.value.is_some());
+            message.verb == verb && !is_history(&message.payload) && has_value
+        })
     });
     let first = of_verb.next().unwrap();
     of_verb.nth(9).unwrap_or(first)
