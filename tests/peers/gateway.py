@@ -58,6 +58,7 @@ class Gateway:
         self.process = None
         # settings of whoever runs the test must not become settings of the gateway
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE__")}
+        self.environment["RUNTIME_DIRECTORY"] = str(self.folder / "run")  # gone with the folder, though it is killed
 
     def start(self):
         self.kill()
