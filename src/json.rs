@@ -8,13 +8,13 @@ mod message;
 
 use std::sync::Arc;
 
-use crate::config::site::{Device, Extent, Json, Shares, Site, Tag};
+use crate::config::site::{Device, Extent, Json, Shared, Shares, Site, Tag};
 use crate::counters::Counters;
 use crate::outbox::{Lane, Lost, Moves, Outbox, Unsent, Waiting};
 use crate::position::{Position, Positions};
 use crate::publication::Publication;
 use crate::reading::{Reading, Timestamp, Update, Value};
-use crate::tag::{DeviceId, TagId, ValueType};
+use crate::tag::{DeviceId, ValueType};
 use crate::thinning::Thinning;
 use message::{About, Told, reading_size};
 
@@ -24,8 +24,8 @@ pub struct Session {
     site: Arc<Site>,
     form: Json,
     counters: Arc<Counters>,
-    /// By tag, whether it may leave by this uplink.
-    is_shared: Vec<bool>,
+    /// What may leave by this uplink.
+    shared: Shared,
     thinning: Thinning,
     /// By tag, what is known of it.
     known: Vec<Option<(Position, Reading)>>,
@@ -69,7 +69,7 @@ impl Session {
     #[must_use]
     pub fn new(site: Arc<Site>, form: Json, shares: &Shares, counters: Arc<Counters>) -> Session {
         Session {
-            is_shared: site.tags.iter().map(|tag| shares.takes(tag.share)).collect(),
+            shared: Shared::new(&site, shares),
             thinning: Thinning::new(site.tags.len()),
             known: vec![None; site.tags.len()],
             told: vec![None; site.tags.len()],
@@ -135,7 +135,7 @@ impl Session {
     }
 
     fn handle_reading(&mut self, position: Position, reading: &Reading) {
-        if !self.is_shared(reading.tag) {
+        if !self.shared.has_tag(reading.tag) {
             // without a connection the ledger would be full of holes; it comes as history, and is given up then
             if self.live.is_some() {
                 self.outbox.handle_idle(position);
@@ -154,15 +154,10 @@ impl Session {
         }
     }
 
-    fn is_shared(&self, tag: TagId) -> bool {
-        self.is_shared.get(tag.index()).copied().unwrap_or_default()
-    }
-
     /// Whether anything of a device may leave by this uplink.
     #[must_use]
     pub fn is_told(&self, device: DeviceId) -> bool {
-        let device = self.site.devices.get(device.index());
-        device.is_some_and(|device| self.site.tags_of(device).iter().any(|tag| self.is_shared(tag.id)))
+        self.shared.has_device(device)
     }
 
     /// From now on numbers are told only when they have changed by this part of their value.
@@ -194,7 +189,7 @@ impl Session {
     pub fn handle_history(&mut self, readings: Vec<(Position, Reading)>) -> Unsent {
         let mut unsent = Unsent::default();
         for (position, reading) in readings {
-            if !self.is_shared(reading.tag) {
+            if !self.shared.has_tag(reading.tag) {
                 unsent.idle.insert(position..position.after(1));
                 continue;
             }

@@ -22,7 +22,7 @@ pub use commands::{
 };
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use network::{Network, NetworkError};
-pub use share::{Share, Shares};
+pub use share::{Share, Shared, Shares};
 
 /// Everything that is wanted of one gateway.
 #[derive(Clone, Debug)]

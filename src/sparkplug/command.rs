@@ -12,7 +12,7 @@ use tracing::info;
 use super::payload::{Datatype, Form};
 use super::proto::Payload;
 use super::proto::payload::{Metric, metric};
-use crate::config::site::{Device, Site, Tag};
+use crate::config::site::{Device, Shared, Site, Tag};
 use crate::reading::{Timestamp, Value};
 use crate::write::{ID_MAX, Outcome, Requester, WriteRequest, WriteResult};
 
@@ -30,8 +30,8 @@ const TEXT_MAX: usize = 256;
 pub struct Origin<'a> {
     /// The site that it is for.
     pub site: &'a Site,
-    /// For each tag of the site: whether this uplink may have it. The others are not there for its hosts.
-    pub is_shared: &'a [bool],
+    /// What this uplink may have of it: the rest is not there for its hosts.
+    pub shared: &'a Shared,
     /// How this uplink names and types its metrics.
     pub form: Form,
     /// The uplink.
@@ -124,7 +124,7 @@ fn filled(
     metric: &Metric,
     request: WriteRequest,
 ) -> WriteRequest {
-    let is_shared = |tag: &&Tag| origin.is_shared.get(tag.id.index()) == Some(&true);
+    let is_shared = |tag: &&Tag| origin.shared.has_tag(tag.id);
     let mut tags = device.map_or(&[][..], |device| origin.site.tags_of(device)).iter().filter(is_shared);
     let tag = match (&metric.name, metric.alias) {
         (Some(name), _) => tags.find(|tag| *tag.name == **name),

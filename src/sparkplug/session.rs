@@ -5,39 +5,38 @@
 //! at that moment (Sparkplug 3.0.0, 6.4.5). While there is no connection, readings only renew what the next births will
 //! say: what no message carried is in the store, and comes back as history.
 
+mod heard;
+mod history;
 pub mod node;
 mod outcomes;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
 use super::host::Host;
 use super::payload::Form;
 use super::proto::Payload;
-use super::proto::payload::{Metric, metric};
+use super::proto::payload::Metric;
 use super::topic::{Node, Verb};
-use crate::config::site::{Device, Site, Uplink};
+use crate::config::site::{Device, Shared, Site, Uplink};
 use crate::counters::Counters;
-use crate::outbox::{Lane, Lost, Moves, Outbox, Unsent, Waiting};
+use crate::outbox::{Lane, Lost, Moves, Outbox, Waiting};
 use crate::position::{Position, Positions};
 use crate::publication::Publication;
 use crate::reading::{Quality, Reading, Timestamp, Update};
-use crate::tag::{DeviceId, TagId};
+use crate::tag::DeviceId;
 use crate::thinning::Thinning;
 use crate::vitals::Vital;
+pub use heard::Heard;
+use heard::Rebirth;
 use waiting::{Message, push_data};
 
 const REBIRTH: &str = "Node Control/Rebirth";
 const NEXT_SERVER: &str = "Node Control/Next Server";
 const RELOAD: &str = "Node Control/Reload";
-/// A longer command is none: decoded it may take two hundred times as much.
-const COMMAND_SIZE_MAX: usize = 64 << 10;
-/// Births asked for oftener than this are born together, a while later.
-const REBIRTH_MIN: Duration = Duration::from_secs(1);
 
 /// One edge node's side of the conversation.
 #[derive(Debug)]
@@ -48,8 +47,8 @@ pub struct Session {
     counters: Arc<Counters>,
     about: node::About,
     tags: Vec<Last>,
-    /// Which tags may leave by this uplink.
-    is_shared: Vec<bool>,
+    /// What may leave by this uplink.
+    shared: Shared,
     thinning: Thinning,
     /// Which devices answer.
     is_up: Vec<bool>,
@@ -72,36 +71,12 @@ pub struct Session {
     outcomes: outcomes::Outcomes,
 }
 
-/// When births were sent last, and when those are due that have been asked for since.
-#[derive(Debug, Default)]
-struct Rebirth {
-    last: Option<Instant>,
-    due: Option<Instant>,
-}
-
 /// What is known of a tag.
 #[derive(Clone, Debug, Default)]
 struct Last {
     reading: Option<(Position, Reading)>,
     /// The quality that a message carried last.
     told_quality: Option<Quality>,
-}
-
-/// What a message says.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Nothing that this session understands or minds.
-    Nothing,
-    /// Everything is to be born again, which is done soon.
-    Rebirth,
-    /// The primary host is there.
-    HostOnline,
-    /// The primary host is not there.
-    HostOffline,
-    /// The node is to go on to the next server.
-    NextServer,
-    /// The configuration is to be taken over anew.
-    Reload,
 }
 
 #[derive(Debug)]
@@ -121,7 +96,7 @@ impl Session {
             Form { aliases: uplink.aliases, types: uplink.types, datatype_in_data: uplink.datatype_in_data };
         Session {
             tags: vec![Last::default(); site.tags.len()],
-            is_shared: site.tags.iter().map(|tag| uplink.share.takes(tag.share)).collect(),
+            shared: Shared::new(&site, &uplink.share),
             thinning: Thinning::new(site.tags.len()),
             is_up: vec![false; site.devices.len()],
             is_known: site.devices.iter().map(|device| !device.enabled).collect(),
@@ -165,12 +140,7 @@ impl Session {
     /// Whether anything of a device may leave by this uplink.
     #[must_use]
     pub fn is_told(&self, device: DeviceId) -> bool {
-        let device = self.site.devices.get(device.index());
-        device.is_some_and(|device| self.site.tags_of(device).iter().any(|tag| self.is_shared(tag.id)))
-    }
-
-    fn is_shared(&self, tag: TagId) -> bool {
-        self.is_shared.get(tag.index()).copied().unwrap_or_default()
+        self.shared.has_device(device)
     }
 
     /// The death certificate that belongs to `bd_seq`: the will of the connection, and the last message of a clean end.
@@ -320,85 +290,10 @@ impl Session {
         told.all(|device| self.is_device_up(device.id))
     }
 
-    /// Readings that are sent late or again, in order. They follow all that waits; a device that does not answer is born
-    /// for as long as its history takes, with its qualities as they are.
-    pub fn handle_history(&mut self, readings: Vec<(Position, Reading)>, now: Timestamp) -> Unsent {
-        let mut unsent = Unsent::default();
-        let mut of_devices: BTreeMap<DeviceId, Vec<(Position, Reading)>> = BTreeMap::new();
-        for (position, reading) in readings {
-            if !self.is_shared(reading.tag) {
-                unsent.idle.insert(position..position.after(1));
-            } else if let Some(tag) = self.site.tags.get(reading.tag.index()) {
-                of_devices.entry(tag.device).or_default().push((position, reading));
-            }
-        }
-        for (device, readings) in of_devices {
-            if !self.bear_for_history(device, &readings, now) {
-                readings.iter().for_each(|(position, _)| unsent.idle.insert(*position..position.after(1)));
-                continue;
-            }
-            for (position, reading) in readings {
-                if !self.push_history(device, position, &reading) {
-                    unsent.unfit.insert(position..position.after(1));
-                }
-            }
-        }
-        unsent
-    }
-
-    /// Whether a device is born, or was now because there is something to tell of it.
-    fn bear_for_history(
-        &mut self,
-        device: DeviceId,
-        readings: &[(Position, Reading)],
-        now: Timestamp,
-    ) -> bool {
-        if self.is_device_up(device) || self.born_for_history.contains(&device) {
-            return true;
-        }
-        if readings.iter().all(|(_, reading)| reading.quality.is_bad()) {
-            return false;
-        }
-        self.born_for_history.insert(device);
-        if let Some(birth) = self.device_birth(device, now) {
-            self.outbox.push(Lane::History, birth);
-        }
-        true
-    }
-
-    /// False where the reading does not fit the tag any more.
-    fn push_history(&mut self, device: DeviceId, position: Position, reading: &Reading) -> bool {
-        let Some(tag) = self.site.tags.get(reading.tag.index()) else { return false };
-        let Some(at) = reading.at.wall(self.booted_at) else { return false };
-        let mut metric = self.form.data_metric(tag, reading, at, !reading.quality.is_good());
-        if metric.value.is_none() && reading.value.is_some() {
-            return false;
-        }
-        metric.is_historical = Some(true);
-        push_data(&mut self.outbox, Lane::History, device, position, metric);
-        true
-    }
-
     /// Whether anything but history waits.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.live.is_some() && self.outbox.is_waiting()
-    }
-
-    /// How many messages of history wait.
-    #[must_use]
-    pub fn history_waiting(&self) -> usize {
-        self.outbox.history_waiting()
-    }
-
-    /// There is no more history than what waits: when that is sent, devices that were born for it are gone again.
-    pub fn handle_history_end(&mut self, now: Timestamp) {
-        if self.outbox.history_waiting() > 0 {
-            return;
-        }
-        for device in std::mem::take(&mut self.born_for_history) {
-            self.wait(Some(Waiting::whole(Message::death(device, now), Positions::default()))); // in line with a birth that may follow
-        }
     }
 
     /// Readings of this range were lost, `count` of them.
@@ -421,72 +316,6 @@ impl Session {
                 let message = Message::of_node(Verb::NodeData, Payload { metrics, ..Payload::default() });
                 self.wait(Some(Waiting::whole(message, Positions::default())));
             }
-        }
-    }
-
-    /// A message that the broker delivered, and what it says. A command that asks for a rebirth is obeyed, a burst of them
-    /// once; anything that is not understood, garbage included, is passed over.
-    /// A command that the server had kept for whoever comes is not obeyed.
-    pub fn handle_message(
-        &mut self,
-        topic: &str,
-        payload: &[u8],
-        is_retained: bool,
-        now: Instant,
-        wall: Timestamp,
-    ) -> Heard {
-        if let Some(host) = &mut self.host
-            && topic == host.topic()
-        {
-            return match host.handle_message(topic, payload) {
-                Some(true) => Heard::HostOnline,
-                Some(false) => Heard::HostOffline,
-                None => Heard::Nothing,
-            };
-        }
-        if is_retained || topic != self.node.node_commands() || payload.len() > COMMAND_SIZE_MAX {
-            return Heard::Nothing;
-        }
-        let Ok(payload) = Payload::decode(payload) else { return Heard::Nothing };
-        let asks = |name: &str| {
-            let is_true = Some(metric::Value::BooleanValue(true));
-            payload
-                .metrics
-                .iter()
-                .any(|metric| metric.name.as_deref() == Some(name) && metric.value == is_true)
-        };
-        let commands = &self.site.commands;
-        let (may, sent_at) = (commands.node_control, payload.timestamp.unwrap_or_default());
-        let age_max = u64::try_from(commands.max_age.as_millis()).unwrap_or(u64::MAX);
-        if commands.uplinks.contains(&self.uplink) && wall.millis().abs_diff(sent_at) <= age_max {
-            if may.next_server && asks(NEXT_SERVER) {
-                return Heard::NextServer;
-            }
-            if may.reload && asks(RELOAD) {
-                return Heard::Reload;
-            }
-        }
-        if !asks(REBIRTH) {
-            return Heard::Nothing;
-        }
-        if self.live.is_some() {
-            let soonest = self.rebirth.last.map_or(now, |last| last + REBIRTH_MIN);
-            self.rebirth.due.get_or_insert(soonest.max(now));
-        }
-        Heard::Rebirth
-    }
-
-    /// When births are due that were asked for.
-    #[must_use]
-    pub fn rebirth_due(&self) -> Option<Instant> {
-        self.rebirth.due
-    }
-
-    /// Bears everything again if that is due.
-    pub fn handle_due(&mut self, now: Instant, wall: Timestamp) {
-        if self.rebirth.due.is_some_and(|due| due <= now) {
-            self.rebirth = Rebirth { last: Some(now), due: None };
-            self.bear_again(wall);
         }
     }
 
@@ -529,7 +358,7 @@ impl Session {
 
     fn handle_reading(&mut self, position: Position, reading: &Reading, now: Timestamp) {
         let Some(device) = self.site.tags.get(reading.tag.index()).map(|tag| tag.device) else { return };
-        if !self.is_shared(reading.tag) {
+        if !self.shared.has_tag(reading.tag) {
             // without a connection the ledger would be full of holes; it comes as history, and is given up then
             if self.live.is_some() {
                 self.outbox.handle_idle(position);
@@ -598,9 +427,7 @@ impl Session {
         let (form, booted_at) = (self.form, self.booted_at);
         let mut carried = Positions::default();
         let mut metrics = Vec::new();
-        for tag in
-            self.site.tags_of(device).iter().filter(|tag| self.is_shared.get(tag.id.index()) == Some(&true))
-        {
+        for tag in self.site.tags_of(device).iter().filter(|tag| self.shared.has_tag(tag.id)) {
             let Some(last) = self.tags.get_mut(tag.id.index()) else { continue };
             let reading = last.reading.as_ref().map(|(_, reading)| reading);
             let quality = reading.map_or(Quality::BadNoCommunication, |reading| reading.quality);

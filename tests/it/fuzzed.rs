@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tidegate::command::allow;
 use tidegate::config;
-use tidegate::config::site::{Echo, Framing, IntegerTypes, Site};
+use tidegate::config::site::{Echo, Framing, IntegerTypes, Shared, Site};
 use tidegate::counters::{DeviceCounters, LinkCounters};
 use tidegate::driver::Answer;
 use tidegate::driver::modbus::conversation::{Call, Conversation, Done};
@@ -432,9 +432,8 @@ pub(crate) fn command(bytes: &[u8]) {
     let Some((first, payload)) = bytes.split_first() else { return };
     let site = COMMANDED.clone();
     let now = Timestamp::from_millis(1_764_000_000_000 + u64::from(*first) * 100);
-    let is_shared = vec![true; site.tags.len()];
     let origin = Origin {
-        is_shared: &is_shared,
+        shared: &Shared::new(&site, &site.uplinks[0].share),
         site: &site,
         form: Form { aliases: first & 1 != 0, types: IntegerTypes::Exact, datatype_in_data: false },
         uplink: &"u".into(),

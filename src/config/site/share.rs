@@ -1,5 +1,8 @@
 //! Which tags may leave by which uplink.
 
+use super::Site;
+use crate::tag::{DeviceId, TagId};
+
 /// The sharing class of a tag: how far its readings may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Share {
@@ -55,6 +58,39 @@ impl Shares {
     #[must_use]
     pub fn takes_aggregates_only(&self) -> bool {
         self.0.contains(&Share::Aggregate) && !self.0.contains(&Share::Enterprise)
+    }
+}
+
+/// What of a site may leave by one uplink.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// By tag.
+    tags: Vec<bool>,
+    /// By device: whether anything of it may.
+    devices: Vec<bool>,
+}
+
+impl Shared {
+    /// What `shares` lets out of `site`.
+    #[must_use]
+    pub fn new(site: &Site, shares: &Shares) -> Shared {
+        let mut devices = vec![false; site.devices.len()];
+        for tag in site.tags.iter().filter(|tag| shares.takes(tag.share)) {
+            devices.get_mut(tag.device.index()).into_iter().for_each(|device| *device = true);
+        }
+        Shared { tags: site.tags.iter().map(|tag| shares.takes(tag.share)).collect(), devices }
+    }
+
+    /// Whether readings of the tag may.
+    #[must_use]
+    pub fn has_tag(&self, tag: TagId) -> bool {
+        self.tags.get(tag.index()).copied().unwrap_or_default()
+    }
+
+    /// Whether anything of the device may.
+    #[must_use]
+    pub fn has_device(&self, device: DeviceId) -> bool {
+        self.devices.get(device.index()).copied().unwrap_or_default()
     }
 }
 

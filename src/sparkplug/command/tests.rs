@@ -18,16 +18,17 @@ fn site() -> Site {
         tags = [
           { name = "i16", at = "hr:0", type = "i16" }, { name = "u16", at = "hr:1" }, { name = "u32", at = "hr:2", type = "u32" },
           { name = "u64", at = "hr:4", type = "u64" }, { name = "f32", at = "hr:8", type = "f32" }, { name = "scaled", at = "hr:10", scale = 0.1 },
-          { name = "coil", at = "coil:0" }, { name = "secret", at = "coil:1" },
+          { name = "coil", at = "coil:0" }, { name = "secret", at = "coil:1", share = "private" },
         ]
         "#;
     config::parse("test.toml", text).site.unwrap()
 }
 
 fn requests_of(types: IntegerTypes, device: &str, payload: &[u8]) -> Result<Vec<WriteRequest>, Box<Outcome>> {
+    let site = site();
     let origin = Origin {
-        site: &site(),
-        is_shared: &[true, true, true, true, true, true, true, false],
+        site: &site,
+        shared: &Shared::new(&site, &site.uplinks[0].share),
         form: Form { aliases: true, types, datatype_in_data: false },
         uplink: &"u".into(),
         session_since: Timestamp::from_millis(1),

@@ -87,7 +87,7 @@ impl Session {
         let Some(device) = self.node.commanded_device(topic) else { return Vec::new() };
         let origin = Origin {
             site: &self.site,
-            is_shared: &self.is_shared,
+            shared: &self.shared,
             form: self.form,
             uplink: &self.uplink,
             session_since: self.live.as_ref().map_or(now, |live| live.since),
@@ -107,10 +107,10 @@ impl Session {
     /// tag that may not leave by this uplink nothing is told, nor of what others have asked for that is no tag.
     pub fn handle_outcome(&mut self, outcome: &Outcome, now: Timestamp) {
         let is_ours = outcome.by == Requester::Uplink(self.uplink.clone());
-        if outcome.tag_id.map_or(!is_ours, |tag| !self.is_shared(tag)) {
+        if outcome.tag_id.map_or(!is_ours, |tag| !self.shared.has_tag(tag)) {
             return;
         }
-        let hidden = outcome.about.iter().any(|tag| !self.is_shared(*tag));
+        let hidden = outcome.about.iter().any(|tag| !self.shared.has_tag(*tag));
         let reason = if hidden { HIDDEN.to_owned() } else { outcome.reason.clone() };
         let outcome = &Outcome { reason, ..outcome.clone() };
         let site = self.site.clone();
@@ -180,7 +180,7 @@ impl Session {
     /// Whether anything of the device may be written by way of this uplink.
     fn takes_commands(&self, device: &Device) -> bool {
         let mut tags = self.site.tags_of(device).iter();
-        self.site.commands.enabled && tags.any(|tag| tag.write.is_some() && self.is_shared(tag.id))
+        self.site.commands.enabled && tags.any(|tag| tag.write.is_some() && self.shared.has_tag(tag.id))
     }
 }
 
