@@ -1,8 +1,11 @@
 //! What a tag was, when, and how far to trust it: the vocabulary that every stage speaks.
 
+mod quality;
+
 use std::sync::Arc;
 
 use crate::tag::{DeviceId, TagId};
+pub use quality::{Ne107, Quality};
 
 /// One value of a tag.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,82 +123,6 @@ impl Stamp {
     #[must_use]
     pub fn settled(self, booted_at: Option<Timestamp>) -> Stamp {
         self.wall(booted_at).map_or(self, Stamp::Wall)
-    }
-}
-
-/// How far a value is to be trusted, and why not: one internal reason for each doubtful value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quality {
-    /// Read, checked, decoded.
-    Good,
-    /// Read, but outside of what is plausible (`range`).
-    UncertainEuExceeded,
-    /// The device refuses this address, function or count (exceptions 1, 2 and 3).
-    BadConfig,
-    /// The port is missing, or the connection was refused or lost.
-    BadNotConnected,
-    /// The device says that it has failed (exception 4, or a maker's own code).
-    BadDeviceFailure,
-    /// The value itself says that there is none (a float that is not a number).
-    BadSensorFailure,
-    /// No usable answer in time; the last value is kept.
-    BadCommLastValueKnown,
-    /// Never read since start.
-    BadNoCommunication,
-    /// Switched off by the integrator.
-    BadOutOfService,
-    /// The bytes do not make a value of this type.
-    BadDecode,
-}
-
-impl Quality {
-    /// Every one of them.
-    pub const ALL: [Quality; 10] = [
-        Quality::Good,
-        Quality::BadConfig,
-        Quality::BadNotConnected,
-        Quality::BadDeviceFailure,
-        Quality::BadSensorFailure,
-        Quality::BadCommLastValueKnown,
-        Quality::BadNoCommunication,
-        Quality::BadOutOfService,
-        Quality::BadDecode,
-        Quality::UncertainEuExceeded,
-    ];
-
-    /// The id that is published as the property `Reason` and shown to people.
-    #[must_use]
-    pub const fn id(self) -> &'static str {
-        match self {
-            Quality::Good => "good",
-            Quality::UncertainEuExceeded => "uncertain:eu_exceeded",
-            Quality::BadConfig => "bad:config",
-            Quality::BadNotConnected => "bad:not_connected",
-            Quality::BadDeviceFailure => "bad:device_failure",
-            Quality::BadSensorFailure => "bad:sensor_failure",
-            Quality::BadCommLastValueKnown => "bad:comm_last_value_known",
-            Quality::BadNoCommunication => "bad:no_communication",
-            Quality::BadOutOfService => "bad:out_of_service",
-            Quality::BadDecode => "bad:decode",
-        }
-    }
-
-    /// Whether the value may be used without a second thought.
-    #[must_use]
-    pub const fn is_good(self) -> bool {
-        matches!(self, Quality::Good)
-    }
-
-    /// Whether there is no value of now.
-    #[must_use]
-    pub const fn is_bad(self) -> bool {
-        !matches!(self, Quality::Good | Quality::UncertainEuExceeded)
-    }
-
-    /// Whether the last good value is still worth showing beside this quality.
-    #[must_use]
-    pub const fn keeps_last_value(self) -> bool {
-        matches!(self, Quality::BadCommLastValueKnown)
     }
 }
 

@@ -20,6 +20,7 @@ mod broker;
 mod device;
 mod json;
 mod link;
+mod place;
 mod write;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole

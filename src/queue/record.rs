@@ -144,6 +144,14 @@ const fn quality_code(quality: Quality) -> u8 {
         Quality::BadOutOfService => 7,
         Quality::BadDecode => 8,
         Quality::UncertainEuExceeded => 9,
+        Quality::GoodLocalOverride => 10,
+        Quality::UncertainLastUsable => 11,
+        Quality::UncertainSubstitute => 12,
+        Quality::UncertainInitial => 13,
+        Quality::UncertainNotAccurate => 14,
+        Quality::UncertainStuck => 15,
+        Quality::BadOverRange => 16,
+        Quality::BadUnderRange => 17,
     }
 }
 

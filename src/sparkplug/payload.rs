@@ -172,22 +172,6 @@ pub fn node_metric(name: &str, datatype: Datatype, value: metric::Value, at: Tim
     }
 }
 
-/// The three qualities that Sparkplug knows (6.4.18): good, bad and stale.
-#[must_use]
-pub const fn sparkplug_quality(quality: Quality) -> u32 {
-    match quality {
-        Quality::Good | Quality::UncertainEuExceeded => 192,
-        Quality::BadCommLastValueKnown => 500,
-        Quality::BadConfig
-        | Quality::BadNotConnected
-        | Quality::BadDeviceFailure
-        | Quality::BadSensorFailure
-        | Quality::BadNoCommunication
-        | Quality::BadOutOfService
-        | Quality::BadDecode => 0,
-    }
-}
-
 type Property = (&'static str, Datatype, property_value::Value);
 
 fn text_property(key: &'static str, text: &str) -> Property {
@@ -195,7 +179,7 @@ fn text_property(key: &'static str, text: &str) -> Property {
 }
 
 fn quality_properties(quality: Quality) -> Vec<Property> {
-    let code = property_value::Value::IntValue(sparkplug_quality(quality));
+    let code = property_value::Value::IntValue(quality.sparkplug());
     vec![("Quality", Datatype::Int32, code), text_property("Reason", quality.id())]
 }
 
