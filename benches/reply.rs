@@ -21,7 +21,7 @@ use tidegate::driver::modbus::conversation::{Call, Conversation, Done};
 use tidegate::driver::modbus::frame;
 use tidegate::driver::modbus::pdu::read_request;
 use tidegate::driver::modbus::transaction::Tolerance;
-use tidegate::normalize::Normalizer;
+use tidegate::normalize::{Normalizer, Now};
 use tidegate::scan::{Data, Part, Polled, Scan};
 use tidegate::tag::{Area, Span, UnitId};
 use tokio_modbus::Response;
@@ -114,7 +114,7 @@ fn unchanged_readings<const IS_TCP: bool>(bencher: Bencher<'_, '_>, count: u16) 
             result: Ok(Data::Words(words)),
             at: tidegate::reading::Stamp::Wall(at),
         };
-        normalizer.handle(Polled::Scan(scan), now)
+        normalizer.handle(Polled::Scan(scan), Now { at: now, stamp: clock::stamp() })
     };
     assert!(read().is_some(), "the first readings are new");
     assert!(read().is_none(), "the second are not");

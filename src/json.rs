@@ -407,7 +407,7 @@ fn joined(
 
 /// Whether a value of before is of the type that the tag has now.
 fn fits(tag: &Tag, reading: &Reading) -> bool {
-    match (tag.value_type(), &reading.value) {
+    match (tag.value_type, &reading.value) {
         (_, None)
         | (ValueType::Bool, Some(Value::Bool(_)))
         | (ValueType::Integer(_), Some(Value::Int(_) | Value::UInt(_)))

@@ -3,142 +3,233 @@
 //! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
 
 pub mod decode;
+pub mod live;
+pub mod recipe;
 pub mod report;
 pub mod task;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::config::site::Site;
-use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
-use crate::scan::{Polled, Scan};
+use crate::config::site::{Recipe, Site, Source};
+use crate::reading::{Quality, Reading, Stamp, Update, Value};
+use crate::scan::{Part, Polled, Scan};
+use crate::tag::{DeviceId, TagId};
+use live::Live;
+use recipe::{Known, Made};
 use report::Reporter;
 
-/// A reading that seems to be older than the one before it by less than this was taken after it.
-const ROUNDING_MAX_MS: u64 = 1000;
+/// The time, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For intervals.
+    pub at: Instant,
+    /// What a reading of now is stamped with.
+    pub stamp: Stamp,
+}
 
-/// Turns scans into readings; keeps what was reported last of every tag.
+/// Turns scans into readings; keeps what is known of every tag.
 #[derive(Debug)]
 pub struct Normalizer {
     site: Arc<Site>,
-    tags: Vec<State>,
-    /// What is to be reported of a scan; empty between two.
+    live: Vec<Live>,
+    reporters: Vec<Reporter>,
+    /// By tag: whether its value needs that of another.
+    needs_others: Vec<bool>,
+    has_needy: bool,
+    /// By device: since when it gives values; `None`: it does not.
+    up_since: Vec<Option<Instant>>,
+    /// When a value turns stale, if none has come by then; at most one entry a tag.
+    stale: BinaryHeap<Reverse<(Instant, TagId)>>,
+    /// By tag: whether it is in `stale`.
+    is_watched: Vec<bool>,
+    /// What is to be reported; empty between two calls.
     readings: Vec<Reading>,
-}
-
-#[derive(Debug)]
-struct State {
-    reporter: Reporter,
-    /// The last good value.
-    last: Option<Value>,
-    /// The time that was reported last.
-    reported_at: Option<Stamp>,
 }
 
 impl Normalizer {
     /// Nothing has been read yet.
     #[must_use]
     pub fn new(site: Arc<Site>) -> Normalizer {
-        let tags = site
-            .tags
-            .iter()
-            .map(|tag| State { reporter: Reporter::new(tag.report), last: None, reported_at: None })
-            .collect();
-        Normalizer { site, tags, readings: Vec::new() }
+        let needs = |recipe: Option<&Recipe>| recipe.is_some_and(|recipe| recipe.inputs().next().is_some());
+        let needs_others: Vec<bool> = site.tags.iter().map(|tag| needs(tag.recipe())).collect();
+        Normalizer {
+            live: site.tags.iter().map(|_| Live::new()).collect(),
+            reporters: site.tags.iter().map(|tag| Reporter::new(tag.report)).collect(),
+            has_needy: needs_others.contains(&true),
+            needs_others,
+            up_since: vec![None; site.devices.len()],
+            stale: BinaryHeap::new(),
+            is_watched: vec![false; site.tags.len()],
+            readings: Vec::new(),
+            site,
+        }
+    }
+
+    /// What is known before anything is read: the values that stand in the configuration.
+    pub fn start(&mut self, now: Now) -> Option<Update> {
+        let site = self.site.clone();
+        for tag in &site.tags {
+            let is_enabled = site.devices.get(tag.device.index()).is_none_or(|device| device.enabled);
+            if let Source::Constant(value) = &tag.source {
+                let value = if is_enabled { Ok(value.clone()) } else { Err(Quality::BadOutOfService) };
+                self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
+            }
+        }
+        self.told()
     }
 
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
-    pub fn handle(&mut self, polled: Polled, now: Instant) -> Option<Update> {
+    pub fn handle(&mut self, polled: Polled, now: Now) -> Option<Update> {
         match polled {
             Polled::DeviceUp(device) => Some(Update::DeviceUp(device)),
             Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
             Polled::Scan(scan) => {
                 self.read(&scan, now);
-                (!self.readings.is_empty()).then(|| Update::Readings(self.readings.drain(..).collect()))
+                self.told()
             }
         }
     }
 
-    /// Puts what is worth reporting into `readings`.
-    fn read(&mut self, scan: &Scan, now: Instant) {
+    /// When something is due although nothing is polled.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.stale.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// What to tell of what is due; `None` where nothing is worth it.
+    pub fn handle_due(&mut self, now: Now) -> Option<Update> {
+        while let Some(Reverse((at, id))) = self.stale.peek().copied()
+            && at <= now.at
+        {
+            self.stale.pop();
+            self.check_stale(id, now);
+        }
+        self.told()
+    }
+
+    fn told(&mut self) -> Option<Update> {
+        (!self.readings.is_empty()).then(|| Update::Readings(self.readings.drain(..).collect()))
+    }
+
+    /// Takes what a scan brought; what others need comes first.
+    fn read(&mut self, scan: &Scan, now: Now) {
+        if let Some(first) = scan.parts.first()
+            && let Some(tag) = self.site.tags.get(first.tag.index())
+        {
+            self.note_outage(tag.device, &scan.result.as_ref().map(drop).map_err(|quality| *quality), now.at);
+        }
+        let is_needy =
+            |part: &&Part, needs: &[bool]| needs.get(part.tag.index()).copied().unwrap_or_default();
         for part in scan.parts.iter() {
-            let (Some(tag), Some(state)) =
-                (self.site.tags.get(part.tag.index()), self.tags.get_mut(part.tag.index()))
-            else {
-                continue;
-            };
-            let decoded = match &scan.result {
-                Ok(data) => decode::decode(tag, data, part.offset),
-                Err(quality) => Err(*quality),
-            };
-            let (value, quality) = state.settle(decoded, tag.range);
-            if state.reporter.handle(value.as_ref(), quality, now) {
-                let at = state.own_time(scan.at);
-                self.readings.push(Reading { tag: tag.id, value, quality, at });
+            if !is_needy(&part, &self.needs_others) {
+                self.read_part(scan, *part, now.at);
+            }
+        }
+        if self.has_needy {
+            for part in scan.parts.iter() {
+                if is_needy(&part, &self.needs_others) {
+                    self.read_part(scan, *part, now.at);
+                }
             }
         }
     }
-}
 
-impl State {
-    /// The time of a reading, and of no other of this tag: tag and time are what a repeated reading is known by. Two within
-    /// a millisecond, or within ten while the clock is walked back, get a millisecond each.
-    fn own_time(&mut self, at: Stamp) -> Stamp {
-        let later =
-            |last: u64, now: u64| if now <= last && last - now < ROUNDING_MAX_MS { last + 1 } else { now };
-        let own = match (self.reported_at, at) {
-            (Some(Stamp::Wall(last)), Stamp::Wall(now)) => {
-                Stamp::Wall(Timestamp::from_millis(later(last.millis(), now.millis())))
+    /// Remembers since when the device gives values.
+    fn note_outage(&mut self, device: DeviceId, result: &Result<(), Quality>, now: Instant) {
+        let Some(up_since) = self.up_since.get_mut(device.index()) else { return };
+        match result {
+            Ok(()) => *up_since = up_since.or(Some(now)),
+            Err(Quality::BadCommLastValueKnown | Quality::BadNotConnected | Quality::BadOutOfService) => {
+                *up_since = None;
             }
-            (Some(Stamp::SinceBoot(last)), Stamp::SinceBoot(now)) => Stamp::SinceBoot(later(last, now)),
-            _ => at,
+            Err(_) => {}
+        }
+    }
+
+    fn read_part(&mut self, scan: &Scan, part: Part, now: Instant) {
+        let Some(tag) = self.site.tags.get(part.tag.index()) else { return };
+        let Some(registers) = tag.registers() else { return };
+        let made = match &scan.result {
+            Ok(data) => recipe::make(registers, data, part.offset, |other| known(&self.live, other)),
+            Err(quality) => Made { value: Err(*quality), doubt: Quality::Good, colour: Quality::Good },
         };
-        self.reported_at = Some(own);
-        own
+        let mut doubt = made.doubt;
+        if made.value.is_ok() && self.is_warming_up(tag.device, now) {
+            doubt = doubt.worst(Quality::UncertainInitial);
+        }
+        if let Some(live) = self.live.get_mut(part.tag.index()) {
+            live.colour = made.colour;
+        }
+        self.accept(part.tag, made.value, doubt, scan.at, now);
     }
 
-    /// The value to go with a quality: a fault that keeps the last good value needs one to keep.
-    fn settle(
-        &mut self,
-        decoded: Result<Value, Quality>,
-        range: Option<(f64, f64)>,
-    ) -> (Option<Value>, Quality) {
-        match decoded {
-            Ok(value) if range.is_some_and(|range| is_outside(&value, range)) => {
-                self.last = Some(value.clone());
-                (Some(value), Quality::UncertainEuExceeded)
+    fn is_warming_up(&self, device: DeviceId, now: Instant) -> bool {
+        let warmup = self.site.devices.get(device.index()).map_or(Duration::ZERO, |device| device.warmup);
+        let up_since = self.up_since.get(device.index()).copied().flatten();
+        !warmup.is_zero() && up_since.is_none_or(|since| now.saturating_duration_since(since) < warmup)
+    }
+
+    /// A sample of a tag, from wherever: what is known of it, and whether that is worth a report.
+    fn accept(&mut self, id: TagId, value: Result<Value, Quality>, doubt: Quality, at: Stamp, now: Instant) {
+        let (Some(tag), Some(live)) = (self.site.tags.get(id.index()), self.live.get_mut(id.index())) else {
+            return;
+        };
+        live.settle(value, doubt, tag, now);
+        if let Some(after) = tag.stale_after
+            && let Some(is_watched) = self.is_watched.get_mut(id.index()).filter(|is_watched| !**is_watched)
+            && let Some(at) = live.stale_at(after)
+        {
+            *is_watched = true;
+            self.stale.push(Reverse((at, id)));
+        }
+        self.report(id, at, now);
+    }
+
+    fn report(&mut self, id: TagId, at: Stamp, now: Instant) {
+        let (Some(live), Some(reporter)) =
+            (self.live.get_mut(id.index()), self.reporters.get_mut(id.index()))
+        else {
+            return;
+        };
+        if reporter.handle(live.value.as_ref(), live.quality, now) {
+            let at = live.own_time(at);
+            self.readings.push(Reading { tag: id, value: live.value.clone(), quality: live.quality, at });
+        }
+    }
+
+    /// A value that no sample has confirmed turns stale; one that has been is looked at again later.
+    fn check_stale(&mut self, id: TagId, now: Now) {
+        let (Some(tag), Some(live), Some(is_watched)) = (
+            self.site.tags.get(id.index()),
+            self.live.get_mut(id.index()),
+            self.is_watched.get_mut(id.index()),
+        ) else {
+            return;
+        };
+        match tag.stale_after.and_then(|after| live.stale_at(after)) {
+            None => *is_watched = false,
+            Some(at) if at > now.at => self.stale.push(Reverse((at, id))),
+            Some(_) => {
+                *is_watched = false;
+                live.turn_stale();
+                self.report(id, now.stamp, now.at);
             }
-            Ok(value) => {
-                self.last = Some(value.clone());
-                (Some(value), Quality::Good)
-            }
-            Err(quality) if !quality.keeps_last_value() => (None, quality),
-            Err(quality) => match &self.last {
-                Some(last) => (Some(last.clone()), quality),
-                None => (None, Quality::BadNoCommunication),
-            },
         }
     }
 }
 
-fn is_outside(value: &Value, (low, high): (f64, f64)) -> bool {
-    value.number().is_some_and(|number| number < low || number > high)
+/// What is known of `tag`.
+fn known(live: &[Live], tag: TagId) -> Known<'_> {
+    let of = live.get(tag.index());
+    Known {
+        value: of.and_then(|live| live.value.as_ref()),
+        quality: of.map_or(Quality::BadNoCommunication, |live| live.quality),
+        colour: of.map_or(Quality::Good, |live| live.colour),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_readings_of_a_tag_have_the_same_time() {
-        let report = crate::config::site::Report::Always;
-        let mut state = State { reporter: Reporter::new(report), last: None, reported_at: None };
-        let mut own = |millis| match state.own_time(Stamp::Wall(Timestamp::from_millis(millis))) {
-            Stamp::Wall(at) => at.millis(),
-            Stamp::SinceBoot(_) => panic!("by the wall clock"),
-        };
-        assert_eq!([5000, 5000, 5000, 5001, 5004].map(&mut own), [5000, 5001, 5002, 5003, 5004]);
-        // a clock that was wrong by hours is followed
-        assert_eq!(own(1000), 1000);
-    }
-}
+mod tests;

@@ -122,6 +122,26 @@ pub enum DataType {
     Text,
 }
 
+impl DataType {
+    /// How many bits its raw values have; of a text 0.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            DataType::Bool { .. } => 1,
+            DataType::I16 | DataType::U16 => 16,
+            DataType::I32 | DataType::U32 | DataType::F32 => 32,
+            DataType::I64 | DataType::U64 | DataType::F64 => 64,
+            DataType::Text => 0,
+        }
+    }
+
+    /// Whether the highest bit of a whole number is its sign.
+    #[must_use]
+    pub const fn is_signed(self) -> bool {
+        matches!(self, DataType::I16 | DataType::I32 | DataType::I64)
+    }
+}
+
 /// How the bytes of a value lie on the wire, as `order` says it.
 ///
 /// The letters stand as they come on the wire, A the highest byte. Both flags together give DCBA.

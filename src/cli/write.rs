@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::{FAULT, USAGE, block_on, check, complain, say};
 use crate::command::encode::encode;
 use crate::command::{socket, wording};
-use crate::config::site::{Device, Site, Tag};
+use crate::config::site::{Device, Layout, Site, Tag};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::scan::Data;
@@ -86,11 +86,15 @@ fn have_written(site: &Arc<Site>, wanted: &Wanted) -> anyhow::Result<bool> {
         _ => bail!("wanted DEVICE:TAG VALUE, or LINK --unit N ADDRESS VALUE"),
     };
     let typed = wording::parse_value(tag, value).map_err(|why| anyhow!(why))?;
-    let raw = encode(tag.layout(), &typed);
+    let raw = tag.layout().and_then(|layout| encode(layout, &typed).ok());
     let raw = raw.map(|data| shown(&data)).unwrap_or_default();
     let unit = tag.unit.map(|unit| format!(" {}", unit.written)).unwrap_or_default();
-    let question =
-        format!("write {typed}{unit} to {} {} ({}{raw})? [y/N] ", device.name, tag.name, place(tag));
+    let question = format!(
+        "write {typed}{unit} to {} {} ({}{raw})? [y/N] ",
+        device.name,
+        tag.name,
+        tag.layout().map(place).unwrap_or_default()
+    );
     if !wanted.yes && !is_wanted(&question) {
         say("not written\n");
         return Ok(false);
@@ -126,7 +130,7 @@ fn at<'a>(site: &'a Site, wanted: &Wanted, address: &str) -> anyhow::Result<(&'a
     let link = site.links.iter().position(|link| *link.name == **name);
     let link = link.with_context(|| format!("there is no link `{name}`"))?;
     let units = site.devices.iter().filter(|device| device.link == link && device.unit.0 == wanted.unit);
-    let is_it = |tag: &&Tag| tag.write.is_some() && place(tag) == address;
+    let is_it = |tag: &&Tag| tag.write.as_ref().is_some_and(|policy| place(policy.layout) == address);
     let found =
         units.flat_map(|device| site.tags_of(device).iter().filter(is_it).map(move |tag| (device, tag)));
     let mut found = found.collect::<Vec<_>>().into_iter();
@@ -139,16 +143,17 @@ fn at<'a>(site: &'a Site, wanted: &Wanted, address: &str) -> anyhow::Result<(&'a
     if found.next().is_some() {
         bail!("several tags of link `{name}` lie at {address}: write DEVICE:TAG");
     }
-    if let Some(wanted) = wanted.data_type.as_deref().filter(|wanted| *wanted != type_name(tag.data_type)) {
-        bail!("tag `{}` at {address} is a {}, not a {wanted}", tag.name, type_name(tag.data_type));
+    let is = tag.layout().map_or("", |layout| type_name(layout.data_type));
+    if let Some(wanted) = wanted.data_type.as_deref().filter(|wanted| *wanted != is) {
+        bail!("tag `{}` at {address} is a {is}, not a {wanted}", tag.name);
     }
     Ok((device, tag))
 }
 
-/// Where a tag lies, as the configuration says it.
-fn place(tag: &Tag) -> String {
-    let Span { area, address, .. } = tag.span;
-    if let DataType::Bool { bit: Some(bit) } = tag.data_type {
+/// Where a value lies, as the configuration says it.
+fn place(layout: Layout) -> String {
+    let Span { area, address, .. } = layout.span;
+    if let DataType::Bool { bit: Some(bit) } = layout.data_type {
         return format!("{}:{address}.{bit}", area.prefix());
     }
     format!("{}:{address}", area.prefix())

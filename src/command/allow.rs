@@ -68,14 +68,14 @@ impl Rules {
         let site = self.site.clone();
         let (device, tag, policy) = target(&site, request)?;
         let value = request.value.as_ref().ok_or("no value, or not one of its datatype")?;
-        let data = encode(tag.layout(), value).map_err(|error| error.to_string())?;
-        check_value(tag, policy, value, &data)?;
+        let data = encode(policy.layout, value).map_err(|error| error.to_string())?;
+        check_value(policy, value, &data)?;
         self.check_new(request, now.at)?;
         if let Some(wait) = self.history.wait(tag.id, policy.every, now.at) {
             return Err(format!("too fast: wait {} (write.every is {})", said(wait), said(policy.every)));
         }
-        let checks = checks(&site, device, tag, policy, value);
-        let job = job(tag, policy, &data);
+        let checks = checks(&site, device, policy, value);
+        let job = job(policy, &data);
         let readback = readback(&site, tag, policy, value, data);
         if devices(device.id, &checks, readback.as_ref()).into_iter().any(is_busy) {
             return Err("busy: another command is under way on this line".to_owned());
@@ -194,20 +194,20 @@ fn may_have(site: &Site, by: &Requester, tag: &Tag) -> bool {
     }
 }
 
-fn check_value(tag: &Tag, policy: &WritePolicy, value: &Value, data: &Data) -> Result<(), String> {
+fn check_value(policy: &WritePolicy, value: &Value, data: &Data) -> Result<(), String> {
     let is_allowed = |operand: &Operand| {
         let allowed = match operand {
             Operand::Number(number) => Value::Double(*number),
             Operand::Flag(flag) => Value::Bool(*flag),
             Operand::Word(word) => Value::Text(word.as_str().into()),
         };
-        encode(tag.layout(), &allowed).is_ok_and(|allowed| allowed == *data)
+        encode(policy.layout, &allowed).is_ok_and(|allowed| allowed == *data)
     };
     if !policy.allow.is_empty() && !policy.allow.iter().any(is_allowed) {
         let all: Vec<String> = policy.allow.iter().map(ToString::to_string).collect();
         return Err(format!("{value} is not allowed: write.allow has {}", all.join(", ")));
     }
-    if tag.value_type() == ValueType::Bool {
+    if policy.layout.value_type() == ValueType::Bool {
         return Ok(());
     }
     let number = decimal(value).ok_or("not a number")?;
@@ -234,7 +234,7 @@ fn check_grid(number: f64, first: f64, step: f64) -> Result<(), String> {
 }
 
 /// What must be read right before the write.
-fn checks(site: &Site, device: &Device, tag: &Tag, policy: &WritePolicy, value: &Value) -> Vec<Check> {
+fn checks(site: &Site, device: &Device, policy: &WritePolicy, value: &Value) -> Vec<Check> {
     let probe = |probe: &site::Probe| Check {
         device: device.id,
         layout: probe.layout,
@@ -243,21 +243,23 @@ fn checks(site: &Site, device: &Device, tag: &Tag, policy: &WritePolicy, value: 
     let mut checks: Vec<Check> = device.probes.iter().map(probe).collect();
     if let Some(condition) = &policy.interlock
         && let Some(of) = site.tags.get(condition.tag.index())
+        && let Some(layout) = of.layout()
     {
         let rule = Rule::Interlock(of.name.to_string(), condition.clone());
-        checks.push(Check { device: of.device, layout: of.layout(), rule });
+        checks.push(Check { device: of.device, layout, rule });
     }
     if let (Some(most), Some(wanted)) = (policy.max_change, decimal(value)) {
-        checks.push(Check { device: device.id, layout: tag.layout(), rule: Rule::Change { most, wanted } });
+        checks.push(Check { device: device.id, layout: policy.layout, rule: Rule::Change { most, wanted } });
     }
     checks
 }
 
-fn job(tag: &Tag, policy: &WritePolicy, data: &Data) -> Job {
-    let address = tag.span.address;
-    if let (DataType::Bool { bit: Some(bit) }, Data::Bits(bits)) = (tag.data_type, data) {
+fn job(policy: &WritePolicy, data: &Data) -> Job {
+    let layout = policy.layout;
+    let address = layout.span.address;
+    if let (DataType::Bool { bit: Some(bit) }, Data::Bits(bits)) = (layout.data_type, data) {
         let mask = 1_u16.checked_shl(bit.into()).unwrap_or(0);
-        let mask = if tag.order.bytes_swapped { mask.swap_bytes() } else { mask };
+        let mask = if layout.order.bytes_swapped { mask.swap_bytes() } else { mask };
         let or = if bits.first() == Some(&true) { mask } else { 0 };
         return Job::Mask { address, and: !mask, or };
     }
@@ -266,22 +268,22 @@ fn job(tag: &Tag, policy: &WritePolicy, data: &Data) -> Job {
         WriteBy::Multiple => Some(WriteFunctions::Multiple),
         WriteBy::Device | WriteBy::Mask => None,
     };
-    Job::Write { area: tag.span.area, address, data: data.clone(), functions }
+    Job::Write { area: layout.span.area, address, data: data.clone(), functions }
 }
 
 fn readback(site: &Site, tag: &Tag, policy: &WritePolicy, value: &Value, data: Data) -> Option<Readback> {
-    let is_bit = matches!(tag.data_type, DataType::Bool { bit: Some(_) });
+    let is_bit = matches!(policy.layout.data_type, DataType::Bool { bit: Some(_) });
     match policy.readback {
         site::Readback::Answer => None,
         site::Readback::Own => {
             // of a register of which one bit was written, the others are not known
             let wanted = if is_bit { Wanted::Value(value.clone()) } else { Wanted::Data(data) };
-            Some(Readback { tag: tag.id, device: tag.device, layout: tag.layout(), wanted })
+            Some(Readback { tag: tag.id, device: tag.device, layout: policy.layout, wanted })
         }
         site::Readback::Tag(id) => {
             let of = site.tags.get(id.index())?;
             let wanted = Wanted::Value(value.clone());
-            Some(Readback { tag: id, device: of.device, layout: of.layout(), wanted })
+            Some(Readback { tag: id, device: of.device, layout: of.layout()?, wanted })
         }
     }
 }

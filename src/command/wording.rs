@@ -106,7 +106,7 @@ pub fn reply(outcome: &Outcome) -> String {
 /// What the tag takes instead.
 pub fn parse_value(tag: &Tag, text: &str) -> Result<Value, String> {
     let wrong = |wanted: &str| format!("wrong type: tag `{}` takes {wanted}, got \"{text}\"", tag.name);
-    match tag.value_type() {
+    match tag.value_type {
         ValueType::Bool => match text {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),

@@ -19,8 +19,12 @@ use super::values::{self, Parsed};
 mod broker;
 mod device;
 mod json;
+mod layers;
 mod link;
+mod names;
 mod place;
+mod recipe;
+mod tag;
 mod write;
 
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole

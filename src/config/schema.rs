@@ -4,7 +4,7 @@
 use super::finding::{Finding, did_you_mean};
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
-use super::values::{self, Parsed, condition};
+use super::values::{self, Parsed, codes, condition};
 use crate::unit;
 
 /// The keys of a table.
@@ -44,6 +44,9 @@ const DATA_TYPE: Rule = Rule::Value(|node| values::data_type(node).map(drop));
 const SCALE: Rule = Rule::Value(|node| values::scale(node).map(drop));
 const NUMBER: Rule = Rule::Value(|node| values::number(node).map(drop));
 const LIMIT: Rule = Rule::Value(|node| values::limit(node).map(drop));
+/// A tag of this device, or `device:tag`.
+const NAMED_TAG: Rule = Rule::Value(|node| values::named_tag(node).map(drop));
+const TAG_NAMES: Rule = Rule::OneOrMany(|node| values::named_tag(node).map(drop));
 const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
 /// Whether the number fits depends on the type's base: that is looked at when the tag is built.
 const AT: Rule =
@@ -248,12 +251,12 @@ const TYPE: Fields = &[
     ("variants", Rule::Later),
     ("probe", Rule::TableOrTables(PROBE)),
     ("factory", Rule::Later),
-    ("warmup", Rule::Later),
-    ("stale_after", Rule::Later),
+    ("warmup", DURATION),
+    ("stale_after", INTERVAL),
     ("version", Rule::Later),
     ("quirks", Rule::Table(QUIRKS)),
-    ("values", Rule::Later),
-    ("bits", Rule::Later),
+    ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
+    ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
     ("areas", Rule::Later),
     ("wake", Rule::Later),
     ("send", Rule::Later),
@@ -292,12 +295,12 @@ pub(super) const DEVICE: Fields = &[
     ("properties", PROPERTIES),
     ("variants", Rule::Later),
     ("probe", Rule::TableOrTables(PROBE)),
-    ("warmup", Rule::Later),
-    ("stale_after", Rule::Later),
+    ("warmup", DURATION),
+    ("stale_after", INTERVAL),
     ("version", Rule::Later),
     ("quirks", Rule::Table(QUIRKS)),
-    ("values", Rule::Later),
-    ("bits", Rule::Later),
+    ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
+    ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
     ("areas", Rule::Later),
     ("vars", Rule::Later),
     ("derived", Rule::Later),
@@ -321,30 +324,30 @@ macro_rules! tag_fields {
             ("title", TEXT),
             ("note", TEXT),
             ("confidence", CONFIDENCE),
-            ("value", Rule::Later),
+            ("value", Rule::Value(|node| values::constant(node).map(drop))),
             ("format", Rule::Later),
             ("encoding", Rule::Value(|node| only(node, &["utf-8"], &["gbk", "auto"]))),
-            ("ratio", Rule::Later),
-            ("scale_from", Rule::Later),
-            ("decimals_from", Rule::Later),
+            ("ratio", TAG_NAMES),
+            ("scale_from", NAMED_TAG),
+            ("decimals_from", NAMED_TAG),
             ("expr", Rule::Later),
-            ("values", Rule::Later),
-            ("bits", Rule::Later),
-            ("bad_values", Rule::Later),
+            ("values", Rule::Value(|node| codes::is_codes_or_name(node, codes::word))),
+            ("bits", Rule::Value(codes::is_bits_or_name)),
+            ("bad_values", Rule::Value(codes::is_bad_values)),
             ("range", Rule::Value(|node| values::range(node).map(drop))),
-            ("unit_from", Rule::Later),
-            ("publish_unit", Rule::Later),
-            ("quality", Rule::Later),
-            ("quality_from", Rule::Later),
-            ("kind", Rule::Later),
+            ("unit_from", NAMED_TAG),
+            ("publish_unit", Rule::Unit),
+            ("quality", Rule::Value(|node| codes::is_codes(node, codes::quality))),
+            ("quality_from", TAG_NAMES),
+            ("kind", Rule::Value(|node| values::kind(node).map(drop))),
             ("wraps_at", Rule::Later),
             ("max_rate", Rule::Later),
             ("deadband", Rule::Later),
-            ("stuck_after", Rule::Later),
-            ("stale_after", Rule::Later),
+            ("stuck_after", INTERVAL),
+            ("stale_after", INTERVAL),
             ("share", SHARE),
             ("write", Rule::Table(WRITE)),
-            ("optional", Rule::Later),
+            ("optional", BOOL),
         ]
     };
 }

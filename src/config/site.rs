@@ -4,6 +4,7 @@ mod commands;
 mod json;
 mod network;
 mod share;
+mod tag;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,15 +15,15 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
-use crate::unit::Unit;
+use crate::tag::{DeviceId, Span, UnitId};
 pub use commands::{
-    COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, Layout, NodeControl, Operand, Probe,
-    ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
+    COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
+    Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use network::{Network, NetworkError};
 pub use share::{Share, Shared, Shares};
+pub use tag::{Code, Codes, Kind, Layout, Recipe, Registers, Scaling, Source, Tag};
 
 /// Everything that is wanted of one gateway.
 #[derive(Clone, Debug)]
@@ -347,7 +348,7 @@ pub struct Device {
     pub properties: Vec<(String, String)>,
     /// The type that it is of, if it names one.
     pub type_name: Option<Arc<str>>,
-    /// Index into [`Site::links`].
+    /// Index into [`Site::links`]; beyond them all: the gateway's own, on no line.
     pub link: usize,
     /// Its address on the link.
     pub unit: UnitId,
@@ -365,6 +366,8 @@ pub struct Device {
     pub caller: Option<Arc<str>>,
     /// `false`: no requests, its tags are out of service.
     pub enabled: bool,
+    /// For so long after an outage its values are doubtful.
+    pub warmup: Duration,
     /// What must hold of it before anything is written to it.
     pub probes: Vec<Probe>,
     /// Its tags, a range of [`Site::tags`].
@@ -402,68 +405,6 @@ pub enum WriteFunctions {
     Single,
     /// 15 and 16 only.
     Multiple,
-}
-
-/// One tag.
-#[derive(Clone, Debug)]
-pub struct Tag {
-    /// Its index.
-    pub id: TagId,
-    /// Whose.
-    pub device: DeviceId,
-    /// Metric name.
-    pub name: Arc<str>,
-    /// A name for people.
-    pub title: Option<String>,
-    /// Its registers.
-    pub span: Span,
-    /// What they mean.
-    pub data_type: DataType,
-    /// How their bytes lie.
-    pub order: ByteOrder,
-    /// What the raw number is multiplied by, and what is added then; `None` leaves integers and floats as they are.
-    pub scaling: Option<Scaling>,
-    /// What it is measured in.
-    pub unit: Option<&'static Unit>,
-    /// How often it is read; `None`: never.
-    pub every: Option<Duration>,
-    /// When it is reported.
-    pub report: Report,
-    /// The lowest and the highest plausible value; what lies outside is doubtful.
-    pub range: Option<(f64, f64)>,
-    /// How far its readings may go.
-    pub share: Share,
-    /// What may be written to it; `None`: nothing.
-    pub write: Option<WritePolicy>,
-}
-
-impl Tag {
-    /// What its published values are.
-    #[must_use]
-    pub fn value_type(&self) -> ValueType {
-        match self.data_type {
-            DataType::Bool { .. } => ValueType::Bool,
-            DataType::Text => ValueType::Text,
-            _ if self.scaling.is_some() => ValueType::Double,
-            DataType::F32 => ValueType::Float,
-            DataType::F64 => ValueType::Double,
-            integer @ (DataType::I16
-            | DataType::U16
-            | DataType::I32
-            | DataType::U32
-            | DataType::I64
-            | DataType::U64) => ValueType::Integer(integer),
-        }
-    }
-}
-
-/// value = raw × scale + offset.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scaling {
-    /// Not 0.
-    pub scale: f64,
-    /// Added after.
-    pub offset: f64,
 }
 
 /// When a tag's reading is reported.

@@ -1,6 +1,7 @@
 //! What each kind of value may look like: from a [`Node`] to a typed value, or to the sentence that says what was
 //! wanted. Nothing is coerced; only text from the environment is read as the number or switch that is wanted.
 
+pub(super) mod codes;
 pub(super) mod condition;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Echo, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share};
+use super::site::{Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share};
 use super::tree::{Content, Entry, Node};
 use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
@@ -326,6 +327,36 @@ pub(super) fn interval(node: &Node) -> Parsed<Duration> {
 
 /// The shortest poll that makes sense: below a millisecond no line and no timer can follow.
 pub(super) const EVERY_MIN: Duration = Duration::from_millis(1);
+
+/// What sort of thing a tag tells.
+pub(super) fn kind(node: &Node) -> Parsed<Kind> {
+    choice(node, &Kind::WORDS).map(|word| Kind::from_word(&word).unwrap_or_default())
+}
+
+/// A value that stands in the configuration: a number, a word, true or false.
+pub(super) fn constant(node: &Node) -> Parsed<()> {
+    match node.content {
+        Content::Bool(_) => Ok(()),
+        Content::Text(_) => text(node).map(drop),
+        Content::Integer(_) | Content::Float(_) => number(node).map(drop),
+        Content::Date | Content::List(_) | Content::Table(_) => {
+            wanted("a number, a word in quotes, true or false", node)
+        }
+    }
+}
+
+/// The name of a tag of this device, or `device:tag`.
+pub(super) fn named_tag(node: &Node) -> Parsed<String> {
+    let is_tag = |name: &str| name.split('/').all(is_name);
+    let is_named = |text: &&str| match text.split_once(':') {
+        Some((device, tag)) => is_name(device) && is_tag(tag),
+        None => is_tag(text),
+    };
+    match node.text().filter(is_named) {
+        Some(text) => Ok(text.to_owned()),
+        None => wanted("the name of a tag, as \"ratio/ct\" or \"meter:power\"", node),
+    }
+}
 
 /// How often a tag is polled; `None` for `"never"`.
 pub(super) fn every(node: &Node) -> Parsed<Option<Duration>> {

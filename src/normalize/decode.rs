@@ -2,24 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::config::site::{Layout, Scaling, Tag};
+use crate::config::site::{Layout, Scaling};
 use crate::reading::{Quality, Value};
 use crate::scan::Data;
 use crate::tag::{ByteOrder, DataType};
-
-/// The value of `tag`, whose registers begin `offset` into `data`.
-///
-/// # Errors
-/// [`Quality::BadDecode`] where the data does not hold such a value, [`Quality::BadSensorFailure`] for a float that is
-/// not a finite number.
-pub fn decode(tag: &Tag, data: &Data, offset: u16) -> Result<Value, Quality> {
-    decode_at(tag.layout(), data, offset)
-}
+use crate::unit;
 
 /// The value of what lies so, and begins `offset` into `data`.
 ///
 /// # Errors
-/// As [`decode`].
+/// [`Quality::BadDecode`] where the data does not hold such a value, [`Quality::BadSensorFailure`] for a float that is
+/// not a finite number.
 pub fn decode_at(layout: Layout, data: &Data, offset: u16) -> Result<Value, Quality> {
     let first = usize::from(offset);
     match data {
@@ -81,9 +74,8 @@ fn text(words: &[u16], order: ByteOrder) -> Result<Value, Quality> {
     Ok(Value::Text(Arc::from(text.trim_end())))
 }
 
-/// raw × scale + offset. Where the scale is the inverse of a whole number, as 0.1 is, the raw number is divided by
-/// that number: 3 × 0.1 is 0.3 then, and not 0.30000000000000004.
-fn scale(raw: Value, Scaling { scale, offset }: Scaling) -> Result<Value, Quality> {
+/// raw × scale + offset.
+pub(super) fn scale(raw: Value, Scaling { scale, offset }: Scaling) -> Result<Value, Quality> {
     #[expect(
         clippy::cast_precision_loss,
         reason = "a scaled tag is a double: beyond 2^53 its last digits are not kept"
@@ -95,14 +87,11 @@ fn scale(raw: Value, Scaling { scale, offset }: Scaling) -> Result<Value, Qualit
         Value::Double(raw) => raw,
         Value::Bool(_) | Value::Text(_) => return Err(Quality::BadDecode),
     };
-    let divisor = (1.0 / scale).round();
-    let is_inverse = divisor.abs() >= 2.0 && (divisor * scale - 1.0).abs() < 1e-12;
-    let scaled = if is_inverse { raw / divisor } else { raw * scale };
-    Ok(Value::Double(scaled + offset))
+    Ok(Value::Double(unit::scaled(raw, scale) + offset))
 }
 
 /// A float that is not a number, or is infinite, is no value.
-fn finite(value: Value) -> Result<Value, Quality> {
+pub(super) fn finite(value: Value) -> Result<Value, Quality> {
     let is_finite = match &value {
         Value::Float(value) => value.is_finite(),
         Value::Double(value) => value.is_finite(),

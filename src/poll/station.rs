@@ -130,6 +130,11 @@ pub struct Swept {
     pub started_at: Instant,
 }
 
+/// A tag that is read, and where.
+fn placed(tag: &Tag) -> Option<(TagId, Span)> {
+    tag.layout().map(|layout| (tag.id, layout.span))
+}
+
 impl Station {
     /// `device` with its `tags` on `link`, nothing asked yet. `learned` is what it refused in an earlier life.
     #[must_use]
@@ -137,7 +142,7 @@ impl Station {
         let rates: BTreeSet<Duration> = tags.iter().filter_map(|tag| tag.every).collect();
         let of_rate = |every: Duration| {
             let tags = tags.iter().filter(|tag| tag.every == Some(every));
-            Group { every, slot: 0, tags: tags.map(|tag| (tag.id, tag.span)).collect() }
+            Group { every, slot: 0, tags: tags.filter_map(placed).collect() }
         };
         let mut groups: Vec<Group> = rates.into_iter().map(of_rate).collect();
         if let Some(slowest) = groups.last().map(|group| group.every) {
@@ -157,8 +162,8 @@ impl Station {
             latency: Latency::default(),
             learned,
             groups,
-            all: tags.iter().map(|tag| Part { tag: tag.id, offset: 0 }).collect(),
-            tags: tags.iter().filter(|tag| tag.every.is_some()).map(|tag| (tag.id, tag.span)).collect(),
+            all: tags.iter().filter_map(placed).map(|(tag, _)| Part { tag, offset: 0 }).collect(),
+            tags: tags.iter().filter(|tag| tag.every.is_some()).filter_map(placed).collect(),
             has_lessons: false,
             not_before: None,
             probe_at: None,

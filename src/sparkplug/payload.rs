@@ -31,7 +31,7 @@ impl Datatype {
     /// The datatype of `tag`. Of the small integers no encoding is read alike by every consumer, of `Wide` all are.
     #[must_use]
     pub fn of(tag: &Tag, types: IntegerTypes) -> Datatype {
-        match (tag.value_type(), types) {
+        match (tag.value_type, types) {
             (ValueType::Bool, _) => Datatype::Boolean,
             (ValueType::Text, _) => Datatype::String,
             (ValueType::Float, _) => Datatype::Float,

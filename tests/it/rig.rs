@@ -159,6 +159,7 @@ impl Rig {
             let tag = &self.site.tags[part.tag.index()];
             let device = &self.site.devices[tag.device.index()];
             let full = format!("{}:{}", device.name, tag.name);
+            let span = tag.layout().unwrap().span;
             match &scan.result {
                 Err(quality) => {
                     let qualities = heard.bad.entry(full).or_default();
@@ -170,10 +171,10 @@ impl Rig {
                 Ok(Data::Words(words)) => {
                     let offset = usize::from(part.offset);
                     // a pair of registers holds its address, and its unit beside a counter
-                    let is_own = words[offset] == tag.span.address
-                        && (tag.span.count < 2 || words[offset + 1].to_be_bytes()[0] == device.unit.0);
+                    let is_own = words[offset] == span.address
+                        && (span.count < 2 || words[offset + 1].to_be_bytes()[0] == device.unit.0);
                     if !is_own {
-                        heard.wrong.push(format!("{full} at {} got {:04X?}", tag.span, &words[offset..]));
+                        heard.wrong.push(format!("{full} at {span} got {:04X?}", &words[offset..]));
                     }
                     *heard.values.entry(full).or_default() += 1;
                 }

@@ -8,19 +8,20 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::{self, Device, Layout, Probe, Quirks, Report, Tag, WriteFunctions};
-use super::super::tree::{Node, Place, Table, tag_name};
-use super::super::values::{self, Parsed};
-use super::place::{check_reach, order, place, scaling};
-use super::write::{self, Pending};
+use super::super::site::{self, Device, Layout, Probe, Quirks, Tag, WriteFunctions};
+use super::super::tree::{Node, Place, Table};
+use super::super::values::{self};
+use super::layers::Layers;
+use super::names::Names;
+use super::place::{order, place, scaling};
+use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
-use crate::tag::{DataType, DeviceId, TagId, UnitId};
-use crate::unit::Unit;
+use super::{recipe, write};
+use crate::tag::{DeviceId, TagId, UnitId};
 
 /// All devices and all tags, as far as they can be built.
 pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) {
-    let mut out =
-        Devices { root, devices: Vec::new(), tags: Vec::new(), writes: Vec::new(), names: BTreeMap::new() };
+    let mut out = Devices { root, devices: Vec::new(), drafts: Vec::new(), names: BTreeMap::new() };
     let instances = expand::expand_devices(root.table("device"), root.table("link"), &mut build.findings);
     for entry in &root.table("device").entries {
         if entry.node.table().is_none() {
@@ -33,24 +34,19 @@ pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) 
         schema::walk(&instance.fields, schema::DEVICE, "", &mut build.findings);
         out.add(build, instance);
     }
-    write::build(build, &out.devices, &mut out.tags, out.writes);
-    (out.devices, out.tags)
+    let names = Names::new(&out.devices, out.drafts.iter().map(|draft| &draft.tag));
+    let naming: Vec<Table> = out.drafts.iter().map(|draft| draft.naming.clone()).collect();
+    let mut tags: Vec<Tag> = out.drafts.into_iter().map(|draft| draft.tag).collect();
+    recipe::resolve(build, &names, &mut tags, &naming);
+    write::build(build, &names, &out.devices, &mut tags, &naming);
+    (out.devices, tags)
 }
 
 struct Devices<'a> {
     root: &'a Table,
     devices: Vec<Device>,
-    tags: Vec<Tag>,
-    writes: Vec<Pending>,
+    drafts: Vec<Draft>,
     names: BTreeMap<String, Place>,
-}
-
-/// A device's keys on top of its type's, and where each key of a tag is looked for after the tag itself.
-pub(super) struct Layers<'a> {
-    device: &'a Table,
-    of_type: &'a Table,
-    defaults: Table,
-    overrides: Vec<(&'a str, &'a Table)>,
 }
 
 impl Devices<'_> {
@@ -64,24 +60,24 @@ impl Devices<'_> {
         let id = DeviceId(u32::try_from(self.devices.len()).unwrap_or(u32::MAX));
         let max_registers = bounded(&merged, "max_registers", site::MAX_REGISTERS);
         let max_bits = bounded(&merged, "max_bits", site::MAX_BITS);
-        let first = self.tags.len();
+        let first = self.drafts.len();
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
         let quirks = self.quirks(build, &merged, fields);
         for node in layers.tags(build) {
-            let Some(tag) = tag(build, &layers, node, max_registers, &quirks) else { continue };
-            let id_of_tag = TagId(u32::try_from(self.tags.len()).unwrap_or(u32::MAX));
-            let policy = node.table().and_then(|table| layers.get(table, "write"));
-            self.writes.extend(policy.map(|node| Pending { tag: self.tags.len(), node: node.clone() }));
-            self.tags.push(Tag { id: id_of_tag, device: id, ..tag });
+            for draft in tag::tags(build, &layers, node, Reach { max_registers, quirks: &quirks }) {
+                let id_of_tag = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
+                let tag = Tag { id: id_of_tag, device: id, ..draft.tag };
+                self.drafts.push(Draft { tag, ..draft });
+            }
         }
         let probes = probes(build, fields, &of_type, merged.get("probe"));
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-        if self.tags.len() == first && build.findings.is_empty() {
+        if self.drafts.len() == first && build.findings.is_empty() {
             let finding = Finding::new(instance.at, format!("device `{}` has no tags", instance.name));
             build.find(finding.with_help("give it a type, or `tags = [{ name = \"…\", at = \"hr:0\" }]`"));
         }
-        if self.tags.len() - first > site::TAGS_MAX {
+        if self.drafts.len() - first > site::TAGS_MAX {
             let most = site::TAGS_MAX;
             let message = format!(
                 "device `{}` has more than {most} tags: brokers would refuse its birth",
@@ -109,8 +105,9 @@ impl Devices<'_> {
             max_registers,
             max_bits,
             enabled: flag_or(&merged, "enabled", true),
+            warmup: duration_or(&merged, "warmup", Duration::ZERO),
             probes,
-            tags: range(first)..range(self.tags.len()),
+            tags: range(first)..range(self.drafts.len()),
         });
     }
 
@@ -242,137 +239,6 @@ fn bounded(table: &Table, key: &str, most: u16) -> u16 {
     number.and_then(|number| u16::try_from(number).ok()).unwrap_or(most)
 }
 
-impl<'a> Layers<'a> {
-    fn new(device: &'a Table, of_type: &'a Table) -> Layers<'a> {
-        let overrides = device.table("override").entries.iter();
-        let mut overrides: Vec<(&str, &Table)> =
-            overrides.filter_map(|entry| Some((entry.key.as_str(), entry.node.table()?))).collect();
-        // an exact name beats a pattern, a longer pattern a shorter one
-        overrides.sort_by_key(|(pattern, _)| (pattern.contains('*'), std::cmp::Reverse(pattern.len())));
-        let defaults = of_type.table("defaults").refined_by(device.table("defaults"));
-        Layers { device, of_type, defaults, overrides }
-    }
-
-    /// The tags of the type, then those of the device; a name that stands twice is a finding.
-    fn tags(&self, build: &mut Build) -> Vec<&'a Node> {
-        let mut names: BTreeMap<String, &Node> = BTreeMap::new();
-        let mut tags = Vec::new();
-        for node in self.of_type.tables("tags").chain(self.device.tables("tags")) {
-            let Some(name) = tag_name(node) else {
-                build.find(Finding::new(node.at, "a tag needs `name`"));
-                continue;
-            };
-            if names.insert(name.to_lowercase(), node).is_some() {
-                let finding =
-                    Finding::new(node.at, format!("tag `{name}` is described twice (capitals do not count)"));
-                build.find(finding.with_help("change a tag of the type with [device.NAME.override]"));
-            }
-            tags.push(node);
-        }
-        for (name, node) in &names {
-            let folders = name.match_indices('/').filter_map(|(end, _)| name.get(..end));
-            for folder in folders.filter(|folder| names.contains_key(*folder)) {
-                let message = format!("tag `{folder}` cannot also be the folder of `{name}`");
-                build.find(Finding::new(node.at, message).with_help("give one of them another name"));
-            }
-        }
-        tags
-    }
-
-    fn check_overrides(&self, build: &mut Build) {
-        let tags = || self.of_type.tables("tags").chain(self.device.tables("tags")).filter_map(tag_name);
-        for entry in &self.device.table("override").entries {
-            if !tags().any(|name| matches(&entry.key, name)) {
-                let finding = Finding::new(entry.key_at, format!("no tag is called `{}`", entry.key));
-                build.find(match super::super::finding::did_you_mean(&entry.key, tags()) {
-                    Some(help) => finding.with_help(help),
-                    None => finding,
-                });
-            }
-        }
-    }
-
-    /// The value of a tag's key: the override's, the tag's, the device's, the defaults', the type's.
-    pub(super) fn get<'b>(&'b self, tag: &'b Table, key: &str) -> Option<&'b Node> {
-        let name = tag.get("name").and_then(Node::text).unwrap_or_default();
-        let overrides =
-            self.overrides.iter().filter(|(pattern, _)| matches(pattern, name)).map(|(_, table)| *table);
-        let of_device = ["order", "every", "report", "share"].contains(&key);
-        let device = of_device.then_some(self.device);
-        let of_type = of_device.then_some(self.of_type);
-        overrides
-            .chain([tag])
-            .chain(device)
-            .chain([&self.defaults])
-            .chain(of_type)
-            .find_map(|table| table.get(key))
-    }
-
-    /// What an override or the tag itself says, for keys that a device's defaults may set where they do not fit.
-    pub(super) fn own<'b>(&'b self, tag: &'b Table, key: &str) -> Option<&'b Node> {
-        let name = tag.get("name").and_then(Node::text).unwrap_or_default();
-        let overrides =
-            self.overrides.iter().filter(|(pattern, _)| !pattern.contains('*') && *pattern == name);
-        overrides.map(|(_, table)| *table).chain([tag]).find_map(|table| table.get(key))
-    }
-
-    pub(super) fn value<T>(&self, tag: &Table, key: &str, parse: impl Fn(&Node) -> Parsed<T>) -> Option<T> {
-        self.get(tag, key).and_then(|node| parse(node).ok())
-    }
-
-    pub(super) fn base(&self) -> u16 {
-        let base = |table| value(table, "base", |node| values::integer(node, 0, 1));
-        base(self.device).or(base(self.of_type)).map_or(0, |base| u16::from(base == 1))
-    }
-}
-
-/// Whether `name` fits `pattern`, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
-fn tag(
-    build: &mut Build,
-    layers: &Layers<'_>,
-    node: &Node,
-    max_registers: u16,
-    quirks: &Quirks,
-) -> Option<Tag> {
-    let table = node.table()?;
-    let name = value(table, "name", values::tag_name)?;
-    let (span, data_type) = place(build, layers, node, table)?;
-    check_reach(build, node, span, max_registers, quirks);
-    let scaling = scaling(build, layers, table, data_type);
-    Some(Tag {
-        id: TagId(0),
-        device: DeviceId(0),
-        name: shared(&name),
-        title: layers.value(table, "title", values::text),
-        span,
-        data_type,
-        order: order(build, layers, table, span, data_type),
-        scaling,
-        unit: layers.value::<&'static Unit>(table, "unit", values::unit),
-        every: layers.value::<Option<Duration>>(table, "every", values::every).unwrap_or(Some(site::EVERY)),
-        report: layers
-            .value(table, "report", values::report)
-            .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
-        range: range(build, layers, table, data_type),
-        share: layers.value(table, "share", values::share).unwrap_or_default(),
-        write: None,
-    })
-}
-
 /// The probes of a device: of what is said for its tags only the order is theirs too.
 fn probes(build: &mut Build, device: &Table, of_type: &Table, node: Option<&Node>) -> Vec<Probe> {
     let layers = Layers { device, of_type, defaults: Table::default(), overrides: Vec::new() };
@@ -382,34 +248,4 @@ fn probes(build: &mut Build, device: &Table, of_type: &Table, node: Option<&Node
             (order(build, &layers, table, span, data_type), scaling(build, &layers, table, data_type));
         Some(Layout { span, data_type, order, scaling })
     })
-}
-
-fn range(build: &mut Build, layers: &Layers<'_>, table: &Table, data_type: DataType) -> Option<(f64, f64)> {
-    let is_number = !matches!(data_type, DataType::Bool { .. } | DataType::Text);
-    if let (false, Some(node)) = (is_number, layers.own(table, "range")) {
-        build.find(Finding::new(node.at, "only numbers have a `range`"));
-    }
-    layers.value(table, "range", values::range).filter(|_| is_number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_in_a_pattern_stands_for_anything() {
-        for (pattern, name, expected) in [
-            ("a/b", "a/b", true),
-            ("a", "a/b", false),
-            ("*", "a/b", true),
-            ("power/*", "power/active", true),
-            ("power/*", "energy/power", false),
-            ("*/l1", "voltage/l1", true),
-            ("a*b*c", "a-b-c", true),
-            ("a*b*c", "a-c-b", false),
-            ("ab*b", "ab", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }

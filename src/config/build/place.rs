@@ -5,7 +5,7 @@ use super::super::site::{Quirks, Scaling};
 use super::super::tree::{Content, Node, Table};
 use super::super::values;
 use super::Build;
-use super::device::Layers;
+use super::layers::Layers;
 use crate::tag::{ByteOrder, DataType, Span};
 
 /// Where the value lies and what it means, if the two fit each other and the device.

@@ -2,31 +2,30 @@
 //!
 //! A policy may name tags of any device, so it is built when all of them are known.
 
-use super::super::finding::{Finding, did_you_mean};
+use super::super::finding::Finding;
 use super::super::site::{
     Condition, Device, Layout, Operand, Probe, ProbeTest, Readback, Tag, WriteBy, WriteFunctions, WritePolicy,
 };
 use super::super::tree::{Node, Table};
 use super::super::values::{self, ReadbackKey, condition};
+use super::names::Names;
 use super::{Build, duration_or, value};
 use crate::config::site;
 use crate::tag::{Area, DataType, TagId, ValueType};
 
-/// A `write` whose tag has been built.
-#[derive(Debug)]
-pub(super) struct Pending {
-    /// Index of the tag.
-    pub(super) tag: usize,
-    /// The table of its policy.
-    pub(super) node: Node,
-}
-
 /// Builds the policies of all tags that may be written.
-pub(super) fn build(build: &mut Build, devices: &[Device], tags: &mut [Tag], pending: Vec<Pending>) {
-    for Pending { tag: index, node } in pending {
+pub(super) fn build(
+    build: &mut Build,
+    names: &Names,
+    devices: &[Device],
+    tags: &mut [Tag],
+    naming: &[Table],
+) {
+    for (index, keys) in naming.iter().enumerate() {
+        let Some(node) = keys.get("write") else { continue };
         let (Some(tag), Some(table)) = (tags.get(index), node.table()) else { continue };
         let Some(device) = devices.iter().find(|device| device.id == tag.device) else { continue };
-        let policy = Draft { build, devices, tags, device, tag, node: &node, table }.policy();
+        let policy = Draft { build, names, tags, device, tag, node, table }.policy();
         if let Some(tag) = tags.get_mut(index) {
             tag.write = policy;
         }
@@ -36,7 +35,7 @@ pub(super) fn build(build: &mut Build, devices: &[Device], tags: &mut [Tag], pen
 /// One policy on its way.
 struct Draft<'a> {
     build: &'a mut Build,
-    devices: &'a [Device],
+    names: &'a Names,
     tags: &'a [Tag],
     device: &'a Device,
     tag: &'a Tag,
@@ -52,33 +51,48 @@ impl Draft<'_> {
 
     fn policy(mut self) -> Option<WritePolicy> {
         let name = self.tag.name.clone();
-        if !matches!(self.tag.span.area, Area::Coils | Area::HoldingRegisters) {
-            let area = self.tag.span.area.prefix();
+        let Some(registers) = self.tag.registers() else {
+            self.find("", format!("tag `{name}` cannot be written: it is not read from the device"));
+            return None;
+        };
+        let layout = registers.layout;
+        if registers.recipe.as_ref().is_some_and(|recipe| recipe.computes()) {
+            self.find(
+                "",
+                format!(
+                    "tag `{name}` cannot be written: what would have to be written depends on other tags"
+                ),
+            );
+            return None;
+        }
+        if !matches!(layout.span.area, Area::Coils | Area::HoldingRegisters) {
+            let area = layout.span.area.prefix();
             self.find("", format!("tag `{name}` cannot be written: {area}: can only be read"));
             return None;
         }
-        if self.tag.data_type == DataType::Text {
+        if layout.data_type == DataType::Text {
             self.find("", format!("tag `{name}` cannot be written: writing a string is not in this version"));
             return None;
         }
-        self.check_numbers();
+        self.check_numbers(layout);
         Some(WritePolicy {
+            layout,
             min: value(self.table, "min", values::limit),
             max: value(self.table, "max", values::limit),
             step: value(self.table, "step", values::positive),
             max_change: value(self.table, "max_change", values::positive),
-            allow: self.allow(),
+            allow: self.allow(layout),
             every: duration_or(self.table, "every", site::WRITE_EVERY),
             interlock: self.interlock(),
             arm: value(self.table, "arm", values::interval),
             readback: self.readback(),
-            function: self.function(),
+            function: self.function(layout),
         })
     }
 
     /// Limits belong to numbers, and lie within what the type can hold.
-    fn check_numbers(&mut self) {
-        if self.tag.value_type() == ValueType::Bool {
+    fn check_numbers(&mut self, layout: Layout) {
+        if self.tag.value_type == ValueType::Bool {
             for key in ["min", "max", "step", "max_change"] {
                 if self.table.get(key).is_some() {
                     self.find(key, format!("only a number has `{key}`"));
@@ -86,7 +100,7 @@ impl Draft<'_> {
             }
             return;
         }
-        let (low, high) = range(self.tag.layout());
+        let (low, high) = range(layout);
         for key in ["min", "max"] {
             let limit = value(self.table, key, values::limit);
             if limit.is_some_and(|limit| !(low..=high).contains(&limit)) {
@@ -101,9 +115,9 @@ impl Draft<'_> {
         }
     }
 
-    fn allow(&mut self) -> Vec<Operand> {
+    fn allow(&mut self, layout: Layout) -> Vec<Operand> {
         let Some(node) = self.table.get("allow") else { return Vec::new() };
-        let (low, high) = range(self.tag.layout());
+        let (low, high) = range(layout);
         let least = value(self.table, "min", values::limit).unwrap_or(low);
         let most = value(self.table, "max", values::limit).unwrap_or(high);
         let mut all = Vec::new();
@@ -112,7 +126,7 @@ impl Draft<'_> {
         }
         for one in node.one_or_many() {
             let Ok(operand) = values::allowed(one) else { continue };
-            let is_bool = self.tag.value_type() == ValueType::Bool;
+            let is_bool = self.tag.value_type == ValueType::Bool;
             let message = match (&operand, is_bool) {
                 (Operand::Flag(_), true) => None,
                 (Operand::Number(number), false) if (least..=most).contains(number) => None,
@@ -133,7 +147,7 @@ impl Draft<'_> {
     fn interlock(&mut self) -> Option<Condition> {
         let written = value(self.table, "interlock", condition::condition)?;
         let tag = self.named("interlock", &written.tag)?;
-        let tag_type = self.tags.get(tag.index())?.value_type();
+        let tag_type = self.tags.get(tag.index())?.value_type;
         let fits = match written.operand {
             Operand::Number(_) => !matches!(tag_type, ValueType::Bool | ValueType::Text),
             Operand::Word(_) => tag_type == ValueType::Text,
@@ -159,7 +173,7 @@ impl Draft<'_> {
             ReadbackKey::Own(false) => Readback::Answer,
             ReadbackKey::Tag(name) => {
                 let Some(tag) = self.named("readback", &name) else { return Readback::Own };
-                let kind = |tag: &Tag| matches!(tag.value_type(), ValueType::Bool | ValueType::Text);
+                let kind = |tag: &Tag| matches!(tag.value_type, ValueType::Bool | ValueType::Text);
                 if self.tags.get(tag.index()).is_some_and(|other| kind(other) != kind(self.tag)) {
                     self.find("readback", format!("`readback`: `{name}` is of another kind of value"));
                 }
@@ -168,30 +182,20 @@ impl Draft<'_> {
         }
     }
 
-    /// The tag that `name` means, of this device or, with `device:` before it, of another one.
+    /// The tag that `name` means.
     fn named(&mut self, key: &str, name: &str) -> Option<TagId> {
-        let (device, tag_name) = match name.split_once(':') {
-            None => (Some(self.device), name),
-            Some((device, tag)) => (self.devices.iter().find(|one| &*one.name == device), tag),
-        };
-        let Some(device) = device else {
-            self.find(key, format!("`{key}`: there is no device for `{name}`"));
-            return None;
-        };
-        let of_device = || self.tags.iter().filter(|tag| tag.device == device.id);
-        let found = of_device().find(|tag| &*tag.name == tag_name).map(|tag| tag.id);
-        if found.is_none() {
-            let near = did_you_mean(tag_name, of_device().map(|tag| &*tag.name));
-            let at = self.table.get(key).map_or(self.node.at, |node| node.at);
-            let finding = Finding::new(at, format!("`{key}`: no tag is called `{name}`"));
-            self.build.find(near.into_iter().fold(finding, Finding::with_help));
+        match self.names.find(self.device.id, name) {
+            Ok(tag) => Some(tag),
+            Err(message) => {
+                self.find(key, format!("`{key}`: {message}"));
+                None
+            }
         }
-        found
     }
 
-    fn function(&mut self) -> WriteBy {
-        let is_bit = matches!(self.tag.data_type, DataType::Bool { bit: Some(_) });
-        let (is_coil, count) = (self.tag.span.area == Area::Coils, self.tag.span.count);
+    fn function(&mut self, layout: Layout) -> WriteBy {
+        let is_bit = matches!(layout.data_type, DataType::Bool { bit: Some(_) });
+        let (is_coil, count) = (layout.span.area == Area::Coils, layout.span.count);
         let function = value(self.table, "function", values::function);
         let (by, wrong) = match function {
             None if is_bit => (

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use super::{Scaling, Tag};
-use crate::tag::{ByteOrder, DataType, Span, TagId};
+use super::Layout;
+use crate::tag::TagId;
 
 /// `max_age` where none is written.
 pub const COMMAND_AGE: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ pub struct NodeControl {
 /// `write` of a tag: what may be written to it.
 #[derive(Clone, Debug)]
 pub struct WritePolicy {
+    /// Where it is written.
+    pub layout: Layout,
     /// The least; `None`: what the type can hold.
     pub min: Option<f64>,
     /// The most; `None`: what the type can hold.
@@ -129,27 +131,6 @@ pub enum ProbeTest {
     Equals(Operand),
     /// A text in which this is found.
     Matches(Regex),
-}
-
-/// Where a value lies and how its registers are read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Layout {
-    /// Its registers.
-    pub span: Span,
-    /// What they mean.
-    pub data_type: DataType,
-    /// How their bytes lie.
-    pub order: ByteOrder,
-    /// From the raw number to the value.
-    pub scaling: Option<Scaling>,
-}
-
-impl Tag {
-    /// Where its value lies and how it is read.
-    #[must_use]
-    pub const fn layout(&self) -> Layout {
-        Layout { span: self.span, data_type: self.data_type, order: self.order, scaling: self.scaling }
-    }
 }
 
 impl std::fmt::Display for Operand {

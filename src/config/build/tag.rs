@@ -1,0 +1,280 @@
+//! From a tag as written to the tags that it makes: one, or one for each of its `bits`.
+
+use std::time::Duration;
+
+use super::super::finding::Finding;
+use super::super::site::{self, Codes, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag};
+use super::super::tree::{Content, Node, Table};
+use super::super::values::{self, codes};
+use super::layers::Layers;
+use super::place::{check_reach, order, place, scaling};
+use super::{Build, shared, value};
+use crate::reading::Value;
+use crate::tag::{DataType, DeviceId, TagId, ValueType};
+use crate::unit::Unit;
+
+/// A tag that is not read oftener than this if it tells what hardly ever changes.
+const INFO_EVERY: Duration = Duration::from_secs(3600);
+/// A value that so many reads have not confirmed is stale.
+const STALE_READS: u32 = 3;
+/// Keys that name other tags: looked at when all tags are known.
+const NAMING: [&str; 6] = ["ratio", "scale_from", "decimals_from", "unit_from", "quality_from", "write"];
+
+/// A tag, and what of it names others.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// The tag, its ids not yet given.
+    pub(super) tag: Tag,
+    /// The keys of [`NAMING`] that it has, whoever has said them.
+    pub(super) naming: Table,
+}
+
+/// What a device asks of its tags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach<'a> {
+    pub(super) max_registers: u16,
+    pub(super) quirks: &'a Quirks,
+}
+
+/// The tags that `node` makes; none where it has findings.
+pub(super) fn tags(build: &mut Build, layers: &Layers<'_>, node: &Node, reach: Reach<'_>) -> Vec<Draft> {
+    let Some(table) = node.table() else { return Vec::new() };
+    let Some(name) = value(table, "name", values::tag_name) else { return Vec::new() };
+    let mut maker = Maker { build, layers, node, table, reach };
+    if let Some(node) = maker.constant() {
+        return maker.of_constant(&name, &node).into_iter().collect();
+    }
+    let Some(layout) = maker.layout() else { return Vec::new() };
+    match maker.layers.table_of(table, "bits") {
+        None => maker.of_registers(&name, layout).into_iter().collect(),
+        Some(bits) => maker.of_bits(&name, layout, bits.cloned()),
+    }
+}
+
+struct Maker<'a, 'b> {
+    build: &'a mut Build,
+    layers: &'a Layers<'b>,
+    node: &'a Node,
+    table: &'a Table,
+    reach: Reach<'a>,
+}
+
+impl Maker<'_, '_> {
+    /// A finding about `key`, where it stands.
+    fn find(&mut self, key: &str, message: String) {
+        let at = self.layers.get(self.table, key).map_or(self.node.at, |node| node.at);
+        self.build.find(Finding::new(at, message));
+    }
+
+    /// The value that takes the place of what is read.
+    fn constant(&mut self) -> Option<Node> {
+        let node = self.layers.get(self.table, "value")?.clone();
+        if self.table.get("value").is_some() && self.table.get("at").is_some() {
+            self.find("value", "a tag has `at` or `value`, never both".to_owned());
+        }
+        Some(node)
+    }
+
+    fn of_constant(&mut self, name: &str, node: &Node) -> Option<Draft> {
+        let (constant, value_type) = match &node.content {
+            Content::Bool(flag) => (Value::Bool(*flag), ValueType::Bool),
+            Content::Text(text) => (Value::Text(text.as_str().into()), ValueType::Text),
+            Content::Integer(_) | Content::Float(_) => {
+                (Value::Double(values::number(node).ok()?), ValueType::Double)
+            }
+            Content::Date | Content::List(_) | Content::Table(_) => return None, // the schema has said so
+        };
+        for key in
+            NAMING.iter().chain(&["scale", "offset", "values", "bits", "bad_values", "order", "length"])
+        {
+            if self.layers.own(self.table, key).is_some() {
+                self.find(key, format!("`{key}` is of no use where the value stands here"));
+            }
+        }
+        let mut tag = self.common(name, Source::Constant(constant), value_type);
+        (tag.every, tag.stale_after, tag.stuck_after) = (None, None, None);
+        Some(Draft { tag, naming: Table::default() })
+    }
+
+    fn layout(&mut self) -> Option<Layout> {
+        let (span, data_type) = place(self.build, self.layers, self.node, self.table)?;
+        check_reach(self.build, self.node, span, self.reach.max_registers, self.reach.quirks);
+        let order = order(self.build, self.layers, self.table, span, data_type);
+        let scaling = scaling(self.build, self.layers, self.table, data_type);
+        Some(Layout { span, data_type, order, scaling })
+    }
+
+    /// Bool tags, one for each bit that has a name.
+    fn of_bits(&mut self, name: &str, layout: Layout, bits: Result<Node, String>) -> Vec<Draft> {
+        let bits = match bits.and_then(|node| codes::bits(&node)) {
+            Ok(bits) => bits,
+            Err(message) => {
+                self.find("bits", format!("`bits`: {message}"));
+                return Vec::new();
+            }
+        };
+        for key in ["scale", "offset", "values", "bad_values", "range", "write", "quality", "ratio"] {
+            if self.layers.own(self.table, key).is_some() {
+                self.find(key, format!("`{key}` is of no use beside `bits`, which make a bool of each bit"));
+            }
+        }
+        let mut drafts = Vec::new();
+        for (bit, bit_name) in bits {
+            let is_whole = !matches!(
+                layout.data_type,
+                DataType::Bool { .. } | DataType::F32 | DataType::F64 | DataType::Text
+            );
+            if !is_whole || bit >= layout.data_type.bits() {
+                self.find("bits", format!("`bits`: a value of this type has no bit {bit}"));
+                continue;
+            }
+            let layout = Layout { data_type: DataType::Bool { bit: Some(bit) }, scaling: None, ..layout };
+            let source = Source::Registers(Registers { layout, recipe: None });
+            let mut tag = self.common(&format!("{name}/{bit_name}"), source, ValueType::Bool);
+            tag.unit = None;
+            drafts.push(Draft { tag, naming: Table::default() });
+        }
+        drafts
+    }
+
+    fn of_registers(&mut self, name: &str, layout: Layout) -> Option<Draft> {
+        let recipe = self.recipe(layout)?;
+        let naming = self.naming(layout);
+        let computes = recipe.computes() || NAMING.iter().take(4).any(|key| naming.get(key).is_some());
+        let value_type = match &recipe {
+            recipe if recipe.words.is_some() => ValueType::Text,
+            _ if computes => ValueType::Double,
+            _ => layout.value_type(),
+        };
+        let needs_recipe = computes
+            || recipe.words.is_some()
+            || !recipe.bad_values.is_empty()
+            || !recipe.colours.is_empty()
+            || naming.get("quality_from").is_some();
+        let recipe = needs_recipe.then(|| Box::new(recipe));
+        let tag = self.common(name, Source::Registers(Registers { layout, recipe }), value_type);
+        Some(Draft { tag, naming })
+    }
+
+    /// What names other tags; where a device's defaults say it of what is no number, it does not count.
+    fn naming(&mut self, layout: Layout) -> Table {
+        let mut naming = Table::default();
+        for key in NAMING {
+            let Some(node) = self.layers.get(self.table, key) else { continue };
+            let is_about_numbers = !["write", "quality_from"].contains(&key);
+            if is_about_numbers && !is_number(layout.data_type) {
+                if self.layers.own(self.table, key).is_some() {
+                    self.find(key, format!("only a number has `{key}`"));
+                }
+                continue;
+            }
+            let (key, key_at) = (key.to_owned(), node.at);
+            naming.entries.push(super::super::tree::Entry { key, key_at, node: node.clone() });
+        }
+        naming
+    }
+
+    /// What is done with raw values and needs no other tag.
+    fn recipe(&mut self, layout: Layout) -> Option<Recipe> {
+        let (data_type, mut faults) = (layout.data_type, Vec::new());
+        let bad_values =
+            self.layers.get(self.table, "bad_values").map(|node| codes::bad_values(node, data_type));
+        let colours = self.layers.own(self.table, "quality").and_then(Node::table);
+        let colours = colours.map(|table| codes::codes(table, data_type, codes::quality));
+        let words = self.layers.table_of(self.table, "values").map(|node| {
+            let table = node.and_then(|node| node.table().ok_or_else(|| "no table".to_owned()));
+            table.and_then(|table| codes::codes(table, data_type, codes::word))
+        });
+        let mut taken = |key: &'static str, message: String| faults.push((key, message));
+        let recipe = Recipe {
+            bad_values: kept(bad_values, "bad_values", &mut taken),
+            colours: kept(colours, "quality", &mut taken),
+            words: words.and_then(|words| words.map_err(|why| taken("values", why)).ok()).map(Into::into),
+            conversion: self.conversion(&mut taken),
+            ..Recipe::default()
+        };
+        if recipe.words.is_some() && layout.scaling.is_some() {
+            taken("values", "words and a scale exclude each other".to_owned());
+        }
+        let is_faulty = !faults.is_empty();
+        for (key, message) in faults {
+            self.find(key, format!("`{key}`: {message}"));
+        }
+        (!is_faulty).then_some(recipe)
+    }
+
+    fn conversion(&self, taken: &mut impl FnMut(&'static str, String)) -> Option<crate::unit::Conversion> {
+        let unit = self.layers.value::<&'static Unit>(self.table, "unit", values::unit);
+        let wanted = self.layers.value::<&'static Unit>(self.table, "publish_unit", values::unit)?;
+        let Some(unit) = unit else {
+            taken("publish_unit", "the tag has no `unit` to convert from".to_owned());
+            return None;
+        };
+        let conversion = unit.to(wanted);
+        if conversion.is_none() {
+            taken(
+                "publish_unit",
+                format!("{} and {} measure different things", unit.written, wanted.written),
+            );
+        }
+        conversion.filter(|_| unit != wanted)
+    }
+
+    /// What every tag has.
+    fn common(&mut self, name: &str, source: Source, value_type: ValueType) -> Tag {
+        let layers = self.layers;
+        let kind = layers.value(self.table, "kind", values::kind).unwrap_or_default();
+        let every = match (kind, layers.own(self.table, "every")) {
+            (Kind::Info, None) => Some(INFO_EVERY),
+            _ => layers.value(self.table, "every", values::every).unwrap_or(Some(site::EVERY)),
+        };
+        if kind == Kind::Counter && matches!(value_type, ValueType::Bool | ValueType::Text) {
+            self.find("kind", "only a number is a \"counter\"".to_owned());
+        }
+        let publish_unit = layers.value::<&'static Unit>(self.table, "publish_unit", values::unit);
+        let unit = publish_unit.or_else(|| layers.value(self.table, "unit", values::unit));
+        Tag {
+            id: TagId(0),
+            device: DeviceId(0),
+            name: shared(name),
+            title: layers.value(self.table, "title", values::text),
+            source,
+            value_type,
+            kind,
+            unit,
+            every,
+            stale_after: layers
+                .value(self.table, "stale_after", values::interval)
+                .or_else(|| every.map(|every| every * STALE_READS)),
+            stuck_after: layers.value(self.table, "stuck_after", values::interval),
+            is_optional: layers.value(self.table, "optional", values::boolean).unwrap_or_default(),
+            report: layers
+                .value(self.table, "report", values::report)
+                .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
+            range: self.range(value_type),
+            share: layers.value(self.table, "share", values::share).unwrap_or_default(),
+            write: None,
+        }
+    }
+
+    fn range(&mut self, value_type: ValueType) -> Option<(f64, f64)> {
+        let is_number = !matches!(value_type, ValueType::Bool | ValueType::Text);
+        if !is_number && self.layers.own(self.table, "range").is_some() {
+            self.find("range", "only numbers have a `range`".to_owned());
+        }
+        self.layers.value(self.table, "range", values::range).filter(|_| is_number)
+    }
+}
+
+const fn is_number(data_type: DataType) -> bool {
+    !matches!(data_type, DataType::Bool { .. } | DataType::Text)
+}
+
+/// The codes, or a fault told.
+fn kept<T>(
+    codes: Option<values::Parsed<Codes<T>>>,
+    key: &'static str,
+    taken: &mut impl FnMut(&'static str, String),
+) -> Codes<T> {
+    codes.and_then(|codes| codes.map_err(|why| taken(key, why)).ok()).unwrap_or_default()
+}

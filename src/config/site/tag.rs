@@ -1,0 +1,271 @@
+//! Tags: where their values come from, and what is done with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Report, Share, WritePolicy};
+use crate::reading::{Quality, Value};
+use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, ValueType};
+use crate::unit::{Conversion, Unit};
+
+/// One tag.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    /// Its index.
+    pub id: TagId,
+    /// Whose.
+    pub device: DeviceId,
+    /// Metric name.
+    pub name: Arc<str>,
+    /// A name for people.
+    pub title: Option<String>,
+    /// Where its values come from.
+    pub source: Source,
+    /// What its published values are.
+    pub value_type: ValueType,
+    /// What sort of thing it tells.
+    pub kind: Kind,
+    /// What it is measured in.
+    pub unit: Option<&'static Unit>,
+    /// How often it is read; `None`: never.
+    pub every: Option<Duration>,
+    /// A value that no sample has confirmed for so long is only the last usable one; `None`: it does not age.
+    pub stale_after: Option<Duration>,
+    /// A value that has not changed for so long is doubtful.
+    pub stuck_after: Option<Duration>,
+    /// Some devices of the type do not have it: that it is absent is no fault.
+    pub is_optional: bool,
+    /// When it is reported.
+    pub report: Report,
+    /// The lowest and the highest plausible value; what lies outside is doubtful.
+    pub range: Option<(f64, f64)>,
+    /// How far its readings may go.
+    pub share: Share,
+    /// What may be written to it; `None`: nothing.
+    pub write: Option<WritePolicy>,
+}
+
+/// Where a tag's values come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// They are read from the device.
+    Registers(Registers),
+    /// It has always this one, which stands in the configuration.
+    Constant(Value),
+    /// They are computed from other tags.
+    Computed,
+}
+
+/// What is read, and what is made of it.
+#[derive(Clone, Debug)]
+pub struct Registers {
+    /// Where it lies.
+    pub layout: Layout,
+    /// What is done beside scaling; `None`: nothing.
+    pub recipe: Option<Box<Recipe>>,
+}
+
+/// What becomes of a raw value, beside its [`Scaling`]:
+///
+/// value = (raw × scale × ratio … × 10^scale_from ÷ 10^decimals_from) + offset, then from the unit that came to
+/// the one that is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    /// Raw values that say that there is none, and why.
+    pub bad_values: Codes<Quality>,
+    /// Tags that it is multiplied by: transformers.
+    pub ratio: Vec<TagId>,
+    /// The tag with the power of ten.
+    pub scale_from: Option<TagId>,
+    /// The tag with the number of decimals.
+    pub decimals_from: Option<TagId>,
+    /// The tag whose word is the unit that came, and the unit that is wanted.
+    pub unit_from: Option<(TagId, &'static Unit)>,
+    /// From the unit of the registers to the one that is published.
+    pub conversion: Option<Conversion>,
+    /// The word for each raw value; published is the word.
+    pub words: Option<Arc<Codes<Arc<str>>>>,
+    /// Tags that colour this one: the worst of what they say counts.
+    pub quality_from: Vec<TagId>,
+    /// What its values say of the tags that it colours.
+    pub colours: Codes<Quality>,
+}
+
+impl Recipe {
+    /// The tags without which there is no value.
+    pub fn inputs(&self) -> impl Iterator<Item = TagId> {
+        let one = [self.scale_from, self.decimals_from, self.unit_from.map(|(tag, _)| tag)];
+        self.ratio.iter().chain(&self.quality_from).copied().chain(one.into_iter().flatten())
+    }
+
+    /// Whether the value is a number that more than scale and offset have made.
+    #[must_use]
+    pub fn computes(&self) -> bool {
+        !self.ratio.is_empty()
+            || self.scale_from.is_some()
+            || self.decimals_from.is_some()
+            || self.unit_from.is_some()
+            || self.conversion.is_some()
+    }
+}
+
+/// What each code stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Codes<T> {
+    /// By code, each once.
+    pub entries: Vec<(Code, T)>,
+    /// What all others stand for.
+    pub otherwise: Option<T>,
+}
+
+impl<T> Default for Codes<T> {
+    fn default() -> Codes<T> {
+        Codes { entries: Vec::new(), otherwise: None }
+    }
+}
+
+/// A raw value that stands for something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Code {
+    /// A whole number.
+    Number(i128),
+    /// The bits of a float.
+    Bits(u64),
+    /// A text.
+    Text(Arc<str>),
+    /// True or false.
+    Flag(bool),
+}
+
+impl Code {
+    fn is(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Code::Number(code), Value::Int(value)) => *code == i128::from(*value),
+            (Code::Number(code), Value::UInt(value)) => *code == i128::from(*value),
+            (Code::Bits(code), Value::Float(value)) => *code == u64::from(value.to_bits()),
+            (Code::Bits(code), Value::Double(value)) => *code == value.to_bits(),
+            (Code::Text(code), Value::Text(value)) => code == value,
+            (Code::Flag(code), Value::Bool(value)) => code == value,
+            (Code::Number(_) | Code::Bits(_) | Code::Text(_) | Code::Flag(_), _) => false,
+        }
+    }
+}
+
+impl<T> Codes<T> {
+    /// What `raw` stands for.
+    #[must_use]
+    pub fn get(&self, raw: &Value) -> Option<&T> {
+        self.entries.iter().find(|(code, _)| code.is(raw)).map(|(_, of)| of).or(self.otherwise.as_ref())
+    }
+
+    /// Whether nothing stands for anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.otherwise.is_none()
+    }
+}
+
+/// What sort of thing a tag tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A quantity that goes up and down.
+    #[default]
+    Measurement,
+    /// One that only goes up, until it wraps or is reset.
+    Counter,
+    /// One of a few states.
+    State,
+    /// Something that happens: each one counts, equal or not.
+    Event,
+    /// Something that hardly ever changes: a serial number.
+    Info,
+}
+
+impl Kind {
+    /// The words of the configuration, in the order of the kinds.
+    pub const WORDS: [&'static str; 5] = ["measurement", "counter", "state", "event", "info"];
+
+    /// The kind with this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Kind> {
+        let all = [Kind::Measurement, Kind::Counter, Kind::State, Kind::Event, Kind::Info];
+        all.into_iter().zip(Kind::WORDS).find(|(_, known)| *known == word).map(|(kind, _)| kind)
+    }
+
+    /// The word of the configuration, published as the property `kind`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Kind::Measurement => "measurement",
+            Kind::Counter => "counter",
+            Kind::State => "state",
+            Kind::Event => "event",
+            Kind::Info => "info",
+        }
+    }
+}
+
+/// value = raw × scale + offset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaling {
+    /// Not 0.
+    pub scale: f64,
+    /// Added after.
+    pub offset: f64,
+}
+
+/// Where a value lies and how its registers are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layout {
+    /// Its registers.
+    pub span: Span,
+    /// What they mean.
+    pub data_type: DataType,
+    /// How their bytes lie.
+    pub order: ByteOrder,
+    /// From the raw number to the value; `None` leaves integers and floats as they are.
+    pub scaling: Option<Scaling>,
+}
+
+impl Layout {
+    /// What its values are.
+    #[must_use]
+    pub const fn value_type(&self) -> ValueType {
+        match self.data_type {
+            DataType::Bool { .. } => ValueType::Bool,
+            DataType::Text => ValueType::Text,
+            _ if self.scaling.is_some() => ValueType::Double,
+            DataType::F32 => ValueType::Float,
+            DataType::F64 => ValueType::Double,
+            integer @ (DataType::I16
+            | DataType::U16
+            | DataType::I32
+            | DataType::U32
+            | DataType::I64
+            | DataType::U64) => ValueType::Integer(integer),
+        }
+    }
+}
+
+impl Tag {
+    /// What is read of the device, where it is read.
+    #[must_use]
+    pub const fn registers(&self) -> Option<&Registers> {
+        match &self.source {
+            Source::Registers(registers) => Some(registers),
+            Source::Constant(_) | Source::Computed => None,
+        }
+    }
+
+    /// Where its value lies and how it is read, where it is read.
+    #[must_use]
+    pub fn layout(&self) -> Option<Layout> {
+        self.registers().map(|registers| registers.layout)
+    }
+
+    /// What is done with what is read, beside scaling.
+    #[must_use]
+    pub fn recipe(&self) -> Option<&Recipe> {
+        self.registers().and_then(|registers| registers.recipe.as_deref())
+    }
+}

@@ -1,0 +1,125 @@
+//! From what was read to a value: what says that there is none, words, transformers, powers of ten, units. Pure.
+//!
+//! value = (raw × scale × ratio … × 10^scale_from ÷ 10^decimals_from) + offset, then from the unit that came to the
+//! one that is wanted (config-reference, section 4).
+
+use super::decode::{decode_at, finite};
+use crate::config::site::{Layout, Recipe, Registers, Scaling};
+use crate::reading::{Quality, Value};
+use crate::scan::Data;
+use crate::tag::TagId;
+use crate::unit;
+
+/// Powers of ten beyond this are not of any device.
+const POWER_MAX: f64 = 18.0;
+
+/// What is known of another tag.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Its value, where there is one.
+    pub value: Option<&'a Value>,
+    /// How far to trust it.
+    pub quality: Quality,
+    /// What its value says of the tags that it colours.
+    pub colour: Quality,
+}
+
+/// What was made of a reading.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    /// The value, or why there is none.
+    pub value: Result<Value, Quality>,
+    /// What it is to be doubted for.
+    pub doubt: Quality,
+    /// What it says of the tags that it colours.
+    pub colour: Quality,
+}
+
+impl Made {
+    const fn plain(value: Result<Value, Quality>) -> Made {
+        Made { value, doubt: Quality::Good, colour: Quality::Good }
+    }
+}
+
+/// The value of what begins `offset` into `data`; `known` tells of the tags that it needs.
+pub fn make<'a>(registers: &Registers, data: &Data, offset: u16, known: impl Fn(TagId) -> Known<'a>) -> Made {
+    let Some(recipe) = &registers.recipe else {
+        return Made::plain(decode_at(registers.layout, data, offset));
+    };
+    let raw = match decode_at(Layout { scaling: None, ..registers.layout }, data, offset) {
+        Ok(raw) => raw,
+        Err(quality) => return Made::plain(Err(quality)),
+    };
+    let colour = recipe.colours.get(&raw).copied().unwrap_or(Quality::Good);
+    let mut doubt = recipe.bad_values.get(&raw).copied().unwrap_or(Quality::Good);
+    for tag in &recipe.quality_from {
+        let of = known(*tag);
+        doubt = doubt.worst(of.quality).worst(of.colour);
+    }
+    if doubt.is_bad() {
+        return Made { value: Err(doubt), doubt, colour };
+    }
+    let value = match &recipe.words {
+        Some(words) => Ok(words
+            .get(&raw)
+            .map_or_else(|| Value::Text(raw.to_string().into()), |word| Value::Text(word.clone()))),
+        None => number(raw, registers.layout.scaling, recipe, &mut doubt, known),
+    };
+    Made { value, doubt, colour }
+}
+
+/// The number that is published.
+fn number<'a>(
+    raw: Value,
+    scaling: Option<Scaling>,
+    recipe: &Recipe,
+    doubt: &mut Quality,
+    known: impl Fn(TagId) -> Known<'a>,
+) -> Result<Value, Quality> {
+    if !recipe.computes() {
+        return match scaling {
+            Some(scaling) => finite(super::decode::scale(raw, scaling)?),
+            None => Ok(raw),
+        };
+    }
+    let mut needed = |tag: TagId| {
+        let of = known(tag);
+        *doubt = doubt.worst(of.quality);
+        of.value.filter(|_| !of.quality.is_bad()).ok_or(if of.quality.is_bad() {
+            of.quality
+        } else {
+            Quality::BadDecode
+        })
+    };
+    let scaling = scaling.unwrap_or(Scaling { scale: 1.0, offset: 0.0 });
+    let mut value = unit::scaled(raw.number().ok_or(Quality::BadDecode)?, scaling.scale);
+    for tag in &recipe.ratio {
+        value *= needed(*tag)?.number().ok_or(Quality::BadDecode)?;
+    }
+    if let Some(tag) = recipe.scale_from {
+        value = shifted(value, needed(tag)?.number())?;
+    }
+    if let Some(tag) = recipe.decimals_from {
+        value = shifted(value, needed(tag)?.number().map(|decimals| -decimals))?;
+    }
+    value += scaling.offset;
+    if let Some((tag, wanted)) = recipe.unit_from {
+        let Value::Text(word) = needed(tag)? else { return Err(Quality::BadDecode) };
+        let came = unit::find(word.trim()).ok_or(Quality::BadDecode)?;
+        value = came.to(wanted).ok_or(Quality::BadDecode)?.apply(value);
+    }
+    if let Some(conversion) = recipe.conversion {
+        value = conversion.apply(value);
+    }
+    finite(Value::Double(value))
+}
+
+/// `value` × 10^`power`, by a division where that is exact.
+fn shifted(value: f64, power: Option<f64>) -> Result<f64, Quality> {
+    let power =
+        power.filter(|power| power.abs() <= POWER_MAX && power.fract() == 0.0).ok_or(Quality::BadDecode)?;
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number of -18 to 18")]
+    let power = power as i32;
+    let ten = 10_f64.powi(power.abs());
+    Ok(if power < 0 { value / ten } else { value * ten })
+}

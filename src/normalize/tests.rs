@@ -1,0 +1,231 @@
+//! A shop in made-up time: what is read goes in as raw registers, what is reported comes out as text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::config;
+use crate::reading::Timestamp;
+use crate::scan::Data;
+
+/// 2026-11-26T00:00:00Z.
+const MIDNIGHT_MS: u64 = 1_795_651_200_000;
+
+pub(crate) struct Shop {
+    pub(crate) site: Arc<Site>,
+    pub(crate) normalizer: Normalizer,
+    start: Instant,
+    /// Milliseconds since the start.
+    pub(crate) elapsed_ms: u64,
+    /// What the wall clock said at the start.
+    pub(crate) wall_ms: u64,
+}
+
+impl Shop {
+    /// A gateway with the device `d`, whose tables stand in `device`.
+    pub(crate) fn new(device: &str) -> Shop {
+        Shop::of(
+            &format!(
+                "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1:1\"\n\
+             [link.l]\ntcp = \"127.0.0.1:1\"\n[device.d]\nlink = \"l\"\n{device}"
+            )
+            .replace("", ""),
+        )
+    }
+
+    pub(crate) fn of(text: &str) -> Shop {
+        let checked = config::parse("shop.toml", text);
+        let site = match checked.site {
+            Ok(site) => Arc::new(site),
+            Err(findings) => panic!("{}", config::finding::render_text(&findings, &checked.sources)),
+        };
+        let normalizer = Normalizer::new(site.clone());
+        let mut shop =
+            Shop { site, normalizer, start: crate::clock::monotonic(), elapsed_ms: 0, wall_ms: MIDNIGHT_MS };
+        shop.normalizer.start(shop.now());
+        shop
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let wall = Timestamp::from_millis(self.wall_ms + self.elapsed_ms);
+        Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp: Stamp::Wall(wall) }
+    }
+
+    fn tag(&self, name: &str) -> &config::site::Tag {
+        let (device, name) = name.split_once(':').unwrap_or(("d", name));
+        let device = self.site.devices.iter().find(|known| *known.name == *device).unwrap();
+        self.site.tags_of(device).iter().find(|tag| *tag.name == *name).unwrap_or_else(|| panic!("{name}"))
+    }
+
+    /// One scan: `tag=HEX` words, or `tag!quality` alone.
+    pub(crate) fn read(&mut self, text: &str) -> String {
+        let (mut words, mut parts, mut result) = (Vec::new(), Vec::new(), None);
+        for one in text.split_whitespace() {
+            let (name, hex) = one.split_once(['=', '!']).unwrap();
+            let offset = u16::try_from(words.len()).unwrap();
+            parts.push(Part { tag: self.tag(name).id, offset });
+            if one.contains('!') {
+                result = Quality::from_id(hex);
+            } else {
+                words.extend(
+                    hex.as_bytes()
+                        .chunks(4)
+                        .map(|four| u16::from_str_radix(std::str::from_utf8(four).unwrap(), 16).unwrap()),
+                );
+            }
+        }
+        let result = result.map_or(Ok(Data::Words(words)), Err);
+        let now = self.now();
+        let scan = Scan { parts: parts.into(), result, at: now.stamp };
+        let update = self.normalizer.handle(Polled::Scan(scan), now);
+        self.shown(update)
+    }
+
+    /// Lets time pass; what is due on the way is handled when it is due.
+    pub(crate) fn pass(&mut self, seconds: f64) -> String {
+        let end = self.elapsed_ms + u64::try_from(Duration::from_secs_f64(seconds).as_millis()).unwrap();
+        let mut shown = Vec::new();
+        while let Some(due) = self.normalizer.next_due() {
+            let due_us = due.saturating_duration_since(self.start).as_micros();
+            let due_ms = u64::try_from(due_us.div_ceil(1000)).unwrap();
+            if due_ms > end {
+                break;
+            }
+            self.elapsed_ms = self.elapsed_ms.max(due_ms);
+            let now = self.now();
+            let update = self.normalizer.handle_due(now);
+            shown.push(self.shown(update));
+        }
+        self.elapsed_ms = end;
+        shown.retain(|shown| !shown.is_empty());
+        shown.join(" | ")
+    }
+
+    fn shown(&self, update: Option<Update>) -> String {
+        let Some(Update::Readings(readings)) = update else { return String::new() };
+        let one = |reading: &Reading| {
+            let tag = &self.site.tags[reading.tag.index()];
+            let device = &self.site.devices[tag.device.index()];
+            let of = if *device.name == *"d" { String::new() } else { format!("{}:", device.name) };
+            let value = reading.value.as_ref().map_or("-".to_owned(), ToString::to_string);
+            let quality =
+                if reading.quality.is_good() { String::new() } else { format!("({})", reading.quality.id()) };
+            format!("{of}{}={value}{quality}", tag.name)
+        };
+        readings.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[test]
+fn transformers_and_powers_of_ten_make_the_value_and_without_them_there_is_none() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"b\", at = \"hr:5\", type = \"u32\", scale = 0.01, ratio = [\"ct\", \"pt\"] },
+            { name = \"ct\", at = \"hr:9\" }, { name = \"pt\", value = 10 },
+            { name = \"c\", at = \"hr:3\", scale_from = \"sf\" }, { name = \"sf\", at = \"hr:4\", type = \"i16\" },
+            { name = \"d\", at = \"hr:7\", decimals_from = \"dp\", offset = -1 }, { name = \"dp\", at = \"hr:8\" },
+        ]",
+    );
+    assert_eq!(shop.read("b=00002710"), "b=-(bad:no_communication)");
+    assert_eq!(shop.read("b=00002710 ct=0050"), "ct=80 b=80000");
+    assert_eq!(shop.read("c=0901 sf=FFFF"), "sf=-1 c=230.5");
+    assert_eq!(shop.read("d=0901 dp=0002"), "dp=2 d=22.05");
+    assert_eq!(shop.read("sf!bad:config"), "sf=-(bad:config)");
+    assert_eq!(shop.read("c=0901"), "c=-(bad:config)");
+    assert_eq!(shop.read("dp=0099 d=0001"), "dp=153 d=-(bad:decode)");
+}
+
+#[test]
+fn codes_are_words_and_bad_values_have_their_reason() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"i\", at = \"hr:8\", values = { 1 = \"run\", 2 = \"stop\", else = \"fault\" } },
+            { name = \"n\", at = \"hr:8\", values = { 1 = \"run\" } },
+            { name = \"k\", at = \"hr:11\", type = \"i16\", scale = 0.1, bad_values = { 0x8003 = \"sensor not connected\", 5 = \"bad:over_range\", 6 = \"uncertain:not_accurate\" } },
+            { name = \"f\", at = \"hr:12\", type = \"f32\", bad_values = [-9999.0] },
+            { name = \"a\", at = \"hr:20\", bits = { 0 = \"heater\", 15 = \"door\" } },
+        ]",
+    );
+    assert_eq!(shop.read("i=0001 n=0007"), "i=run n=7");
+    assert_eq!(shop.read("i=0009"), "i=fault");
+    assert_eq!(shop.read("k=8003"), "k=-(bad:sensor_failure)");
+    assert_eq!(shop.read("k=0005"), "k=-(bad:over_range)");
+    assert_eq!(shop.read("k=0006"), "k=0.6(uncertain:not_accurate)");
+    assert_eq!(shop.read("k=0014"), "k=2");
+    assert_eq!(shop.read("f=C61C3C00"), "f=-(bad:sensor_failure)");
+    assert_eq!(shop.read("f=41200000"), "f=10");
+    assert_eq!(shop.read("a/heater=8000 a/door=8000"), "a/heater=false a/door=true");
+}
+
+#[test]
+fn units_are_converted_and_another_dimension_is_no_value() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"l\", at = \"hr:1\", unit = \"kPa\", publish_unit = \"bar\" },
+            { name = \"m\", at = \"hr:2\", unit = \"kg\", unit_from = \"n\" },
+            { name = \"n\", at = \"hr:3\", values = { 0 = \"g\", 1 = \"kg\", 2 = \"mm\", 3 = \"?\" } },
+        ]",
+    );
+    assert_eq!(shop.read("l=012C"), "l=3");
+    assert_eq!(shop.read("m=01F4 n=0000"), "n=g m=0.5");
+    assert_eq!(shop.read("m=01F4 n=0001"), "n=kg m=500");
+    assert_eq!(shop.read("m=01F4 n=0002"), "n=mm m=-(bad:decode)");
+    assert_eq!(shop.read("m=01F4 n=0003"), "n=?");
+}
+
+#[test]
+fn a_tag_is_coloured_by_another() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"o\", at = \"hr:1\", quality_from = [\"p\", \"e\"] },
+            { name = \"p\", at = \"hr:2.2\", quality = { true = \"uncertain:not_accurate moving\" } },
+            { name = \"e\", at = \"hr:3\", quality = { 7 = \"bad:over_range\" } },
+        ]",
+    );
+    assert_eq!(shop.read("o=0001 p=0000 e=0000"), "p=false e=0 o=1");
+    assert_eq!(shop.read("o=0001 p=0004 e=0000"), "p=true o=1(uncertain:not_accurate)");
+    assert_eq!(shop.read("o=0001 p=0004 e=0007"), "e=7 o=-(bad:over_range)");
+    assert_eq!(shop.read("e!bad:decode"), "e=-(bad:decode)");
+    assert_eq!(shop.read("o=0001"), "o=-(bad:decode)");
+}
+
+#[test]
+fn a_value_that_nothing_confirms_turns_stale_once() {
+    let mut shop = Shop::new("stale_after = \"10s\"\ntags = [{ name = \"a\", at = \"hr:1\" }]");
+    assert_eq!(shop.read("a=0001"), "a=1");
+    assert_eq!(shop.pass(9.0), "");
+    assert_eq!(shop.read("a=0001"), "");
+    assert_eq!(shop.pass(9.9), "");
+    assert_eq!(shop.pass(50.0), "a=1(uncertain:last_usable)");
+    assert_eq!(shop.read("a=0001"), "a=1");
+    assert_eq!(shop.read("a!bad:comm_last_value_known"), "a=1(bad:comm_last_value_known)");
+    assert_eq!(shop.pass(100.0), "", "what is bad is not stale");
+}
+
+#[test]
+fn a_value_that_never_changes_is_stuck_until_it_does() {
+    let mut shop =
+        Shop::new("tags = [{ name = \"a\", at = \"hr:1\", stuck_after = \"5s\", stale_after = \"1h\" }]");
+    assert_eq!(shop.read("a=0001"), "a=1");
+    assert_eq!(shop.pass(4.9) + &shop.read("a=0001"), "");
+    assert_eq!(shop.pass(0.1) + &shop.read("a=0001"), "a=1(uncertain:stuck)");
+    assert_eq!(shop.read("a=0002"), "a=2");
+}
+
+#[test]
+fn after_an_outage_a_device_warms_up() {
+    let mut shop =
+        Shop::new("warmup = \"5s\"\ntags = [{ name = \"a\", at = \"hr:1\", stale_after = \"1h\" }]");
+    assert_eq!(shop.read("a=0001"), "a=1(uncertain:initial)");
+    assert_eq!(shop.pass(5.0) + &shop.read("a=0001"), "a=1");
+    assert_eq!(shop.read("a!bad:not_connected"), "a=-(bad:not_connected)");
+    assert_eq!(shop.pass(5.0) + &shop.read("a=0001"), "a=1(uncertain:initial)");
+    assert_eq!(shop.pass(1.0) + &shop.read("a!bad:decode"), "a=-(bad:decode)");
+    assert_eq!(shop.pass(4.0) + &shop.read("a=0001"), "a=1", "a garbled answer is no outage");
+}
+
+#[test]
+fn an_optional_tag_that_is_absent_is_no_fault_of_the_configuration() {
+    let mut shop = Shop::new("tags = [{ name = \"a\", at = \"hr:1\", optional = true }]");
+    assert_eq!(shop.read("a!bad:config"), "a=-(bad:out_of_service)");
+}
