@@ -135,6 +135,24 @@ impl DataType {
         }
     }
 
+    /// One more than the highest number that a counter of this type shows; `None`: it shows no whole numbers, or none that
+    /// would go back to 0.
+    #[must_use]
+    pub const fn modulus(self) -> Option<f64> {
+        match self {
+            DataType::U16 => Some(65_536.0),
+            DataType::U32 => Some(4_294_967_296.0),
+            DataType::U64 => Some(18_446_744_073_709_551_616.0),
+            DataType::Bool { .. }
+            | DataType::I16
+            | DataType::I32
+            | DataType::I64
+            | DataType::F32
+            | DataType::F64
+            | DataType::Text => None,
+        }
+    }
+
     /// Whether the highest bit of a whole number is its sign.
     #[must_use]
     pub const fn is_signed(self) -> bool {

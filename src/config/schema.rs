@@ -2,6 +2,8 @@
 //! against it.
 
 use super::finding::{Finding, did_you_mean};
+use super::build::calendar;
+use super::site::Severity;
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
 use super::values::{self, Parsed, codes, condition};
@@ -90,12 +92,12 @@ const GATEWAY: Fields = &[
     ("site", TEXT),
     ("title", TEXT),
     ("state_dir", TEXT),
-    ("timezone", Rule::Later),
+    ("timezone", TEXT),
     ("language", Rule::Value(|node| only(node, &["en"], &["zh"]))),
     ("properties", PROPERTIES),
-    ("shifts", Rule::Later),
-    ("breaks", Rule::Later),
-    ("workdays", Rule::Later),
+    ("shifts", SHIFTS),
+    ("breaks", SPANS),
+    ("workdays", WORKDAYS),
     ("clock", Rule::Value(|node| values::choice(node, &["auto", "system"]).map(drop))),
 ];
 
@@ -121,7 +123,7 @@ const UPLINK: Fields = &[
     ("primary_host", NAME),
     ("state_format", Rule::Value(|node| values::choice(node, &["3.0", "2.2"]).map(drop))),
     ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
-    ("aggregate", Rule::Later),
+    ("aggregate", INTERVAL),
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
@@ -264,9 +266,9 @@ const TYPE: Fields = &[
     ("examples", Rule::Later),
     ("frame", Rule::Later),
     ("request", Rule::Later),
-    ("derived", Rule::Later),
-    ("alarm", Rule::Later),
-    ("machine", Rule::Later),
+    ("derived", Rule::Named(DERIVED)),
+    ("alarm", Rule::Named(ALARM)),
+    ("machine", Rule::Table(MACHINE)),
 ];
 
 /// The keys of a device, beside those of its type.
@@ -303,9 +305,9 @@ pub(super) const DEVICE: Fields = &[
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
     ("areas", Rule::Later),
     ("vars", Rule::Later),
-    ("derived", Rule::Later),
-    ("alarm", Rule::Later),
-    ("machine", Rule::Later),
+    ("derived", Rule::Named(DERIVED)),
+    ("alarm", Rule::Named(ALARM)),
+    ("machine", Rule::Table(MACHINE)),
 ];
 
 macro_rules! tag_fields {
@@ -340,9 +342,9 @@ macro_rules! tag_fields {
             ("quality", Rule::Value(|node| codes::is_codes(node, codes::quality))),
             ("quality_from", TAG_NAMES),
             ("kind", Rule::Value(|node| values::kind(node).map(drop))),
-            ("wraps_at", Rule::Later),
-            ("max_rate", Rule::Later),
-            ("deadband", Rule::Later),
+            ("wraps_at", Rule::Value(|node| values::positive(node).map(drop))),
+            ("max_rate", Rule::Value(|node| values::rate(node).map(drop))),
+            ("deadband", DEADBAND),
             ("stuck_after", INTERVAL),
             ("stale_after", INTERVAL),
             ("share", SHARE),
@@ -351,6 +353,70 @@ macro_rules! tag_fields {
         ]
     };
 }
+
+const SHIFTS: Rule = Rule::Value(|node| calendar::shifts(node).map(drop));
+const SPANS: Rule = Rule::Value(|node| calendar::spans(node).map(drop));
+const WORKDAYS: Rule = Rule::Value(|node| calendar::workdays(node).map(drop));
+const DEADBAND: Rule = Rule::Value(|node| values::deadband(node).map(drop));
+const EXPRESSION: Rule = Rule::Value(|node| values::text(node).map(drop));
+/// A number, or a tag that has it.
+const NUMBER_OR_TAG: Rule = Rule::Value(|node| values::number_or_tag(node).map(drop));
+
+const DERIVED: Fields = &[
+    ("expr", EXPRESSION),
+    ("type", Rule::Value(|node| values::choice(node, &["f64", "i64", "bool", "string"]).map(drop))),
+    ("unit", Rule::Unit),
+    ("kind", Rule::Value(|node| values::kind(node).map(drop))),
+    ("values", Rule::Value(|node| codes::is_codes(node, codes::word))),
+    ("range", Rule::Value(|node| values::range(node).map(drop))),
+    ("deadband", DEADBAND),
+    ("report", REPORT),
+    ("share", SHARE),
+    ("title", TEXT),
+];
+
+const ALARM: Fields = &[
+    ("when", EXPRESSION),
+    ("above", NUMBER_OR_TAG),
+    ("below", NUMBER_OR_TAG),
+    ("equals", Rule::Value(|node| values::operand(node).map(drop))),
+    ("rate", Rule::Table(RATE)),
+    ("silent", INTERVAL),
+    ("hysteresis", Rule::Value(|node| values::number(node).map(drop))),
+    ("delay", DURATION),
+    ("clear_delay", DURATION),
+    ("latch", BOOL),
+    ("severity", Rule::Value(|node| values::choice(node, &Severity::WORDS).map(drop))),
+    ("share", SHARE),
+    ("title", TEXT),
+];
+
+const RATE: Fields = &[("above", Rule::Value(|node| values::positive(node).map(drop))), ("per", INTERVAL)];
+
+const COUNT: Fields = &[
+    ("counter", NAMED_TAG),
+    ("rising", NAMED_TAG),
+    ("event", NAMED_TAG),
+    ("each", NUMBER_OR_TAG),
+];
+
+const MACHINE: Fields = &[
+    ("fault", EXPRESSION),
+    ("setup", EXPRESSION),
+    ("running", EXPRESSION),
+    ("idle", EXPRESSION),
+    ("pieces", Rule::Table(COUNT)),
+    ("scrap", Rule::Table(COUNT)),
+    ("energy", NAMED_TAG),
+    ("product", NAMED_TAG),
+    ("cycle", Rule::Value(|node| values::cycle(node).map(drop))),
+    ("class", NAME),
+    ("share", SHARE),
+    ("title", TEXT),
+    ("shifts", SHIFTS),
+    ("breaks", SPANS),
+    ("workdays", WORKDAYS),
+];
 
 /// The keys of a tag in `tags`.
 const TAG: Fields = tag_fields!(("name", TAG_NAME),);

@@ -1,8 +1,12 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod alarm;
 mod commands;
+mod computed;
 mod json;
+mod machine;
 mod network;
+mod report;
 mod share;
 mod tag;
 
@@ -16,12 +20,18 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::tag::{DeviceId, Span, UnitId};
+pub use alarm::{AlarmRule, Limit, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
     Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
+pub use computed::{
+    Alarm, CountTags, Derived, MACHINE_TAGS, Machine, SUMMARY_NAMES, Step, Summary, SummaryTags, Total, When,
+};
 pub use json::{Extent, Json, Payload, Piece, Topics};
+pub use machine::{Amount, Count, CountKind, MachineRule};
 pub use network::{Network, NetworkError};
+pub use report::{Deadband, Report};
 pub use share::{Share, Shared, Shares};
 pub use tag::{Code, Codes, Kind, Layout, Recipe, Registers, Scaling, Source, Tag};
 
@@ -36,6 +46,12 @@ pub struct Site {
     pub devices: Vec<Device>,
     /// The tags of all devices, indexed by [`TagId`]; those of one device stand together.
     pub tags: Vec<Tag>,
+    /// What is computed from tags, in this order.
+    pub steps: Vec<Step>,
+    /// The counters whose totals are kept.
+    pub totals: Vec<Total>,
+    /// What leaves in place of readings.
+    pub summaries: Vec<Summary>,
     /// The brokers that are told; at least one.
     pub uplinks: Vec<Uplink>,
     /// What is stored until it is delivered.
@@ -332,6 +348,10 @@ pub const QUEUE_FLUSH: Duration = Duration::from_secs(5);
 pub const PUBLISH: Duration = Duration::from_secs(60);
 /// The most tags of one device: its birth is one message, and brokers take 256 KiB to some MiB of those.
 pub const TAGS_MAX: usize = 10_000;
+/// `aggregate` where none is written.
+pub const AGGREGATE: Duration = Duration::from_secs(900);
+/// The shortest `aggregate`.
+pub const AGGREGATE_MIN: Duration = Duration::from_secs(10);
 /// `state_dir` where none is written.
 pub const STATE_DIR: &str = "/var/lib/tidegate";
 
@@ -405,20 +425,6 @@ pub enum WriteFunctions {
     Single,
     /// 15 and 16 only.
     Multiple,
-}
-
-/// When a tag's reading is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// Each poll.
-    Always,
-    /// When it has changed, and again after `at_least`. A change of quality is reported at once.
-    OnChange {
-        /// Changes are not reported oftener.
-        at_most: Option<Duration>,
-        /// An unchanged value is repeated after this.
-        at_least: Duration,
-    },
 }
 
 /// One broker, or several that are tried in turn.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share};
+use super::site::{Deadband, Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share};
 use super::tree::{Content, Entry, Node};
 use crate::tag::{Area, ByteOrder, DataType, Span};
 use crate::unit::{self, Unit};
@@ -331,6 +331,61 @@ pub(super) const EVERY_MIN: Duration = Duration::from_millis(1);
 /// What sort of thing a tag tells.
 pub(super) fn kind(node: &Node) -> Parsed<Kind> {
     choice(node, &Kind::WORDS).map(|word| Kind::from_word(&word).unwrap_or_default())
+}
+
+/// A deadband as written: that of the range needs one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Band {
+    Plain(Deadband),
+    OfRange(f64),
+}
+
+impl Band {
+    /// What it is where values have this range; `None`: it needs one.
+    pub(super) fn of(self, range: Option<(f64, f64)>) -> Option<Deadband> {
+        match self {
+            Band::Plain(deadband) => Some(deadband),
+            Band::OfRange(part) => range.map(|(low, high)| Deadband::Absolute((high - low) * part)),
+        }
+    }
+}
+
+/// `0.5`, `"1%"` of the value, `"1% of range"`, `{ swinging_door = 0.2 }`.
+pub(super) fn deadband(node: &Node) -> Parsed<Band> {
+    let what = "a deadband: 0.5, \"1%\", \"1% of range\" or { swinging_door = 0.2 }";
+    if let Some(table) = node.table() {
+        let [entry] = table.entries.as_slice() else { return wanted(what, node) };
+        if entry.key != "swinging_door" {
+            return Err(format!("wanted {what}, got `{}`", entry.key));
+        }
+        return Ok(Band::Plain(Deadband::SwingingDoor(positive(&entry.node)?)));
+    }
+    if let Some(text) = node.text().filter(|_| !node.from_environment) {
+        let (percent, rest) = text.split_once('%').unwrap_or(("", "?"));
+        let part = percent.trim().parse::<f64>().ok().filter(|part| *part > 0.0 && *part <= 100.0);
+        return match (part.map(|part| part / 100.0), rest.trim()) {
+            (Some(part), "") => Ok(Band::Plain(Deadband::OfValue(part))),
+            (Some(part), "of range") => Ok(Band::OfRange(part)),
+            _ => wanted(what, node),
+        };
+    }
+    match number(node) {
+        Ok(band) if band > 0.0 => Ok(Band::Plain(Deadband::Absolute(band))),
+        Ok(band) if band.abs() < f64::MIN_POSITIVE => Ok(Band::Plain(Deadband::None)),
+        _ => wanted(what, node),
+    }
+}
+
+/// A number, or the name of a tag that has it.
+pub(super) fn number_or_tag(node: &Node) -> Parsed<()> {
+    if node.text().is_some() { named_tag(node).map(drop) } else { number(node).map(drop) }
+}
+
+/// A time, or the name of a tag that has it in seconds.
+pub(super) fn cycle(node: &Node) -> Parsed<()> {
+    interval(node).map(drop).or_else(|_| named_tag(node).map(drop)).or_else(|_| {
+        wanted("a time, as \"24s\", or a tag that has it in seconds", node)
+    })
 }
 
 /// A value that stands in the configuration: a number, a word, true or false.

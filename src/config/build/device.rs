@@ -8,20 +8,28 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::{self, Device, Layout, Probe, Quirks, Tag, WriteFunctions};
+use super::super::site::{self, Device, Layout, Probe, Quirks, Step, Summary, Tag, Total, WriteFunctions};
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
 use super::layers::Layers;
+use super::computed;
+use super::generated::{Computed, Generator};
 use super::names::Names;
 use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
 use super::{recipe, write};
+use crate::calendar::{self, Calendar};
 use crate::tag::{DeviceId, TagId, UnitId};
 
 /// All devices and all tags, as far as they can be built.
-pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) {
-    let mut out = Devices { root, devices: Vec::new(), drafts: Vec::new(), names: BTreeMap::new() };
+pub(super) fn build(
+    build: &mut Build,
+    root: &Table,
+    calendar: Option<Calendar>,
+    window: Option<Duration>,
+) -> Shop {
+    let mut out = Devices { root, devices: Vec::new(), drafts: Vec::new(), computed: Computed::default(), window, names: BTreeMap::new() };
     let instances = expand::expand_devices(root.table("device"), root.table("link"), &mut build.findings);
     for entry in &root.table("device").entries {
         if entry.node.table().is_none() {
@@ -39,13 +47,27 @@ pub(super) fn build(build: &mut Build, root: &Table) -> (Vec<Device>, Vec<Tag>) 
     let mut tags: Vec<Tag> = out.drafts.into_iter().map(|draft| draft.tag).collect();
     recipe::resolve(build, &names, &mut tags, &naming);
     write::build(build, &names, &out.devices, &mut tags, &naming);
-    (out.devices, tags)
+    let calendar = calendar.unwrap_or_else(|| Calendar::new(calendar::zone_of_system()));
+    let steps = computed::build(build, &names, &mut tags, calendar, &out.computed);
+    let Computed { totals, summaries, .. } = out.computed;
+    Shop { devices: out.devices, tags, steps, totals, summaries }
+}
+
+/// All devices, their tags, and what is computed of them.
+pub(super) struct Shop {
+    pub(super) devices: Vec<Device>,
+    pub(super) tags: Vec<Tag>,
+    pub(super) steps: Vec<Step>,
+    pub(super) totals: Vec<Total>,
+    pub(super) summaries: Vec<Summary>,
 }
 
 struct Devices<'a> {
     root: &'a Table,
     devices: Vec<Device>,
     drafts: Vec<Draft>,
+    computed: Computed,
+    window: Option<Duration>,
     names: BTreeMap<String, Place>,
 }
 
@@ -71,6 +93,9 @@ impl Devices<'_> {
                 self.drafts.push(Draft { tag, ..draft });
             }
         }
+        let share = value(fields, "share", values::share).unwrap_or_default();
+        let (drafts, computed, window) = (&mut self.drafts, &mut self.computed, self.window);
+        Generator { build, drafts, computed, device: id, merged: &merged, share, window }.run(first);
         let probes = probes(build, fields, &of_type, merged.get("probe"));
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         if self.drafts.len() == first && build.findings.is_empty() {

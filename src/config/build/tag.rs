@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::finding::Finding;
-use super::super::site::{self, Codes, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag};
+use super::super::site::{self, Codes, Deadband, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag};
 use super::super::tree::{Content, Node, Table};
 use super::super::values::{self, codes};
 use super::layers::Layers;
@@ -17,8 +17,10 @@ use crate::unit::Unit;
 const INFO_EVERY: Duration = Duration::from_secs(3600);
 /// A value that so many reads have not confirmed is stale.
 const STALE_READS: u32 = 3;
-/// Keys that name other tags: looked at when all tags are known.
-const NAMING: [&str; 6] = ["ratio", "scale_from", "decimals_from", "unit_from", "quality_from", "write"];
+/// Keys that name other tags, or are about what is made of this one: looked at when all tags are known.
+const NAMING: [&str; 8] = [
+    "ratio", "scale_from", "decimals_from", "unit_from", "quality_from", "write", "wraps_at", "max_rate",
+];
 
 /// A tag, and what of it names others.
 #[derive(Debug)]
@@ -251,10 +253,29 @@ impl Maker<'_, '_> {
             report: layers
                 .value(self.table, "report", values::report)
                 .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
+            deadband: self.deadband(kind, value_type),
             range: self.range(value_type),
             share: layers.value(self.table, "share", values::share).unwrap_or_default(),
             write: None,
         }
+    }
+
+    /// Counters, states and events have none: each change of theirs counts.
+    fn deadband(&mut self, kind: Kind, value_type: ValueType) -> Deadband {
+        let Some(written) = self.layers.value(self.table, "deadband", values::deadband) else { return Deadband::None };
+        let is_number = !matches!(value_type, ValueType::Bool | ValueType::Text);
+        let is_exempt = matches!(kind, Kind::Counter | Kind::State | Kind::Event) || !is_number;
+        if is_exempt {
+            if self.layers.own(self.table, "deadband").is_some() {
+                self.find("deadband", "only a measurement has a `deadband`".to_owned());
+            }
+            return Deadband::None;
+        }
+        let range = self.layers.value(self.table, "range", values::range);
+        written.of(range).unwrap_or_else(|| {
+            self.find("deadband", "a part of the range needs `range`".to_owned());
+            Deadband::None
+        })
     }
 
     fn range(&mut self, value_type: ValueType) -> Option<(f64, f64)> {

@@ -15,6 +15,8 @@ pub enum Share {
     Cluster,
     /// To the cluster only as means and extremes of a window, to the firm as they are.
     Aggregate,
+    /// These means and extremes themselves: only where they stand for the readings. No word means it.
+    Summary,
 }
 
 impl Share {
@@ -51,7 +53,11 @@ impl Shares {
     /// Whether readings of this class leave as they are.
     #[must_use]
     pub fn takes(&self, share: Share) -> bool {
-        self.0.contains(&share) && (share != Share::Aggregate || self.0.contains(&Share::Enterprise))
+        match share {
+            Share::Summary => self.takes_aggregates_only(),
+            Share::Aggregate => self.0.contains(&share) && self.0.contains(&Share::Enterprise),
+            Share::Private | Share::Enterprise | Share::Cluster => self.0.contains(&share),
+        }
     }
 
     /// Whether readings of [`Share::Aggregate`] leave only as means and extremes.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Report, Share, WritePolicy};
+use super::{Deadband, Report, Share, WritePolicy};
 use crate::reading::{Quality, Value};
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, ValueType};
 use crate::unit::{Conversion, Unit};
@@ -37,6 +37,8 @@ pub struct Tag {
     pub is_optional: bool,
     /// When it is reported.
     pub report: Report,
+    /// How much a number must change for that.
+    pub deadband: Deadband,
     /// The lowest and the highest plausible value; what lies outside is doubtful.
     pub range: Option<(f64, f64)>,
     /// How far its readings may go.
