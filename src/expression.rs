@@ -38,6 +38,8 @@
 mod call;
 mod memory;
 mod parse;
+#[cfg(test)]
+mod tests;
 mod token;
 mod tree;
 mod window;

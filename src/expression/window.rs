@@ -33,7 +33,8 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(whole: Duration) -> Window {
-        let width = (whole / 60).max(Duration::from_millis(1));
+        // Rounded up: 60 of them are never less than the whole.
+        let width = Duration::from_nanos(u64::try_from(whole.as_nanos().div_ceil(60)).unwrap_or(u64::MAX));
         Window {
             width,
             origin: None,
