@@ -38,10 +38,7 @@ fn evaluate(bencher: Bencher<'_, '_>, text: &str) {
         let kind = if name == "on" { Kind::Flag } else { Kind::Number };
         Ok(Known { tag: TagId(u32::try_from(at).map_err(|_| "too many")?), kind })
     };
-    let expression = match Expression::compile(text, Scope::Live, &mut names) {
-        Ok(expression) => expression,
-        Err(fault) => panic!("{text}: {fault:?}"),
-    };
+    let Ok(expression) = Expression::compile(text, Scope::Live, &mut names) else { return };
     let floor = Floor([Value::Double(230.1), Value::Float(4.5), Value::Bool(true)]);
     let mut memory = Memory::new(&expression);
     let now = start();

@@ -107,8 +107,8 @@ fn check(text: &str, wanted: &str) {
 /// The text, what is meant under it, the message and the help.
 fn told(text: &str, scope: Scope) -> String {
     let fault = compiled(text, scope).map(|_| ()).expect_err(text);
-    let before = text[..fault.range.start].chars().count();
-    let meant = text[fault.range.clone()].chars().count().max(1);
+    let before = text.get(..fault.range.start).unwrap().chars().count();
+    let meant = text.get(fault.range.clone()).unwrap().chars().count().max(1);
     let mut told = format!("{text}\n{}{}\n{}", " ".repeat(before), "^".repeat(meant), fault.message);
     if let Some(help) = fault.help {
         write!(told, "\n{help}").unwrap();
