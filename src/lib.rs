@@ -17,6 +17,7 @@ pub mod command;
 pub mod config;
 pub mod counters;
 pub mod driver;
+pub mod expression;
 pub mod gateway;
 pub mod json;
 pub mod link;
