@@ -134,6 +134,8 @@ pub struct Stretch {
     pub shift: Option<ShiftTime>,
     /// In a shift that began on a workday, and in no break.
     pub is_planned: bool,
+    /// The last boundary of a shift or a break, in milliseconds since the epoch; not after the moment.
+    pub since_ms: u64,
     /// The next boundary of a shift or a break, in milliseconds since the epoch; after the moment that was asked for.
     pub until_ms: u64,
 }
@@ -184,11 +186,13 @@ impl Calendar {
         let is_in = |from: u64, to: u64| from <= at_ms && at_ms < to;
         let shift = shifts.iter().find(|shift| is_in(shift.from_ms, shift.to_ms)).cloned();
         let is_break = breaks.iter().any(|(from, to)| is_in(*from, *to));
-        let bounds = shifts.iter().map(|shift| (shift.from_ms, shift.to_ms)).chain(breaks.iter().copied());
-        let until_ms = bounds.flat_map(|(from, to)| [from, to]).filter(|bound| *bound > at_ms).min();
+        let spans = shifts.iter().map(|shift| (shift.from_ms, shift.to_ms)).chain(breaks.iter().copied());
+        let bounds: Vec<u64> = spans.flat_map(|(from, to)| [from, to]).collect();
+        let until_ms = bounds.iter().copied().filter(|bound| *bound > at_ms).min();
         Some(Stretch {
             is_planned: !is_break && shift.as_ref().is_some_and(|shift| shift.is_planned),
             shift,
+            since_ms: bounds.into_iter().filter(|bound| *bound <= at_ms).max().unwrap_or(at_ms),
             until_ms: until_ms.unwrap_or_else(|| at_ms.saturating_add(24 * 3_600_000)),
         })
     }

@@ -3,6 +3,7 @@
 //! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
 
 pub mod decode;
+pub mod machine;
 pub mod report;
 pub mod task;
 

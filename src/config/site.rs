@@ -2,6 +2,7 @@
 
 mod commands;
 mod json;
+pub mod machine;
 mod network;
 mod share;
 
