@@ -404,3 +404,6 @@ impl Machine {
         Figures::of(&self.rule, tally, self.state, account.shift.clone(), account.product.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
