@@ -242,8 +242,10 @@ fn a_step_of_the_wall_clock_makes_no_time_and_closes_no_shift_twice() {
         scene.put(running(true));
         scene.pass_s(12 * 3600 - 10);
         scene.wall = scene.wall.saturating_add_signed(step_ms);
+        scene.machine.handle_time(at(scene.wall), scene.begin + scene.now);
         scene.pass_s(60);
         scene.wall = scene.wall.saturating_add_signed(-step_ms);
+        scene.machine.handle_time(at(scene.wall), scene.begin + scene.now);
         scene.pass_s(4 * 3600);
         let shifts: Vec<_> =
             scene.closed.iter().filter(|c| c.is_shift).map(|c| c.figures.shift.clone().unwrap()).collect();
@@ -327,15 +329,19 @@ fn hostile_numbers_and_times_are_borne() {
 #[test]
 fn free_hours_are_planned_time_in_which_nothing_was_done() {
     let mut scene = Scene::new(rule("06:00-14:00", "10:00-10:30"), wall_ms("2026-11-26T05:00:00Z"));
+    scene.put(running(true));
+    scene.pass_s(3600);
+    scene.put(conditions(None, None, None, None));
+    scene.pass_s(1800);
     scene.put(running(false));
-    scene.pass_s(10 * 3600);
+    scene.pass_s(9 * 3600);
     let mut capacity = Capacity::default();
     capacity.add(&scene.machine);
-    near("free_24h", Some(capacity.free_24h), 7.5, 1e-6);
+    near("free_24h", Some(capacity.free_24h), 6.0, 1e-6);
     assert_eq!((capacity.machines, capacity.free), (1, 0));
     scene.restart(rule("06:00-14:00", "10:00-10:30"));
     scene.pass_s(1);
-    near("kept", Some(scene.machine.free_time().week_h(scene.wall)), 7.5, 1e-6);
+    near("kept", Some(scene.machine.free_time().week_h(scene.wall)), 6.0, 1e-6);
 }
 
 #[test]
