@@ -11,6 +11,7 @@
 //! ```
 //! A stage imports only downwards; ARCHITECTURE.md has the table, `tests/it/tidy.rs` holds it.
 
+pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod command;

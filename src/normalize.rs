@@ -5,6 +5,7 @@
 pub mod decode;
 pub mod live;
 pub mod recipe;
+pub mod machine;
 pub mod report;
 pub mod task;
 

@@ -1,0 +1,36 @@
+//! Time zones by name: the machine's data first, for it is kept up to date; the bundled data where the machine has none.
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+/// The longest name of a zone; the longest known has 32 bytes.
+const NAME_MAX: usize = 64;
+
+/// The zone with this name of the IANA database, as `Europe/Berlin` or `Asia/Shanghai`.
+///
+/// # Errors
+/// There is none; [`zone_names`] has those that there are.
+pub fn zone(name: &str) -> Result<TimeZone, String> {
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(format!("a time zone's name has 1 to {NAME_MAX} bytes, as `Asia/Shanghai`"));
+    }
+    jiff::tz::db()
+        .get(name)
+        .or_else(|_| TimeZoneDatabase::bundled().get(name))
+        .map_err(|_| format!("`{name}` is no time zone: a name of the IANA database, as `Asia/Shanghai`"))
+}
+
+/// The zone that the machine is set to; UTC where that is not known.
+#[must_use]
+pub fn zone_of_system() -> TimeZone {
+    TimeZone::try_system().unwrap_or(TimeZone::UTC)
+}
+
+/// Every name that [`zone`] knows, sorted, for a proposal.
+#[must_use]
+pub fn zone_names() -> Vec<String> {
+    let mut names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    names.extend(TimeZoneDatabase::bundled().available().map(|name| name.to_string()));
+    names.sort();
+    names.dedup();
+    names
+}
