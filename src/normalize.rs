@@ -9,7 +9,7 @@ pub mod task;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::site::Site;
+use crate::config::site::{Deadband, Site};
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Polled, Scan};
 use report::Reporter;
@@ -42,7 +42,11 @@ impl Normalizer {
         let tags = site
             .tags
             .iter()
-            .map(|tag| State { reporter: Reporter::new(tag.report), last: None, reported_at: None })
+            .map(|tag| State {
+                reporter: Reporter::new(tag.report, Deadband::None),
+                last: None,
+                reported_at: None,
+            })
             .collect();
         Normalizer { site, tags, readings: Vec::new() }
     }
@@ -72,7 +76,7 @@ impl Normalizer {
                 Err(quality) => Err(*quality),
             };
             let (value, quality) = state.settle(decoded, tag.range);
-            if state.reporter.handle(value.as_ref(), quality, now) {
+            if state.reporter.handle(value.as_ref(), quality, scan.at, now).this {
                 let at = state.own_time(scan.at);
                 self.readings.push(Reading { tag: tag.id, value, quality, at });
             }
@@ -132,7 +136,8 @@ mod tests {
     #[test]
     fn no_two_readings_of_a_tag_have_the_same_time() {
         let report = crate::config::site::Report::Always;
-        let mut state = State { reporter: Reporter::new(report), last: None, reported_at: None };
+        let mut state =
+            State { reporter: Reporter::new(report, Deadband::None), last: None, reported_at: None };
         let mut own = |millis| match state.own_time(Stamp::Wall(Timestamp::from_millis(millis))) {
             Stamp::Wall(at) => at.millis(),
             Stamp::SinceBoot(_) => panic!("by the wall clock"),

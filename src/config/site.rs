@@ -1,8 +1,10 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod alarm;
 mod commands;
 mod json;
 mod network;
+mod report;
 mod share;
 
 use std::collections::BTreeMap;
@@ -16,12 +18,14 @@ use regex::bytes::Regex;
 
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, UnitId, ValueType};
 use crate::unit::Unit;
+pub use alarm::{AlarmRule, Limit, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, Layout, NodeControl, Operand, Probe,
     ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use network::{Network, NetworkError};
+pub use report::{Deadband, Report};
 pub use share::{Share, Shared, Shares};
 
 /// Everything that is wanted of one gateway.
@@ -464,20 +468,6 @@ pub struct Scaling {
     pub scale: f64,
     /// Added after.
     pub offset: f64,
-}
-
-/// When a tag's reading is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// Each poll.
-    Always,
-    /// When it has changed, and again after `at_least`. A change of quality is reported at once.
-    OnChange {
-        /// Changes are not reported oftener.
-        at_most: Option<Duration>,
-        /// An unchanged value is repeated after this.
-        at_least: Duration,
-    },
 }
 
 /// One broker, or several that are tried in turn.
