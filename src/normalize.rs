@@ -2,10 +2,11 @@
 //!
 //! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
 
+pub mod counter;
 pub mod decode;
 pub mod live;
-pub mod recipe;
 pub mod machine;
+pub mod recipe;
 pub mod report;
 pub mod task;
 
