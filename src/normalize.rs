@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::config::site::Site;
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Polled, Scan};
+use decode::Zone;
 use report::Reporter;
 
 /// A reading that seems to be older than the one before it by less than this was taken after it.
@@ -24,6 +25,8 @@ pub struct Normalizer {
     tags: Vec<State>,
     /// What is to be reported of a scan; empty between two.
     readings: Vec<Reading>,
+    /// Of the devices' own clocks.
+    zone: Zone,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,13 @@ impl Normalizer {
             .iter()
             .map(|tag| State { reporter: Reporter::new(tag.report), last: None, reported_at: None })
             .collect();
-        Normalizer { site, tags, readings: Vec::new() }
+        Normalizer { site, tags, readings: Vec::new(), zone: Zone::default() }
+    }
+
+    /// The same, where devices tell the time of `zone` and not UTC.
+    #[must_use]
+    pub fn with_zone(self, zone: Zone) -> Normalizer {
+        Normalizer { zone, ..self }
     }
 
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
@@ -68,7 +77,9 @@ impl Normalizer {
                 continue;
             };
             let decoded = match &scan.result {
-                Ok(data) => decode::decode(tag, data, part.offset),
+                Ok(data) => {
+                    decode::decode(tag, data, part.offset).and_then(|value| in_utc(value, &self.zone))
+                }
                 Err(quality) => Err(*quality),
             };
             let (value, quality) = state.settle(decoded, tag.range);
@@ -118,6 +129,14 @@ impl State {
                 None => (None, Quality::BadNoCommunication),
             },
         }
+    }
+}
+
+/// A time that a device tells, in UTC; one that its clocks leave out is none.
+fn in_utc(value: Value, zone: &Zone) -> Result<Value, Quality> {
+    match value {
+        Value::Time(local) => zone.to_utc(local).map(Value::Time).ok_or(Quality::BadDecode),
+        other => Ok(other),
     }
 }
 

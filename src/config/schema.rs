@@ -4,7 +4,7 @@
 use super::finding::{Finding, did_you_mean};
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
-use super::values::{self, Parsed, condition};
+use super::values::{self, Parsed, at, condition};
 use crate::unit;
 
 /// The keys of a table.
@@ -45,9 +45,10 @@ const SCALE: Rule = Rule::Value(|node| values::scale(node).map(drop));
 const NUMBER: Rule = Rule::Value(|node| values::number(node).map(drop));
 const LIMIT: Rule = Rule::Value(|node| values::limit(node).map(drop));
 const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
-/// Whether the number fits depends on the type's base: that is looked at when the tag is built.
-const AT: Rule =
-    Rule::Value(|node| if node.text().is_some() { Ok(()) } else { values::at(node, 0).map(drop) });
+/// Whether the number fits depends on the type's base and areas: that is looked at when the tag is built.
+const AT: Rule = Rule::Value(|node| at::text(node).map(drop));
+const AREAS: Rule = Rule::Value(|node| at::areas(node).map(drop));
+const ENCODING: Rule = Rule::Value(|node| values::encoding(node).map(drop));
 const PATTERN: Rule = Rule::Value(|node| values::pattern(node).map(drop));
 const SHARE: Rule = Rule::Value(|node| values::share(node).map(drop));
 const PROPERTIES: Rule = Rule::Value(|node| values::properties(node).map(drop));
@@ -154,8 +155,8 @@ const LINK: Fields = &[
 const QUIRKS: Fields = &[
     ("gap", DURATION),
     ("no_cross", whole::<1, 65535>()),
-    ("whole_blocks", Rule::Value(|node| values::spans(node, 125).map(drop))),
-    ("holes", Rule::Value(|node| values::spans(node, 65535).map(drop))),
+    ("whole_blocks", Rule::Value(|node| values::at::spans(node, 125).map(drop))),
+    ("holes", Rule::Value(|node| values::at::spans(node, 65535).map(drop))),
     ("tid", Rule::Value(|node| values::choice(node, &["check", "ignore"]).map(drop))),
     ("unit_reply", Rule::Value(|node| values::choice(node, &["check", "any"]).map(drop))),
     ("write", Rule::Value(|node| values::choice(node, &["auto", "single", "multiple"]).map(drop))),
@@ -201,7 +202,8 @@ const PROBE: Fields = &[
     ("length", whole::<1, 125>()),
     ("order", ORDER),
     ("scale", SCALE),
-    ("format", Rule::Later),
+    ("format", TEXT),
+    ("encoding", ENCODING),
     ("between", Rule::Value(|node| values::between(node).map(drop))),
     ("equals", Rule::Value(|node| values::operand(node).map(drop))),
     ("matches", PATTERN),
@@ -254,7 +256,7 @@ const TYPE: Fields = &[
     ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Later),
     ("bits", Rule::Later),
-    ("areas", Rule::Later),
+    ("areas", AREAS),
     ("wake", Rule::Later),
     ("send", Rule::Later),
     ("vars", Rule::Later),
@@ -298,7 +300,7 @@ pub(super) const DEVICE: Fields = &[
     ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Later),
     ("bits", Rule::Later),
-    ("areas", Rule::Later),
+    ("areas", AREAS),
     ("vars", Rule::Later),
     ("derived", Rule::Later),
     ("alarm", Rule::Later),
@@ -322,8 +324,8 @@ macro_rules! tag_fields {
             ("note", TEXT),
             ("confidence", CONFIDENCE),
             ("value", Rule::Later),
-            ("format", Rule::Later),
-            ("encoding", Rule::Value(|node| only(node, &["utf-8"], &["gbk", "auto"]))),
+            ("format", TEXT),
+            ("encoding", ENCODING),
             ("ratio", Rule::Later),
             ("scale_from", Rule::Later),
             ("decimals_from", Rule::Later),

@@ -10,6 +10,7 @@ use super::super::finding::Finding;
 use super::super::schema;
 use super::super::site::{self, Device, Layout, Probe, Quirks, Report, Tag, WriteFunctions};
 use super::super::tree::{Node, Place, Table, tag_name};
+use super::super::values::at::{self, Areas};
 use super::super::values::{self, Parsed};
 use super::place::{check_reach, order, place, scaling};
 use super::write::{self, Pending};
@@ -213,8 +214,9 @@ impl Devices<'_> {
             gap: value(table, "gap", values::duration),
             no_cross: value(table, "no_cross", |node| values::integer(node, 1, 65535))
                 .and_then(|number| NonZeroU16::new(u16::try_from(number).ok()?)),
-            whole_blocks: value(table, "whole_blocks", |node| values::spans(node, 125)).unwrap_or_default(),
-            holes: value(table, "holes", |node| values::spans(node, 65535)).unwrap_or_default(),
+            whole_blocks: value(table, "whole_blocks", |node| values::at::spans(node, 125))
+                .unwrap_or_default(),
+            holes: value(table, "holes", |node| values::at::spans(node, 65535)).unwrap_or_default(),
             any_tid: word("tid") == Some("ignore"),
             any_unit_reply: word("unit_reply") == Some("any"),
             write: match word("write") {
@@ -324,6 +326,12 @@ impl<'a> Layers<'a> {
         let base = |table| value(table, "base", |node| values::integer(node, 0, 1));
         base(self.device).or(base(self.of_type)).map_or(0, |base| u16::from(base == 1))
     }
+
+    /// The controller's own names of its registers: the device's, and those of its type that it does not change.
+    pub(super) fn areas(&self) -> Areas {
+        let parse = |table| value(table, "areas", at::areas).unwrap_or_default();
+        parse(self.device).over(parse(self.of_type))
+    }
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for anything.
@@ -385,7 +393,7 @@ fn probes(build: &mut Build, device: &Table, of_type: &Table, node: Option<&Node
 }
 
 fn range(build: &mut Build, layers: &Layers<'_>, table: &Table, data_type: DataType) -> Option<(f64, f64)> {
-    let is_number = !matches!(data_type, DataType::Bool { .. } | DataType::Text);
+    let is_number = data_type.is_number();
     if let (false, Some(node)) = (is_number, layers.own(table, "range")) {
         build.find(Finding::new(node.at, "only numbers have a `range`"));
     }
