@@ -134,10 +134,8 @@ impl State {
 
 /// A time that a device tells, in UTC; one that its clocks leave out is none.
 fn in_utc(value: Value, zone: &Zone) -> Result<Value, Quality> {
-    match value {
-        Value::Time(local) => zone.to_utc(local).map(Value::Time).ok_or(Quality::BadDecode),
-        other => Ok(other),
-    }
+    let Value::Time(local) = value else { return Ok(value) };
+    zone.to_utc(local).map(Value::Time).ok_or(Quality::BadDecode)
 }
 
 fn is_outside(value: &Value, (low, high): (f64, f64)) -> bool {

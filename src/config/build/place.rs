@@ -152,7 +152,22 @@ impl Draft<'_> {
                 build.find(finding.with_help("write what they mean: expr = \"word(0) * 10000 + word(1)\""));
                 None
             }
-            other => Some(other),
+            DataType::Bool { .. }
+            | DataType::Byte { .. }
+            | DataType::Slice { .. }
+            | DataType::I16
+            | DataType::U16
+            | DataType::I32
+            | DataType::U32
+            | DataType::I48
+            | DataType::U48
+            | DataType::I64
+            | DataType::U64
+            | DataType::F16
+            | DataType::F32
+            | DataType::F64
+            | DataType::Bcd { .. }
+            | DataType::Words => Some(data_type),
         }
     }
 
@@ -234,7 +249,24 @@ pub(super) fn bit_of(layout: Layout, bit: u8) -> Option<Layout> {
         {
             bit
         }
-        _ => return None,
+        DataType::Bool { .. }
+        | DataType::Byte { .. }
+        | DataType::Slice { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I48
+        | DataType::U48
+        | DataType::I64
+        | DataType::U64
+        | DataType::F16
+        | DataType::F32
+        | DataType::F64
+        | DataType::Bcd { .. }
+        | DataType::Text { .. }
+        | DataType::Time(_)
+        | DataType::Words => return None,
     };
     Some(Layout { data_type: DataType::Bool { bit: Some(bit) }, scaling: None, ..layout })
 }

@@ -236,7 +236,19 @@ fn unwritable(tag: &Tag) -> Option<&'static str> {
         DataType::Bool { bit: Some(_) } if tag.span.count > 1 => {
             Some("a bit of a value of several registers: write the value")
         }
-        _ => None,
+        DataType::Bool { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I48
+        | DataType::U48
+        | DataType::I64
+        | DataType::U64
+        | DataType::F16
+        | DataType::F32
+        | DataType::F64
+        | DataType::Bcd { .. } => None,
     }
 }
 
