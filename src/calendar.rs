@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 pub use parse::{shift, span, workdays};
-pub use zone::{zone, zone_names, zone_of_system};
+pub use zone::{to_utc, zone, zone_names, zone_of_system};
 
 /// Minutes of a day.
 const DAY_MINUTES: u16 = 24 * 60;

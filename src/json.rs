@@ -413,7 +413,8 @@ fn fits(tag: &Tag, reading: &Reading) -> bool {
         | (ValueType::Integer(_), Some(Value::Int(_) | Value::UInt(_)))
         | (ValueType::Float, Some(Value::Float(_)))
         | (ValueType::Double, Some(Value::Double(_)))
-        | (ValueType::Text, Some(Value::Text(_))) => true,
+        | (ValueType::Text, Some(Value::Text(_)))
+        | (ValueType::Time, Some(Value::Time(_))) => true,
         (_, Some(_)) => false,
     }
 }

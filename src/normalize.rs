@@ -2,6 +2,7 @@
 //!
 //! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
 
+pub mod computed;
 pub mod counter;
 pub mod decode;
 pub mod live;
@@ -9,19 +10,24 @@ pub mod machine;
 pub mod recipe;
 pub mod report;
 pub mod task;
+pub mod totals;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::site::{Recipe, Site, Source};
+use crate::config::site::{Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
+use computed::Computed;
+use counter::SavedCounter;
+use decode::Zone;
 use live::Live;
 use recipe::{Known, Made};
 use report::Reporter;
+use totals::Totals;
 
 /// The time, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,10 @@ pub struct Normalizer {
     site: Arc<Site>,
     live: Vec<Live>,
     reporters: Vec<Reporter>,
+    /// The totals of counters.
+    counters: Totals,
+    /// What is computed.
+    computed: Computed,
     /// By tag: whether its value needs that of another.
     needs_others: Vec<bool>,
     has_needy: bool,
@@ -49,6 +59,8 @@ pub struct Normalizer {
     is_watched: Vec<bool>,
     /// What is to be reported; empty between two calls.
     readings: Vec<Reading>,
+    /// Of the devices' own clocks.
+    zone: Zone,
 }
 
 impl Normalizer {
@@ -59,13 +71,16 @@ impl Normalizer {
         let needs_others: Vec<bool> = site.tags.iter().map(|tag| needs(tag.recipe())).collect();
         Normalizer {
             live: site.tags.iter().map(|_| Live::new()).collect(),
-            reporters: site.tags.iter().map(|tag| Reporter::new(tag.report)).collect(),
+            reporters: site.tags.iter().map(|tag| Reporter::new(tag.report, tag.deadband)).collect(),
+            counters: Totals::new(&site),
+            computed: Computed::new(&site),
             has_needy: needs_others.contains(&true),
             needs_others,
             up_since: vec![None; site.devices.len()],
             stale: BinaryHeap::new(),
             is_watched: vec![false; site.tags.len()],
             readings: Vec::new(),
+            zone: Zone::default(),
             site,
         }
     }
@@ -80,7 +95,14 @@ impl Normalizer {
                 self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
             }
         }
+        self.compute(now);
         self.told()
+    }
+
+    /// The same, where devices tell the time of `zone` and not UTC.
+    #[must_use]
+    pub fn with_zone(self, zone: Zone) -> Normalizer {
+        Normalizer { zone, ..self }
     }
 
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
@@ -90,6 +112,7 @@ impl Normalizer {
             Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
             Polled::Scan(scan) => {
                 self.read(&scan, now);
+                self.compute(now);
                 self.told()
             }
         }
@@ -98,7 +121,8 @@ impl Normalizer {
     /// When something is due although nothing is polled.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.stale.peek().map(|Reverse((at, _))| *at)
+        let stale = self.stale.peek().map(|Reverse((at, _))| *at);
+        stale.into_iter().chain(self.computed.next_due()).min()
     }
 
     /// What to tell of what is due; `None` where nothing is worth it.
@@ -109,6 +133,8 @@ impl Normalizer {
             self.stale.pop();
             self.check_stale(id, now);
         }
+        self.computed.wake(now.at);
+        self.compute(now);
         self.told()
     }
 
@@ -165,7 +191,8 @@ impl Normalizer {
         if let Some(live) = self.live.get_mut(part.tag.index()) {
             live.colour = made.colour;
         }
-        self.accept(part.tag, made.value, doubt, scan.at, now);
+        let value = made.value.and_then(|value| in_utc(value, &self.zone));
+        self.accept(part.tag, value, doubt, scan.at, now);
     }
 
     fn is_warming_up(&self, device: DeviceId, now: Instant) -> bool {
@@ -188,6 +215,8 @@ impl Normalizer {
             self.stale.push(Reverse((at, id)));
         }
         self.report(id, at, now);
+        self.computed.note(id);
+        self.count(id, at, now);
     }
 
     fn report(&mut self, id: TagId, at: Stamp, now: Instant) {
@@ -196,10 +225,67 @@ impl Normalizer {
         else {
             return;
         };
-        if reporter.handle(live.value.as_ref(), live.quality, now) {
+        let told = reporter.handle(live.value.as_ref(), live.quality, at, now);
+        if let Some(held) = told.held {
+            let at = live.own_time(held.at);
+            self.readings.push(Reading { tag: id, value: Some(held.value), quality: held.quality, at });
+        }
+        if told.this {
             let at = live.own_time(at);
             self.readings.push(Reading { tag: id, value: live.value.clone(), quality: live.quality, at });
         }
+    }
+
+    /// The total of a counter follows it.
+    fn count(&mut self, id: TagId, at: Stamp, now: Instant) {
+        let Some(live) = self.live.get(id.index()) else { return };
+        let Some(total) = self.counters.handle(id, live.value.as_ref(), live.quality, at, now) else {
+            return;
+        };
+        self.accept(total.tag, total.value, total.doubt, at, now);
+    }
+
+    /// Computes what has new inputs, what others need before them.
+    fn compute(&mut self, now: Now) {
+        let site = self.site.clone();
+        while let Some(index) = self.computed.next_dirty() {
+            match site.steps.get(index) {
+                Some(Step::Derived(derived)) => {
+                    let (value, doubt) =
+                        self.computed.derive(index, derived, &self.live, &self.counters, now.at);
+                    self.accept(derived.tag, value, doubt, now.stamp, now.at);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Readings that were held back and would never be told: there is nothing after them.
+    pub fn finish(&mut self) -> Option<Update> {
+        for (index, reporter) in (0..).zip(&mut self.reporters) {
+            if let (Some(held), Some(live)) = (reporter.take_held(), self.live.get_mut(TagId(index).index()))
+            {
+                let at = live.own_time(held.at);
+                self.readings.push(Reading {
+                    tag: TagId(index),
+                    value: Some(held.value),
+                    quality: held.quality,
+                    at,
+                });
+            }
+        }
+        self.told()
+    }
+
+    /// What is kept over a restart.
+    #[must_use]
+    pub fn saved(&self) -> BTreeMap<String, SavedCounter> {
+        self.counters.saved(&self.site)
+    }
+
+    /// Goes on from what an earlier run has kept.
+    pub fn restore(&mut self, saved: &BTreeMap<String, SavedCounter>) {
+        self.counters.restore(&self.site, saved);
     }
 
     /// A value that no sample has confirmed turns stale; one that has been is looked at again later.
@@ -218,6 +304,7 @@ impl Normalizer {
                 *is_watched = false;
                 live.turn_stale();
                 self.report(id, now.stamp, now.at);
+                self.computed.note(id);
             }
         }
     }
@@ -231,6 +318,12 @@ fn known(live: &[Live], tag: TagId) -> Known<'_> {
         quality: of.map_or(Quality::BadNoCommunication, |live| live.quality),
         colour: of.map_or(Quality::Good, |live| live.colour),
     }
+}
+
+/// A time that a device tells, in UTC; one that its clocks leave out is none.
+fn in_utc(value: Value, zone: &Zone) -> Result<Value, Quality> {
+    let Value::Time(local) = value else { return Ok(value) };
+    zone.to_utc(local).map(Value::Time).ok_or(Quality::BadDecode)
 }
 
 #[cfg(test)]

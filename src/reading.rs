@@ -3,6 +3,7 @@
 mod quality;
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::tag::{DeviceId, TagId};
 pub use quality::{Ne107, Quality};
@@ -22,6 +23,8 @@ pub enum Value {
     Double(f64),
     /// A string.
     Text(Arc<str>),
+    /// A date and time that the device tells.
+    Time(Timestamp),
 }
 
 impl Value {
@@ -46,11 +49,11 @@ impl Value {
             Value::UInt(value) => Some(*value as f64),
             Value::Float(value) => Some((*value).into()),
             Value::Double(value) => Some(*value),
-            Value::Bool(_) | Value::Text(_) => None,
+            Value::Bool(_) | Value::Text(_) | Value::Time(_) => None,
         }
     }
 
-    /// As JSON has it; a float with the decimals that it is shown with, one that is not finite as text.
+    /// As JSON has it; a float with the decimals that it is shown with, one that is not finite and a time as text.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         match self {
@@ -61,7 +64,7 @@ impl Value {
                 value.to_string().parse::<f64>().map_or_else(|_| f64::from(*value).into(), Into::into)
             }
             Value::Double(value) if value.is_finite() => (*value).into(),
-            Value::Float(_) | Value::Double(_) => self.to_string().into(),
+            Value::Float(_) | Value::Double(_) | Value::Time(_) => self.to_string().into(),
             Value::Text(text) => text.to_string().into(),
         }
     }
@@ -76,6 +79,7 @@ impl std::fmt::Display for Value {
             Value::Float(v) => v.fmt(f),
             Value::Double(v) => v.fmt(f),
             Value::Text(v) => v.fmt(f),
+            Value::Time(v) => v.fmt(f),
         }
     }
 }
@@ -95,6 +99,17 @@ impl Timestamp {
     #[must_use]
     pub const fn millis(self) -> u64 {
         self.0
+    }
+}
+
+/// The last millisecond that the notation of RFC 3339 has: of the year 9999.
+const MILLIS_MAX: u64 = 253_402_300_799_999;
+
+impl std::fmt::Display for Timestamp {
+    /// In UTC, in the notation of RFC 3339: `2026-11-26T15:04:05.678Z`; later than the year 9999 as its last millisecond.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = Duration::from_millis(self.0.min(MILLIS_MAX));
+        humantime::format_rfc3339_millis(UNIX_EPOCH + since).fmt(f)
     }
 }
 

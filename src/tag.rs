@@ -1,6 +1,12 @@
 //! The nouns of what is read: identities, register spans and how a value lies in them.
 
+mod data_type;
+mod time;
+
 use std::fmt;
+
+pub use data_type::{ByteForm, DataType, Encoding};
+pub use time::{TimeFormat, TimePart, TimeRegister};
 
 /// A tag's index in [`crate::config::site::Site::tags`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,75 +100,18 @@ impl fmt::Display for Span {
     }
 }
 
-/// What the registers of a tag mean before scaling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DataType {
-    /// A coil or a discrete input, or the bit of a register with this number (0 is the lowest).
-    Bool {
-        /// `None` for coils and discrete inputs.
-        bit: Option<u8>,
-    },
-    /// Signed, 16 bits.
-    I16,
-    /// Unsigned, 16 bits.
-    U16,
-    /// Signed, 32 bits.
-    I32,
-    /// Unsigned, 32 bits.
-    U32,
-    /// Signed, 64 bits.
-    I64,
-    /// Unsigned, 64 bits.
-    U64,
-    /// IEEE 754, 32 bits.
-    F32,
-    /// IEEE 754, 64 bits.
-    F64,
-    /// Text, two bytes a register.
-    Text,
-}
-
-impl DataType {
-    /// How many bits its raw values have; of a text 0.
-    #[must_use]
-    pub const fn bits(self) -> u8 {
-        match self {
-            DataType::Bool { .. } => 1,
-            DataType::I16 | DataType::U16 => 16,
-            DataType::I32 | DataType::U32 | DataType::F32 => 32,
-            DataType::I64 | DataType::U64 | DataType::F64 => 64,
-            DataType::Text => 0,
-        }
-    }
-
-    /// One more than the highest number that a counter of this type shows; `None`: it shows no whole numbers, or none that
-    /// would go back to 0.
-    #[must_use]
-    pub const fn modulus(self) -> Option<f64> {
-        match self {
-            DataType::U16 => Some(65_536.0),
-            DataType::U32 => Some(4_294_967_296.0),
-            DataType::U64 => Some(18_446_744_073_709_551_616.0),
-            DataType::Bool { .. }
-            | DataType::I16
-            | DataType::I32
-            | DataType::I64
-            | DataType::F32
-            | DataType::F64
-            | DataType::Text => None,
-        }
-    }
-
-    /// Whether the highest bit of a whole number is its sign.
-    #[must_use]
-    pub const fn is_signed(self) -> bool {
-        matches!(self, DataType::I16 | DataType::I32 | DataType::I64)
-    }
-}
-
 /// How the bytes of a value lie on the wire, as `order` says it.
 ///
 /// The letters stand as they come on the wire, A the highest byte. Both flags together give DCBA.
+///
+/// | `order` | 16 bits | 32 bits | 48 bits | 64 bits |
+/// |---|---|---|---|---|
+/// | ABCD | AB | ABCD | ABCDEF | ABCDEFGH |
+/// | CDAB | AB | CDAB | EFCDAB | GHEFCDAB |
+/// | BADC | BA | BADC | BADCFE | BADCFEHG |
+/// | DCBA | BA | DCBA | FEDCBA | HGFEDCBA |
+///
+/// Of a string and of a date and time the registers stay in their place; only their bytes are swapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteOrder {
     /// The lowest register comes first (CDAB, DCBA).
@@ -184,4 +133,6 @@ pub enum ValueType {
     Double,
     /// [`crate::reading::Value::Text`]
     Text,
+    /// [`crate::reading::Value::Time`]
+    Time,
 }

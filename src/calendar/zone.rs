@@ -1,6 +1,8 @@
 //! Time zones by name: the machine's data first, for it is kept up to date; the bundled data where the machine has none.
 
-use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
+
+use crate::reading::Timestamp;
 
 /// The longest name of a zone; the longest known has 32 bytes.
 const NAME_MAX: usize = 64;
@@ -33,4 +35,17 @@ pub fn zone_names() -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The UTC time of a local one, which counts milliseconds as if it were UTC; of a time that comes twice the first. `None`: the
+/// clocks of the place leave it out.
+#[must_use]
+pub fn to_utc(zone: &TimeZone, local: Timestamp) -> Option<Timestamp> {
+    let civil = jiff::Timestamp::from_millisecond(i64::try_from(local.millis()).ok()?).ok()?;
+    let ambiguous = zone.to_ambiguous_timestamp(TimeZone::UTC.to_datetime(civil));
+    if matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. }) {
+        return None;
+    }
+    let utc = ambiguous.compatible().ok()?.as_millisecond();
+    u64::try_from(utc).ok().map(Timestamp::from_millis)
 }

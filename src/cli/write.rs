@@ -143,7 +143,7 @@ fn at<'a>(site: &'a Site, wanted: &Wanted, address: &str) -> anyhow::Result<(&'a
     if found.next().is_some() {
         bail!("several tags of link `{name}` lie at {address}: write DEVICE:TAG");
     }
-    let is = tag.layout().map_or("", |layout| type_name(layout.data_type));
+    let is = tag.layout().map_or("", |layout| layout.data_type.name());
     if let Some(wanted) = wanted.data_type.as_deref().filter(|wanted| *wanted != is) {
         bail!("tag `{}` at {address} is a {is}, not a {wanted}", tag.name);
     }
@@ -156,22 +156,13 @@ fn place(layout: Layout) -> String {
     if let DataType::Bool { bit: Some(bit) } = layout.data_type {
         return format!("{}:{address}.{bit}", area.prefix());
     }
-    format!("{}:{address}", area.prefix())
-}
-
-const fn type_name(data_type: DataType) -> &'static str {
-    match data_type {
-        DataType::Bool { .. } => "bool",
-        DataType::I16 => "i16",
-        DataType::U16 => "u16",
-        DataType::I32 => "i32",
-        DataType::U32 => "u32",
-        DataType::I64 => "i64",
-        DataType::U64 => "u64",
-        DataType::F32 => "f32",
-        DataType::F64 => "f64",
-        DataType::Text => "string",
+    if let DataType::Slice { first, last } = layout.data_type {
+        return format!("{}:{address}.{first}-{last}", area.prefix());
     }
+    if let DataType::Byte { is_high: true, .. } = layout.data_type {
+        return format!("{}:{address}.8-15", area.prefix());
+    }
+    format!("{}:{address}", area.prefix())
 }
 
 fn shown(data: &Data) -> String {

@@ -197,7 +197,7 @@ fn whole(value: &Value) -> Option<i128> {
     match value {
         Value::Int(whole) => Some((*whole).into()),
         Value::UInt(whole) => Some((*whole).into()),
-        Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) => None,
+        Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) | Value::Time(_) => None,
     }
 }
 

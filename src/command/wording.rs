@@ -112,15 +112,16 @@ pub fn parse_value(tag: &Tag, text: &str) -> Result<Value, String> {
             "false" => Ok(Value::Bool(false)),
             _ => Err(wrong("true or false")),
         },
-        ValueType::Integer(DataType::U16 | DataType::U32 | DataType::U64) if !text.starts_with('-') => {
-            text.parse().map(Value::UInt).map_err(|_| wrong("a whole number"))
-        }
+        ValueType::Integer(
+            DataType::U16 | DataType::U32 | DataType::U48 | DataType::U64 | DataType::Bcd { .. },
+        ) if !text.starts_with('-') => text.parse().map(Value::UInt).map_err(|_| wrong("a whole number")),
         ValueType::Integer(_) => text.parse().map(Value::Int).map_err(|_| wrong("a whole number")),
         ValueType::Float | ValueType::Double => match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Value::Double(number)),
             _ => Err(wrong("a number")),
         },
         ValueType::Text => Err(format!("tag `{}` is a string, and strings are not written", tag.name)),
+        ValueType::Time => Err(format!("tag `{}` is a time, and times are not written", tag.name)),
     }
 }
 

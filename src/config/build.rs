@@ -11,21 +11,19 @@ use super::finding::Finding;
 use super::schema;
 use super::site::{
     self, ClockTrust, Commands, Gateway, IntegerTypes, LogLevel, Login, NodeControl, Password, PrimaryHost,
-    Queue, Secret, Shares, Site, Uplink,
+    Queue, Secret, Share, Shares, Site, Tag, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
-mod alarm;
 mod broker;
-pub(super) mod calendar;
+mod calendar;
 mod computed;
 mod device;
 mod generated;
 mod json;
 mod layers;
 mod link;
-mod machine;
 mod names;
 mod place;
 mod recipe;
@@ -81,8 +79,8 @@ impl Build {
         let queue = self.queue(root.table("queue"));
         let commands = self.commands(root.table("commands"), root.table("uplink"));
         let calendar = calendar::of_gateway(self, root.table("gateway"));
-        let window = self.window(root.table("uplink"), &uplinks);
-        let Shop { devices, tags, steps, totals, summaries } = device::build(self, root, calendar, window);
+        let Shop { devices, tags, steps, totals } = device::build(self, root);
+        self.check_aggregates(root.table("uplink"), &uplinks, &tags);
         json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
@@ -93,9 +91,9 @@ impl Build {
             links: links.into_iter().collect::<Option<Vec<_>>>()?,
             devices,
             tags,
+            calendar: calendar?,
             steps,
             totals,
-            summaries,
             uplinks: uplinks.into_iter().collect::<Option<Vec<_>>>()?,
             queue,
             commands,
@@ -105,27 +103,24 @@ impl Build {
         })
     }
 
-    /// The window of the means and extremes that leave in place of readings, where an uplink takes them; all agree on it.
-    fn window(&mut self, table: &Table, uplinks: &[Option<Uplink>]) -> Option<Duration> {
-        let mut window = None;
-        for (entry, uplink) in table.entries.iter().zip(uplinks) {
-            let Some(keys) = entry.node.table() else { continue };
-            let takes = uplink.as_ref().is_some_and(|uplink| uplink.share.takes_aggregates_only());
-            let own = duration_or(keys, "aggregate", site::AGGREGATE);
-            let at = keys.get("aggregate").map_or(entry.key_at, |node| node.at);
-            if !takes && keys.get("aggregate").is_some() && uplink.is_some() {
-                let finding = Finding::new(at, "this uplink takes no means: its `share` has no \"aggregate\", or also \"enterprise\"");
-                self.find(finding.with_help("take `aggregate` out"));
-            }
-            if takes && window.is_some_and(|window| window != own) {
-                self.find(Finding::new(at, "all uplinks that take means need the same `aggregate`"));
-            }
-            if takes && own < site::AGGREGATE_MIN {
-                self.find(Finding::new(at, "`aggregate` must be at least \"10s\""));
-            }
-            window = window.or(takes.then_some(own));
+    /// Tags that may leave only as means and extremes need somebody who makes them.
+    fn check_aggregates(&mut self, table: &Table, uplinks: &[Option<Uplink>], tags: &[Tag]) {
+        if !tags.iter().any(|tag| tag.share == Share::Aggregate) {
+            return;
         }
-        window
+        for (entry, uplink) in table.entries.iter().zip(uplinks) {
+            let Some(uplink) = uplink else { continue };
+            if uplink.share.takes_aggregates_only() {
+                let at = entry
+                    .node
+                    .table()
+                    .and_then(|table| table.get("share"))
+                    .map_or(entry.key_at, |node| node.at);
+                let finding =
+                    Finding::new(at, "means and extremes of \"aggregate\" tags are not in this version");
+                self.find(finding.with_help("take \"aggregate\" out of the list: such tags stay here then"));
+            }
+        }
     }
 
     fn queue(&mut self, table: &Table) -> Queue {

@@ -2,11 +2,9 @@
 //! against it.
 
 use super::finding::{Finding, did_you_mean};
-use super::build::calendar;
-use super::site::Severity;
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
-use super::values::{self, Parsed, codes, condition};
+use super::values::{self, Parsed, at, codes, condition};
 use crate::unit;
 
 /// The keys of a table.
@@ -50,9 +48,10 @@ const LIMIT: Rule = Rule::Value(|node| values::limit(node).map(drop));
 const NAMED_TAG: Rule = Rule::Value(|node| values::named_tag(node).map(drop));
 const TAG_NAMES: Rule = Rule::OneOrMany(|node| values::named_tag(node).map(drop));
 const TAG_NAME: Rule = Rule::Value(|node| values::tag_name(node).map(drop));
-/// Whether the number fits depends on the type's base: that is looked at when the tag is built.
-const AT: Rule =
-    Rule::Value(|node| if node.text().is_some() { Ok(()) } else { values::at(node, 0).map(drop) });
+/// Whether the number fits depends on the type's base and areas: that is looked at when the tag is built.
+const AT: Rule = Rule::Value(|node| at::text(node).map(drop));
+const AREAS: Rule = Rule::Value(|node| at::areas(node).map(drop));
+const ENCODING: Rule = Rule::Value(|node| values::encoding(node).map(drop));
 const PATTERN: Rule = Rule::Value(|node| values::pattern(node).map(drop));
 const SHARE: Rule = Rule::Value(|node| values::share(node).map(drop));
 const PROPERTIES: Rule = Rule::Value(|node| values::properties(node).map(drop));
@@ -95,9 +94,9 @@ const GATEWAY: Fields = &[
     ("timezone", TEXT),
     ("language", Rule::Value(|node| only(node, &["en"], &["zh"]))),
     ("properties", PROPERTIES),
-    ("shifts", SHIFTS),
-    ("breaks", SPANS),
-    ("workdays", WORKDAYS),
+    ("shifts", Rule::Later),
+    ("breaks", Rule::Later),
+    ("workdays", Rule::Later),
     ("clock", Rule::Value(|node| values::choice(node, &["auto", "system"]).map(drop))),
 ];
 
@@ -123,7 +122,7 @@ const UPLINK: Fields = &[
     ("primary_host", NAME),
     ("state_format", Rule::Value(|node| values::choice(node, &["3.0", "2.2"]).map(drop))),
     ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
-    ("aggregate", INTERVAL),
+    ("aggregate", Rule::Later),
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
@@ -159,8 +158,8 @@ const LINK: Fields = &[
 const QUIRKS: Fields = &[
     ("gap", DURATION),
     ("no_cross", whole::<1, 65535>()),
-    ("whole_blocks", Rule::Value(|node| values::spans(node, 125).map(drop))),
-    ("holes", Rule::Value(|node| values::spans(node, 65535).map(drop))),
+    ("whole_blocks", Rule::Value(|node| values::at::spans(node, 125).map(drop))),
+    ("holes", Rule::Value(|node| values::at::spans(node, 65535).map(drop))),
     ("tid", Rule::Value(|node| values::choice(node, &["check", "ignore"]).map(drop))),
     ("unit_reply", Rule::Value(|node| values::choice(node, &["check", "any"]).map(drop))),
     ("write", Rule::Value(|node| values::choice(node, &["auto", "single", "multiple"]).map(drop))),
@@ -206,7 +205,8 @@ const PROBE: Fields = &[
     ("length", whole::<1, 125>()),
     ("order", ORDER),
     ("scale", SCALE),
-    ("format", Rule::Later),
+    ("format", TEXT),
+    ("encoding", ENCODING),
     ("between", Rule::Value(|node| values::between(node).map(drop))),
     ("equals", Rule::Value(|node| values::operand(node).map(drop))),
     ("matches", PATTERN),
@@ -259,7 +259,7 @@ const TYPE: Fields = &[
     ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
-    ("areas", Rule::Later),
+    ("areas", AREAS),
     ("wake", Rule::Later),
     ("send", Rule::Later),
     ("vars", Rule::Later),
@@ -267,8 +267,8 @@ const TYPE: Fields = &[
     ("frame", Rule::Later),
     ("request", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
-    ("alarm", Rule::Named(ALARM)),
-    ("machine", Rule::Table(MACHINE)),
+    ("alarm", Rule::Later),
+    ("machine", Rule::Later),
 ];
 
 /// The keys of a device, beside those of its type.
@@ -303,11 +303,11 @@ pub(super) const DEVICE: Fields = &[
     ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
-    ("areas", Rule::Later),
+    ("areas", AREAS),
     ("vars", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
-    ("alarm", Rule::Named(ALARM)),
-    ("machine", Rule::Table(MACHINE)),
+    ("alarm", Rule::Later),
+    ("machine", Rule::Later),
 ];
 
 macro_rules! tag_fields {
@@ -327,8 +327,8 @@ macro_rules! tag_fields {
             ("note", TEXT),
             ("confidence", CONFIDENCE),
             ("value", Rule::Value(|node| values::constant(node).map(drop))),
-            ("format", Rule::Later),
-            ("encoding", Rule::Value(|node| only(node, &["utf-8"], &["gbk", "auto"]))),
+            ("format", TEXT),
+            ("encoding", ENCODING),
             ("ratio", TAG_NAMES),
             ("scale_from", NAMED_TAG),
             ("decimals_from", NAMED_TAG),
@@ -354,13 +354,8 @@ macro_rules! tag_fields {
     };
 }
 
-const SHIFTS: Rule = Rule::Value(|node| calendar::shifts(node).map(drop));
-const SPANS: Rule = Rule::Value(|node| calendar::spans(node).map(drop));
-const WORKDAYS: Rule = Rule::Value(|node| calendar::workdays(node).map(drop));
 const DEADBAND: Rule = Rule::Value(|node| values::deadband(node).map(drop));
 const EXPRESSION: Rule = Rule::Value(|node| values::text(node).map(drop));
-/// A number, or a tag that has it.
-const NUMBER_OR_TAG: Rule = Rule::Value(|node| values::number_or_tag(node).map(drop));
 
 const DERIVED: Fields = &[
     ("expr", EXPRESSION),
@@ -373,49 +368,6 @@ const DERIVED: Fields = &[
     ("report", REPORT),
     ("share", SHARE),
     ("title", TEXT),
-];
-
-const ALARM: Fields = &[
-    ("when", EXPRESSION),
-    ("above", NUMBER_OR_TAG),
-    ("below", NUMBER_OR_TAG),
-    ("equals", Rule::Value(|node| values::operand(node).map(drop))),
-    ("rate", Rule::Table(RATE)),
-    ("silent", INTERVAL),
-    ("hysteresis", Rule::Value(|node| values::number(node).map(drop))),
-    ("delay", DURATION),
-    ("clear_delay", DURATION),
-    ("latch", BOOL),
-    ("severity", Rule::Value(|node| values::choice(node, &Severity::WORDS).map(drop))),
-    ("share", SHARE),
-    ("title", TEXT),
-];
-
-const RATE: Fields = &[("above", Rule::Value(|node| values::positive(node).map(drop))), ("per", INTERVAL)];
-
-const COUNT: Fields = &[
-    ("counter", NAMED_TAG),
-    ("rising", NAMED_TAG),
-    ("event", NAMED_TAG),
-    ("each", NUMBER_OR_TAG),
-];
-
-const MACHINE: Fields = &[
-    ("fault", EXPRESSION),
-    ("setup", EXPRESSION),
-    ("running", EXPRESSION),
-    ("idle", EXPRESSION),
-    ("pieces", Rule::Table(COUNT)),
-    ("scrap", Rule::Table(COUNT)),
-    ("energy", NAMED_TAG),
-    ("product", NAMED_TAG),
-    ("cycle", Rule::Value(|node| values::cycle(node).map(drop))),
-    ("class", NAME),
-    ("share", SHARE),
-    ("title", TEXT),
-    ("shifts", SHIFTS),
-    ("breaks", SPANS),
-    ("workdays", WORKDAYS),
 ];
 
 /// The keys of a tag in `tags`.

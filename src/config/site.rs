@@ -1,6 +1,5 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
-mod alarm;
 mod commands;
 mod computed;
 mod json;
@@ -19,15 +18,13 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
+use crate::calendar::Calendar;
 use crate::tag::{DeviceId, Span, UnitId};
-pub use alarm::{AlarmRule, Limit, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
     Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
-pub use computed::{
-    Alarm, CountTags, Derived, MACHINE_TAGS, Machine, SUMMARY_NAMES, Step, Summary, SummaryTags, Total, When,
-};
+pub use computed::{Derived, Step, Total};
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use machine::{Amount, Count, CountKind, MachineRule};
 pub use network::{Network, NetworkError};
@@ -46,12 +43,12 @@ pub struct Site {
     pub devices: Vec<Device>,
     /// The tags of all devices, indexed by [`TagId`]; those of one device stand together.
     pub tags: Vec<Tag>,
+    /// The local time of the place, and when work is planned there.
+    pub calendar: Calendar,
     /// What is computed from tags, in this order.
     pub steps: Vec<Step>,
     /// The counters whose totals are kept.
     pub totals: Vec<Total>,
-    /// What leaves in place of readings.
-    pub summaries: Vec<Summary>,
     /// The brokers that are told; at least one.
     pub uplinks: Vec<Uplink>,
     /// What is stored until it is delivered.
@@ -348,10 +345,6 @@ pub const QUEUE_FLUSH: Duration = Duration::from_secs(5);
 pub const PUBLISH: Duration = Duration::from_secs(60);
 /// The most tags of one device: its birth is one message, and brokers take 256 KiB to some MiB of those.
 pub const TAGS_MAX: usize = 10_000;
-/// `aggregate` where none is written.
-pub const AGGREGATE: Duration = Duration::from_secs(900);
-/// The shortest `aggregate`.
-pub const AGGREGATE_MIN: Duration = Duration::from_secs(10);
 /// `state_dir` where none is written.
 pub const STATE_DIR: &str = "/var/lib/tidegate";
 

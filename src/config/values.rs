@@ -1,6 +1,7 @@
 //! What each kind of value may look like: from a [`Node`] to a typed value, or to the sentence that says what was
 //! wanted. Nothing is coerced; only text from the environment is read as the number or switch that is wanted.
 
+pub(super) mod at;
 pub(super) mod codes;
 pub(super) mod condition;
 
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::site::{Deadband, Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share};
+use super::site::{
+    Deadband, Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share,
+};
 use super::tree::{Content, Entry, Node};
-use crate::tag::{Area, ByteOrder, DataType, Span};
+use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
 use crate::unit::{self, Unit};
 
 /// The most memory that a compiled pattern may take, in bytes: a registration is short.
@@ -376,18 +379,6 @@ pub(super) fn deadband(node: &Node) -> Parsed<Band> {
     }
 }
 
-/// A number, or the name of a tag that has it.
-pub(super) fn number_or_tag(node: &Node) -> Parsed<()> {
-    if node.text().is_some() { named_tag(node).map(drop) } else { number(node).map(drop) }
-}
-
-/// A time, or the name of a tag that has it in seconds.
-pub(super) fn cycle(node: &Node) -> Parsed<()> {
-    interval(node).map(drop).or_else(|_| named_tag(node).map(drop)).or_else(|_| {
-        wanted("a time, as \"24s\", or a tag that has it in seconds", node)
-    })
-}
-
 /// A value that stands in the configuration: a number, a word, true or false.
 pub(super) fn constant(node: &Node) -> Parsed<()> {
     match node.content {
@@ -520,26 +511,6 @@ pub(super) fn network(node: &Node) -> Parsed<Network> {
     }
 }
 
-/// Holding registers as `[first, count]` pairs, each of `most` registers at most.
-pub(super) fn spans(node: &Node, most: i64) -> Parsed<Vec<Span>> {
-    let pair = |node: &Node| {
-        let [first, count] = node.one_or_many() else { return None };
-        let address = u16::try_from(integer(first, 0, 65535).ok()?).ok()?;
-        let count = u16::try_from(integer(count, 1, most).ok()?).ok()?;
-        let span = Span { area: Area::HoldingRegisters, address, count };
-        (span.end() <= 65536).then_some(span)
-    };
-    let Content::List(pairs) = &node.content else {
-        return wanted("a list of [first, count]", node);
-    };
-    match pairs.iter().map(pair).collect() {
-        Some(spans) => Ok(spans),
-        None => {
-            Err(format!("wanted [first, count] of holding registers, count 1 to {most}, as [[3000, 20]]"))
-        }
-    }
-}
-
 /// `unit = 3`, or `unit = "3-4,7"` where the device's name holds `{unit}`.
 pub(super) fn units(node: &Node) -> Parsed<Vec<u8>> {
     if let Ok(unit) = integer(node, 0, 255) {
@@ -568,135 +539,74 @@ fn parse_units(text: &str) -> Option<Vec<u8>> {
 pub(super) fn order(node: &Node) -> Parsed<(ByteOrder, usize)> {
     let letters = node.text().unwrap_or_default();
     let (words_reversed, bytes_swapped) = match letters {
-        "AB" | "ABCD" | "ABCDEFGH" => (false, false),
-        "CDAB" | "GHEFCDAB" => (true, false),
-        "BA" | "BADC" | "BADCFEHG" => (false, true),
-        "DCBA" | "HGFEDCBA" => (true, true),
-        _ => return wanted("one of ABCD, CDAB, BADC, DCBA (AB, BA for 16 bits; 8 letters for 64)", node),
+        "AB" | "ABCD" | "ABCDEF" | "ABCDEFGH" | "B" => (false, false),
+        "CDAB" | "EFCDAB" | "GHEFCDAB" => (true, false),
+        "BA" | "BADC" | "BADCFE" | "BADCFEHG" => (false, true),
+        "DCBA" | "FEDCBA" | "HGFEDCBA" => (true, true),
+        _ => {
+            let all = "one of ABCD, CDAB, BADC, DCBA (AB, BA for 16 bits; 6 or 8 letters for 48 or 64; B for strings of a character a register)";
+            return wanted(all, node);
+        }
     };
     Ok((ByteOrder { words_reversed, bytes_swapped }, letters.len()))
 }
 
-/// The types of later versions, refused by name.
-const LATER_TYPES: [&str; 15] = [
-    "i8", "u8", "i48", "u48", "f16", "bcd8", "bcd16", "bcd24", "bcd32", "bcd40", "bcd48", "bcd64",
-    "datetime", "words", "decimal",
-];
-
-/// `type` of a tag. A bool's bit is filled in from its address.
+/// `type` of a tag. What its address, `length`, `format`, `encoding` and `order` say of it is filled in from there.
 pub(super) fn data_type(node: &Node) -> Parsed<DataType> {
     Ok(match node.text().unwrap_or_default() {
         "bool" => DataType::Bool { bit: None },
+        "i8" => DataType::Byte { is_high: false, form: ByteForm::Signed },
+        "u8" => DataType::Byte { is_high: false, form: ByteForm::Unsigned },
+        "bcd8" => DataType::Byte { is_high: false, form: ByteForm::Bcd },
         "i16" => DataType::I16,
         "u16" => DataType::U16,
         "i32" => DataType::I32,
         "u32" => DataType::U32,
+        "i48" => DataType::I48,
+        "u48" => DataType::U48,
         "i64" => DataType::I64,
         "u64" => DataType::U64,
+        "f16" => DataType::F16,
         "f32" => DataType::F32,
         "f64" => DataType::F64,
-        "string" => DataType::Text,
-        later if LATER_TYPES.contains(&later) => {
-            return Err(format!("type \"{later}\" is not in this version"));
+        "bcd16" => DataType::Bcd { digits: 4 },
+        "bcd24" => DataType::Bcd { digits: 6 },
+        "bcd32" => DataType::Bcd { digits: 8 },
+        "bcd40" => DataType::Bcd { digits: 10 },
+        "bcd48" => DataType::Bcd { digits: 12 },
+        "bcd64" => DataType::Bcd { digits: 16 },
+        "string" => DataType::Text { encoding: Encoding::Auto, is_sparse: false },
+        "datetime" => DataType::Time(TimeFormat::parse("YYYY MM DD hh mm ss")?),
+        "words" => DataType::Words,
+        "decimal" | "hex" => {
+            return Err(format!(
+                "type \"{}\" is of serial protocols, which are not in this version",
+                node.text().unwrap_or_default()
+            ));
         }
-        _ => return wanted("one of bool i16 u16 i32 u32 i64 u64 f32 f64 string", node),
+        _ => {
+            return wanted(
+                "one of bool i8 u8 i16 u16 i32 u32 i48 u48 i64 u64 f16 f32 f64 bcd8 bcd16 bcd24 bcd32 bcd40 bcd48 bcd64 string datetime words",
+                node,
+            );
+        }
     })
+}
+
+/// `encoding` of a string.
+pub(super) fn encoding(node: &Node) -> Parsed<Encoding> {
+    match node.text() {
+        Some("auto") => Ok(Encoding::Auto),
+        Some("utf-8") => Ok(Encoding::Utf8),
+        Some("gbk") => Ok(Encoding::Gbk),
+        _ => wanted("\"utf-8\", \"gbk\" or \"auto\"", node),
+    }
 }
 
 /// A unit of the vocabulary, as people write it.
 pub(super) fn unit(node: &Node) -> Parsed<&'static Unit> {
     let written = text(node)?;
     unit::find(&written).ok_or_else(|| format!("unknown unit \"{written}\""))
-}
-
-/// Where a value begins: the area, the 0-based address of its first register, and the bit if it names one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct At {
-    /// Which table.
-    pub(super) area: Area,
-    /// 0-based protocol address, after `base`.
-    pub(super) address: u16,
-    /// Bit 0 is the lowest.
-    pub(super) bit: Option<u8>,
-}
-
-/// `at` as written: `hr:100`, `ir:0x10`, `coil:5`, `hr:110.3`, or the manual's `40101`. A `base` of 1 means that the
-/// first register of `hr: ir: coil: di:` is 1.
-pub(super) fn at(node: &Node, base: u16) -> Parsed<At> {
-    let Some(text) = node.text() else {
-        return wanted("an address in quotes, as \"hr:100\" or \"40101\"", node);
-    };
-    let (place, bit) = match text.split_once('.') {
-        Some((place, bit)) => (place, Some(parse_bit(bit)?)),
-        None => (text, None),
-    };
-    let (area, address) = match place.split_once(':') {
-        Some((prefix, number)) => parse_prefixed(prefix, number, base)?,
-        None => parse_reference(place)?,
-    };
-    Ok(At { area, address, bit })
-}
-
-fn parse_bit(text: &str) -> Parsed<u8> {
-    if text.contains('-') {
-        return Err(format!("a range of bits (\".{text}\") is not in this version"));
-    }
-    match text.parse() {
-        Ok(bit) if bit <= 15 => Ok(bit),
-        _ => Err(format!("wanted a bit of 0 to 15 after the point, got \"{text}\"")),
-    }
-}
-
-fn parse_prefixed(prefix: &str, number: &str, base: u16) -> Parsed<(Area, u16)> {
-    let area = match prefix {
-        "hr" => Area::HoldingRegisters,
-        "ir" => Area::InputRegisters,
-        "coil" => Area::Coils,
-        "di" => Area::DiscreteInputs,
-        "sunspec" => return Err("\"sunspec:\" addresses are not in this version".to_owned()),
-        _ => return Err(format!("wanted hr:, ir:, coil: or di: before the number, got \"{prefix}:\"")),
-    };
-    let parsed = match number.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None if number.bytes().all(|byte| byte.is_ascii_digit()) => number.parse::<u32>().ok(),
-        None => None,
-    };
-    let address = parsed
-        .and_then(|address| address.checked_sub(u32::from(base)))
-        .and_then(|address| u16::try_from(address).ok());
-    match address {
-        Some(address) => Ok((area, address)),
-        None => Err(format!(
-            "wanted {base} to {} (decimal or 0x…) after \"{prefix}:\", got \"{number}\"",
-            65535 + u32::from(base)
-        )),
-    }
-}
-
-/// A reference as manuals print it: its first digit says the table, the rest counts from 1.
-fn parse_reference(text: &str) -> Parsed<(Area, u16)> {
-    let is_reference = [5, 6].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_reference {
-        let is_named = text.starts_with(|c: char| c.is_ascii_uppercase());
-        return Err(if is_named {
-            format!("a controller's own address (\"{text}\") is not in this version")
-        } else {
-            format!("wanted an address as \"hr:100\", \"coil:0x10\" or \"40101\", got \"{text}\"")
-        });
-    }
-    let (table, number) = text.split_at_checked(1).unwrap_or_default();
-    let area = match table {
-        "0" => Area::Coils,
-        "1" => Area::DiscreteInputs,
-        "3" => Area::InputRegisters,
-        "4" => Area::HoldingRegisters,
-        _ => return Err(format!("a reference begins with 0, 1, 3 or 4, got \"{text}\"")),
-    };
-    let address = number.parse::<u32>().ok().and_then(|number| number.checked_sub(1));
-    match address.and_then(|address| u16::try_from(address).ok()) {
-        Some(address) => Ok((area, address)),
-        None => Err(format!("references count from 1 to 65536: \"{text}\" does not exist")),
-    }
 }
 
 /// `report`: `"always"`, or `{ at_most = "1s", at_least = "10m" }`.
@@ -726,46 +636,6 @@ mod tests {
     fn node(text: &str) -> Node {
         let at = Place { source: 0, start: 0, end: 0 };
         Node { content: Content::Text(text.to_owned()), at, from_environment: false }
-    }
-
-    #[track_caller]
-    fn check_at(text: &str, base: u16, expected: &str) {
-        let shown = match at(&node(text), base) {
-            Ok(at) => format!(
-                "{}:{}{}",
-                at.area.prefix(),
-                at.address,
-                at.bit.map_or(String::new(), |bit| format!(".{bit}"))
-            ),
-            Err(message) => message,
-        };
-        assert!(shown.contains(expected), "{text}: {shown}");
-    }
-
-    #[test]
-    fn addresses_are_read_strictly() {
-        check_at("hr:100", 0, "hr:100");
-        check_at("ir:0x0046", 0, "ir:70");
-        check_at("hr:3000", 1, "hr:2999");
-        check_at("hr:110.3", 0, "hr:110.3");
-        check_at("coil:65535", 0, "coil:65535");
-        check_at("40001", 0, "hr:0");
-        check_at("400201", 0, "hr:200");
-        check_at("30010", 1, "ir:9");
-        check_at("465536", 0, "hr:65535");
-        check_at("00017", 0, "coil:16");
-        check_at("40000", 0, "count from 1");
-        check_at("465537", 0, "count from 1");
-        check_at("20001", 0, "begins with 0, 1, 3 or 4");
-        check_at("hr:0", 1, "wanted 1 to 65536");
-        check_at("hr:65536", 0, "wanted 0 to 65535");
-        check_at("hr:-1", 0, "wanted 0 to 65535");
-        check_at("hr:+1", 0, "wanted 0 to 65535");
-        check_at("hr:1.16", 0, "bit of 0 to 15");
-        check_at("hr:9.8-15", 0, "not in this version");
-        check_at("D100", 0, "not in this version");
-        check_at("xx:1", 0, "wanted hr:");
-        check_at("", 0, "wanted an address");
     }
 
     #[track_caller]

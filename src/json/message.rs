@@ -56,6 +56,7 @@ impl Serialize for Shown<'_> {
             Value::Float(value) => to.serialize_f32(*value),
             Value::Double(value) => to.serialize_f64(*value),
             Value::Text(text) => to.serialize_str(text),
+            Value::Time(at) => to.collect_str(at),
         }
     }
 }
@@ -93,7 +94,7 @@ fn is_finite(value: &Value) -> bool {
     match value {
         Value::Float(value) => value.is_finite(),
         Value::Double(value) => value.is_finite(),
-        Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Text(_) => true,
+        Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Text(_) | Value::Time(_) => true,
     }
 }
 

@@ -146,7 +146,7 @@ impl Counter {
         let raw = match &base.raw {
             Value::UInt(raw) => SavedRaw::UInt(*raw),
             Value::Int(raw) => SavedRaw::Int(*raw),
-            Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) => {
+            Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) | Value::Time(_) => {
                 SavedRaw::Number(base.raw.number()?)
             }
         };
@@ -208,7 +208,7 @@ fn change(from: &Value, to: &Value) -> f64 {
     let integer = |value: &Value| match value {
         Value::UInt(value) => Some(i128::from(*value)),
         Value::Int(value) => Some(i128::from(*value)),
-        Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) => None,
+        Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) | Value::Time(_) => None,
     };
     match (integer(from), integer(to)) {
         (Some(from), Some(to)) => (to - from) as f64,

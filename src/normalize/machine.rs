@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::calendar::{Calendar, Stretch};
-use crate::config::site::machine::{Amount, MachineRule};
+use crate::config::site::{Amount, MachineRule};
 use crate::reading::Timestamp;
 use account::Account;
 pub use account::Saved;

@@ -1,10 +1,20 @@
-//! The task between the buses and the store.
+//! The task between the buses and the store; what is kept over restarts, in `totals` of the state directory.
 
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tracing::warn;
 
+use super::counter::SavedCounter;
+use super::decode::Zone;
+use super::totals::KEEP_EVERY;
 use super::{Normalizer, Now};
+use crate::calendar;
 use crate::clock;
 use crate::config::site::Site;
 use crate::reading::Update;
@@ -20,7 +30,13 @@ enum Event {
 /// Normalises until every bus is gone. A store that has ended is passed over; a full one is waited for, which it lets
 /// happen for moments only: it waits for no disk and no uplink.
 pub async fn run(site: Arc<Site>, mut polled: mpsc::Receiver<Polled>, store: mpsc::Sender<Update>) {
-    let mut normalizer = Normalizer::new(site);
+    let zone = site.calendar.zone.clone();
+    let path = site.gateway.state_dir.join("totals");
+    let mut normalizer =
+        Normalizer::new(site).with_zone(Zone::new(move |local| calendar::to_utc(&zone, local)));
+    let mut kept = read(&path);
+    normalizer.restore(&kept);
+    let mut keep_at = clock::monotonic() + KEEP_EVERY;
     let mut update = normalizer.start(now());
     loop {
         if let Some(update) = update.take() {
@@ -29,9 +45,16 @@ pub async fn run(site: Arc<Site>, mut polled: mpsc::Receiver<Polled>, store: mps
         update = match wait(&mut polled, &normalizer).await {
             Event::Polled(polled) => normalizer.handle(polled, now()),
             Event::Due => normalizer.handle_due(now()),
-            Event::End => return,
+            Event::End => break,
         };
+        if clock::monotonic() >= keep_at {
+            keep_at = keep(&path, &normalizer, &mut kept).await;
+        }
     }
+    if let Some(update) = normalizer.finish() {
+        store.send(update).await.ok();
+    }
+    keep(&path, &normalizer, &mut kept).await;
 }
 
 fn now() -> Now {
@@ -47,4 +70,46 @@ async fn wait(polled: &mut mpsc::Receiver<Polled>, normalizer: &Normalizer) -> E
         next = next => next,
         () = tokio::time::sleep_until(due.into()) => Event::Due,
     }
+}
+
+type Saved = BTreeMap<String, SavedCounter>;
+
+/// What an earlier run has kept; a file that cannot be read is passed over: totals begin again at 0.
+fn read(path: &Path) -> Saved {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Saved::new(),
+        Err(error) => {
+            warn!(file = %path.display(), %error, "totals cannot be read: they begin at 0");
+            return Saved::new();
+        }
+    };
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        warn!(file = %path.display(), %error, "totals are damaged: they begin at 0");
+        Saved::new()
+    })
+}
+
+/// Writes down what has changed, beside the tasks: a disk may stall for seconds. When to do it again.
+async fn keep(path: &Path, normalizer: &Normalizer, kept: &mut Saved) -> Instant {
+    let saved = normalizer.saved();
+    if saved != *kept {
+        let text = serde_json::to_string(&saved).unwrap_or_default();
+        let to = path.to_owned();
+        match tokio::task::spawn_blocking(move || write(&to, &text)).await {
+            Ok(Ok(())) => *kept = saved,
+            Ok(Err(error)) => warn!(file = %path.display(), %error, "totals cannot be written down"),
+            Err(error) => warn!(%error, "totals cannot be written down"),
+        }
+    }
+    clock::monotonic() + KEEP_EVERY
+}
+
+/// The old file or the new one is there, whatever happens.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let part: PathBuf = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&part, path)
 }

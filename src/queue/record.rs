@@ -12,7 +12,7 @@
 //! | 5 boot | 16 bytes boot id · milliseconds of its wall time |
 //!
 //! A reading is its tag number, which a name before it in the same segment explains, one byte of form, for a quality
-//! that is not good one byte of quality, and the value:
+//! that is not plainly good one byte of quality, and the value:
 //!
 //! | form | value |
 //! |---|---|
@@ -22,7 +22,8 @@
 //! | 4 | unsigned integer |
 //! | 5, 6 | IEEE 754, 4 or 8 bytes, little-endian |
 //! | 7 | text |
-//! | + 128 | the quality is not good and comes before the value |
+//! | 8 | milliseconds since 1970 |
+//! | + 128 | the quality is not plainly good and comes before the value |
 //!
 //! Qualities: 0 good, 1 config, 2 not connected, 3 device failure, 4 sensor failure, 5 last value known, 6 no
 //! communication, 7 out of service, 8 decode.
@@ -201,8 +202,10 @@ fn write_reading(reading: &Reading, out: &mut Vec<u8>) {
         Some(Value::Float(_)) => 5,
         Some(Value::Double(_)) => 6,
         Some(Value::Text(_)) => 7,
+        Some(Value::Time(_)) => 8,
     };
-    if reading.quality.is_good() {
+    // "good, but set by hand" is good and has a number all the same
+    if reading.quality == Quality::Good {
         out.push(form);
     } else {
         out.extend([form | NOT_GOOD, quality_code(reading.quality)]);
@@ -214,6 +217,7 @@ fn write_reading(reading: &Reading, out: &mut Vec<u8>) {
         Some(Value::Float(value)) => out.extend(value.to_le_bytes()),
         Some(Value::Double(value)) => out.extend(value.to_le_bytes()),
         Some(Value::Text(value)) => write_text(value, out),
+        Some(Value::Time(at)) => encode_varint(at.millis(), out),
     }
 }
 
@@ -369,6 +373,7 @@ impl Iterator for Readings<'_> {
             5 => Some(Value::Float(f32::from_le_bytes(fixed(rest)?))),
             6 => Some(Value::Double(f64::from_le_bytes(fixed(rest)?))),
             7 => Some(Value::Text(text(rest)?.into())),
+            8 => Some(Value::Time(Timestamp::from_millis(number(rest)?))),
             _ => return None,
         };
         let position = self.next;

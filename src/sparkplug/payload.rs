@@ -3,15 +3,17 @@
 use super::proto::payload::{Metric, PropertySet, PropertyValue, metric, property_value};
 use crate::config::site::{IntegerTypes, Tag};
 use crate::reading::{Quality, Reading, Timestamp, Value};
-use crate::tag::{DataType, ValueType};
+use crate::tag::{ByteForm, DataType, ValueType};
 
 /// The datatypes that a gateway sends (6.4.16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named as in the specification")]
 pub enum Datatype {
+    Int8 = 1,
     Int16 = 2,
     Int32 = 3,
     Int64 = 4,
+    UInt8 = 5,
     UInt16 = 6,
     UInt32 = 7,
     UInt64 = 8,
@@ -19,6 +21,7 @@ pub enum Datatype {
     Double = 10,
     Boolean = 11,
     String = 12,
+    DateTime = 13,
 }
 
 impl Datatype {
@@ -34,6 +37,7 @@ impl Datatype {
         match (tag.value_type, types) {
             (ValueType::Bool, _) => Datatype::Boolean,
             (ValueType::Text, _) => Datatype::String,
+            (ValueType::Time, _) => Datatype::DateTime,
             (ValueType::Float, _) => Datatype::Float,
             (ValueType::Double, _) => Datatype::Double,
             (ValueType::Integer(raw), IntegerTypes::Exact) => Datatype::exact(raw),
@@ -43,25 +47,46 @@ impl Datatype {
 
     const fn exact(raw: DataType) -> Datatype {
         match raw {
+            DataType::Byte { form: ByteForm::Signed, .. } => Datatype::Int8,
+            DataType::Byte { .. } => Datatype::UInt8,
             DataType::I16 => Datatype::Int16,
-            DataType::U16 => Datatype::UInt16,
-            DataType::U32 => Datatype::UInt32,
+            DataType::U16 | DataType::Slice { .. } | DataType::Bcd { digits: ..=4 } => Datatype::UInt16,
+            DataType::U32 | DataType::Bcd { digits: 5..=8 } => Datatype::UInt32,
             DataType::I32
+            | DataType::I48
+            | DataType::U48
             | DataType::I64
             | DataType::U64
+            | DataType::Bcd { .. }
             | DataType::Bool { .. }
+            | DataType::F16
             | DataType::F32
             | DataType::F64
-            | DataType::Text => Datatype::wide(raw),
+            | DataType::Text { .. }
+            | DataType::Time(_)
+            | DataType::Words => Datatype::wide(raw),
         }
     }
 
     const fn wide(raw: DataType) -> Datatype {
         match raw {
-            DataType::I16 | DataType::U16 | DataType::I32 => Datatype::Int32,
-            DataType::U32 | DataType::I64 => Datatype::Int64,
+            DataType::Byte { .. }
+            | DataType::Slice { .. }
+            | DataType::I16
+            | DataType::U16
+            | DataType::I32
+            | DataType::Bcd { digits: ..=8 } => Datatype::Int32,
+            DataType::U32 | DataType::I48 | DataType::U48 | DataType::I64 | DataType::Bcd { .. } => {
+                Datatype::Int64
+            }
             DataType::U64 => Datatype::UInt64,
-            DataType::Bool { .. } | DataType::F32 | DataType::F64 | DataType::Text => Datatype::Double,
+            DataType::Bool { .. }
+            | DataType::F16
+            | DataType::F32
+            | DataType::F64
+            | DataType::Text { .. }
+            | DataType::Time(_)
+            | DataType::Words => Datatype::Double,
         }
     }
 }
@@ -73,6 +98,8 @@ impl Datatype {
 pub fn encode(value: &Value, datatype: Datatype) -> Option<metric::Value> {
     let whole = |low: i64, high: i64| whole_number(value).filter(|number| (low..=high).contains(number));
     Some(match (datatype, value) {
+        (Datatype::Int8, _) => metric::Value::IntValue(low_half(whole(i8::MIN.into(), i8::MAX.into())?)),
+        (Datatype::UInt8, _) => metric::Value::IntValue(low_half(whole(0, u8::MAX.into())?)),
         (Datatype::Int16, _) => metric::Value::IntValue(low_half(whole(i16::MIN.into(), i16::MAX.into())?)),
         (Datatype::Int32, _) => metric::Value::IntValue(low_half(whole(i32::MIN.into(), i32::MAX.into())?)),
         (Datatype::UInt16, _) => metric::Value::IntValue(low_half(whole(0, u16::MAX.into())?)),
@@ -83,6 +110,7 @@ pub fn encode(value: &Value, datatype: Datatype) -> Option<metric::Value> {
         (Datatype::Double, Value::Double(value)) => metric::Value::DoubleValue(*value),
         (Datatype::Boolean, Value::Bool(value)) => metric::Value::BooleanValue(*value),
         (Datatype::String, Value::Text(value)) => metric::Value::StringValue(value.to_string()),
+        (Datatype::DateTime, Value::Time(at)) => metric::Value::LongValue(at.millis()),
         _ => return None,
     })
 }
@@ -91,7 +119,7 @@ fn whole_number(value: &Value) -> Option<i64> {
     match value {
         Value::Int(value) => Some(*value),
         Value::UInt(value) => i64::try_from(*value).ok(),
-        Value::Bool(_) | Value::Float(_) | Value::Double(_) | Value::Text(_) => None,
+        Value::Bool(_) | Value::Float(_) | Value::Double(_) | Value::Text(_) | Value::Time(_) => None,
     }
 }
 
@@ -219,6 +247,9 @@ mod tests {
         assert_eq!(int(-1, Datatype::Int32), Some(IntValue(0xFFFF_FFFF)));
         assert_eq!(int(-2, Datatype::Int16), Some(IntValue(0xFFFF_FFFE)));
         assert_eq!(int(-1, Datatype::Int64), Some(LongValue(u64::MAX)));
+        assert_eq!(int(-2, Datatype::Int8), Some(IntValue(0xFFFF_FFFE)));
+        let at = Value::Time(Timestamp::from_millis(1_795_401_508_000));
+        assert_eq!(encode(&at, Datatype::DateTime), Some(LongValue(1_795_401_508_000)));
         assert_eq!(encode(&Value::UInt(u64::MAX), Datatype::UInt64), Some(LongValue(u64::MAX)));
         assert_eq!(encode(&Value::UInt(u32::MAX.into()), Datatype::UInt32), Some(IntValue(u32::MAX)));
         assert_eq!(encode(&Value::UInt(u32::MAX.into()), Datatype::Int64), Some(LongValue(u32::MAX.into())));
@@ -230,5 +261,8 @@ mod tests {
         assert_eq!(encode(&Value::Int(-1), Datatype::UInt16), None);
         assert_eq!(encode(&Value::Double(1.0), Datatype::Float), None);
         assert_eq!(encode(&Value::Bool(true), Datatype::Int32), None);
+        assert_eq!(encode(&Value::Int(128), Datatype::Int8), None);
+        assert_eq!(encode(&Value::UInt(256), Datatype::UInt8), None);
+        assert_eq!(encode(&Value::UInt(5), Datatype::DateTime), None);
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::{files, root};
 
-const VOCABULARY: [&str; 11] = [
+const VOCABULARY: [&str; 12] = [
+    "calendar",
     "clock",
     "counters",
     "position",
@@ -21,7 +22,9 @@ const VOCABULARY: [&str; 11] = [
 /// What each stage may import beside the vocabulary, and `config::site` where `config` stands. ARCHITECTURE.md has the
 /// same table.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("calendar", &[]),
     ("clock", &[]),
+    ("expression", &[]),
     ("counters", &[]),
     ("position", &[]),
     ("publication", &[]),
@@ -33,11 +36,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vitals", &["config"]),
     ("write", &[]),
     ("tls", &[]),
-    ("config", &["config"]),
+    ("config", &["config", "expression"]),
     ("link", &["config", "link", "tls"]),
     ("driver", &["config", "driver", "link"]),
     ("poll", &["config", "driver", "link", "poll"]),
-    ("normalize", &["config", "normalize"]),
+    ("normalize", &["config", "expression", "normalize"]),
     ("queue", &["config", "queue"]),
     ("outbox", &[]),
     ("command", &["command", "config", "driver", "normalize", "poll"]),

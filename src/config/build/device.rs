@@ -8,28 +8,28 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::{self, Device, Layout, Probe, Quirks, Step, Summary, Tag, Total, WriteFunctions};
+use super::super::site::{self, Device, Layout, Probe, Quirks, Step, Tag, Total, WriteFunctions};
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
-use super::layers::Layers;
 use super::computed;
 use super::generated::{Computed, Generator};
+use super::layers::Layers;
 use super::names::Names;
 use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
 use super::{recipe, write};
-use crate::calendar::{self, Calendar};
 use crate::tag::{DeviceId, TagId, UnitId};
 
 /// All devices and all tags, as far as they can be built.
-pub(super) fn build(
-    build: &mut Build,
-    root: &Table,
-    calendar: Option<Calendar>,
-    window: Option<Duration>,
-) -> Shop {
-    let mut out = Devices { root, devices: Vec::new(), drafts: Vec::new(), computed: Computed::default(), window, names: BTreeMap::new() };
+pub(super) fn build(build: &mut Build, root: &Table) -> Shop {
+    let mut out = Devices {
+        root,
+        devices: Vec::new(),
+        drafts: Vec::new(),
+        computed: Computed::default(),
+        names: BTreeMap::new(),
+    };
     let instances = expand::expand_devices(root.table("device"), root.table("link"), &mut build.findings);
     for entry in &root.table("device").entries {
         if entry.node.table().is_none() {
@@ -47,10 +47,9 @@ pub(super) fn build(
     let mut tags: Vec<Tag> = out.drafts.into_iter().map(|draft| draft.tag).collect();
     recipe::resolve(build, &names, &mut tags, &naming);
     write::build(build, &names, &out.devices, &mut tags, &naming);
-    let calendar = calendar.unwrap_or_else(|| Calendar::new(calendar::zone_of_system()));
-    let steps = computed::build(build, &names, &mut tags, calendar, &out.computed);
-    let Computed { totals, summaries, .. } = out.computed;
-    Shop { devices: out.devices, tags, steps, totals, summaries }
+    let Computed { pending, totals } = out.computed;
+    let steps = computed::build(build, &names, &mut tags, &pending);
+    Shop { devices: out.devices, tags, steps, totals }
 }
 
 /// All devices, their tags, and what is computed of them.
@@ -59,7 +58,6 @@ pub(super) struct Shop {
     pub(super) tags: Vec<Tag>,
     pub(super) steps: Vec<Step>,
     pub(super) totals: Vec<Total>,
-    pub(super) summaries: Vec<Summary>,
 }
 
 struct Devices<'a> {
@@ -67,7 +65,6 @@ struct Devices<'a> {
     devices: Vec<Device>,
     drafts: Vec<Draft>,
     computed: Computed,
-    window: Option<Duration>,
     names: BTreeMap<String, Place>,
 }
 
@@ -94,24 +91,11 @@ impl Devices<'_> {
             }
         }
         let share = value(fields, "share", values::share).unwrap_or_default();
-        let (drafts, computed, window) = (&mut self.drafts, &mut self.computed, self.window);
-        Generator { build, drafts, computed, device: id, merged: &merged, share, window }.run(first);
+        let (drafts, computed) = (&mut self.drafts, &mut self.computed);
+        Generator { build, drafts, computed, device: id, merged: &merged, share }.run(first);
         let probes = probes(build, fields, &of_type, merged.get("probe"));
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-        if self.drafts.len() == first && build.findings.is_empty() {
-            let finding = Finding::new(instance.at, format!("device `{}` has no tags", instance.name));
-            build.find(finding.with_help("give it a type, or `tags = [{ name = \"…\", at = \"hr:0\" }]`"));
-        }
-        if self.drafts.len() - first > site::TAGS_MAX {
-            let most = site::TAGS_MAX;
-            let message = format!(
-                "device `{}` has more than {most} tags: brokers would refuse its birth",
-                instance.name
-            );
-            build.find(
-                Finding::new(instance.at, message).with_help("describe it as two devices with the same unit"),
-            );
-        }
+        check_count(build, instance, self.drafts.len() - first);
         let (Some(link), Some(unit)) = (link, unit) else { return };
         self.devices.push(Device {
             id,
@@ -235,8 +219,9 @@ impl Devices<'_> {
             gap: value(table, "gap", values::duration),
             no_cross: value(table, "no_cross", |node| values::integer(node, 1, 65535))
                 .and_then(|number| NonZeroU16::new(u16::try_from(number).ok()?)),
-            whole_blocks: value(table, "whole_blocks", |node| values::spans(node, 125)).unwrap_or_default(),
-            holes: value(table, "holes", |node| values::spans(node, 65535)).unwrap_or_default(),
+            whole_blocks: value(table, "whole_blocks", |node| values::at::spans(node, 125))
+                .unwrap_or_default(),
+            holes: value(table, "holes", |node| values::at::spans(node, 65535)).unwrap_or_default(),
             any_tid: word("tid") == Some("ignore"),
             any_unit_reply: word("unit_reply") == Some("any"),
             write: match word("write") {
@@ -256,6 +241,22 @@ impl Devices<'_> {
             build.find(expand::unknown("type", name, node.at, types));
             Table::default()
         })
+    }
+}
+
+/// A device has tags, and not too many.
+fn check_count(build: &mut Build, instance: &Instance, count: usize) {
+    if count == 0 && build.findings.is_empty() {
+        let finding = Finding::new(instance.at, format!("device `{}` has no tags", instance.name));
+        build.find(finding.with_help("give it a type, or `tags = [{ name = \"…\", at = \"hr:0\" }]`"));
+    }
+    if count > site::TAGS_MAX {
+        let most = site::TAGS_MAX;
+        let message =
+            format!("device `{}` has more than {most} tags: brokers would refuse its birth", instance.name);
+        build.find(
+            Finding::new(instance.at, message).with_help("describe it as two devices with the same unit"),
+        );
     }
 }
 

@@ -1,26 +1,20 @@
-//! Tags that nobody has written down: totals of counters, what leaves in place of readings, derived tags, alarms, machines.
-
-use std::time::Duration;
+//! Tags that the gateway makes itself: totals of counters, derived tags.
 
 use super::super::finding::Finding;
-use super::super::site::{
-    Deadband, Kind, MACHINE_TAGS, Registers, Report, SUMMARY_NAMES, Share, Source, Summary, SummaryTags, Tag, Total,
-};
+use super::super::site::{Deadband, Kind, Registers, Report, Share, Source, Tag, Total};
 use super::super::tree::{Entry, Node, Table};
 use super::super::values;
-use super::computed::{Pending, What};
+use super::computed::Pending;
 use super::tag::Draft;
 use super::{Build, shared, value};
 use crate::config::site;
-use crate::tag::{DataType, DeviceId, TagId, ValueType};
-use crate::unit::{self, Unit};
+use crate::tag::{DeviceId, TagId, ValueType};
 
 /// What is computed of all devices, beside their tags.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
     pub(super) pending: Vec<Pending>,
     pub(super) totals: Vec<Total>,
-    pub(super) summaries: Vec<Summary>,
 }
 
 /// Adds to `drafts`, of which those from `first` on are `device`'s, what is computed of them.
@@ -33,8 +27,6 @@ pub(super) struct Generator<'a> {
     pub(super) merged: &'a Table,
     /// The share of what does not say.
     pub(super) share: Share,
-    /// How long the windows of summaries are, where an uplink takes them.
-    pub(super) window: Option<Duration>,
 }
 
 impl Generator<'_> {
@@ -44,12 +36,6 @@ impl Generator<'_> {
         }
         for entry in &self.merged.table("derived").entries {
             self.derived(entry);
-        }
-        self.alarms();
-        self.machine();
-        let end = self.drafts.len();
-        for index in first..end {
-            self.summary(index);
         }
         self.check_names(first);
     }
@@ -88,7 +74,9 @@ impl Generator<'_> {
 
     /// `total/NAME` of a counter.
     fn total(&mut self, index: usize) {
-        let Some(draft) = self.drafts.get(index).filter(|draft| draft.tag.kind == Kind::Counter) else { return };
+        let Some(draft) = self.drafts.get(index).filter(|draft| draft.tag.kind == Kind::Counter) else {
+            return;
+        };
         let (of, name, share, unit, report) =
             (draft.tag.id, draft.tag.name.clone(), draft.tag.share, draft.tag.unit, draft.tag.report);
         let wraps_at = draft.naming.get("wraps_at").and_then(|node| values::positive(node).ok());
@@ -97,36 +85,6 @@ impl Generator<'_> {
         let tag = self.add(&format!("total/{name}"), ValueType::Double, Kind::Counter, share);
         self.change(tag, |tag| (tag.unit, tag.report) = (unit, report));
         self.computed.totals.push(Total { of, tag, wraps_at, max_rate });
-    }
-
-    /// What leaves of a tag where its readings may not.
-    fn summary(&mut self, index: usize) {
-        let Some(window) = self.window else { return };
-        let Some(tag) = self.drafts.get(index).map(|draft| &draft.tag) else { return };
-        let is_number = !matches!(tag.value_type, ValueType::Bool | ValueType::Text);
-        let total_of = self.computed.totals.iter().find(|total| total.of == tag.id).map(|total| total.tag);
-        let is_total = self.computed.totals.iter().any(|total| total.tag == tag.id);
-        if tag.share != Share::Aggregate || !is_number || is_total {
-            return;
-        }
-        let (of, name, unit) = (tag.id, tag.name.clone(), tag.unit);
-        let mut add = |what: &str, value_type, unit: Option<&'static Unit>| {
-            let id = self.add(&format!("{name}/{what}"), value_type, Kind::Measurement, Share::Summary);
-            self.change(id, |tag| (tag.unit, tag.report) = (unit, Report::Always));
-            id
-        };
-        let (of, tags) = match total_of {
-            Some(total) => (total, SummaryTags::Delta(add("delta", ValueType::Double, unit))),
-            None => {
-                let count = ValueType::Integer(DataType::U32);
-                let tags = SUMMARY_NAMES.map(|what| match what {
-                    "count" => add(what, count, None),
-                    _ => add(what, ValueType::Double, unit),
-                });
-                (of, SummaryTags::Quantity(tags))
-            }
-        };
-        self.computed.summaries.push(Summary { of, window, tags });
     }
 
     fn derived(&mut self, entry: &Entry) {
@@ -143,46 +101,14 @@ impl Generator<'_> {
             let deadband = value(table, "deadband", values::deadband);
             tag.deadband = deadband.and_then(|deadband| deadband.of(tag.range)).unwrap_or_default();
         });
-        self.pend(entry, table, What::Derived(tag));
-    }
-
-    fn alarms(&mut self) {
-        let alarms = &self.merged.table("alarm").entries;
-        if alarms.is_empty() {
-            return;
-        }
-        let events = self.add("event/alarm", ValueType::Text, Kind::Event, self.share);
-        for entry in alarms {
-            let Some(table) = entry.node.table() else { continue };
-            let Some(name) = self.name_of(entry) else { continue };
-            let share = value(table, "share", values::share).unwrap_or(self.share);
-            let tag = self.add(&format!("alarm/{name}"), ValueType::Bool, Kind::State, share);
-            self.change(tag, |tag| tag.title = value(table, "title", values::text));
-            self.pend(entry, table, What::Alarm(name, tag, events));
-        }
-    }
-
-    fn machine(&mut self) {
-        let Some(entry) = self.merged.entry("machine") else { return };
-        let Some(table) = entry.node.table() else { return };
-        let share = value(table, "share", values::share).unwrap_or(self.share);
-        let tags = MACHINE_TAGS.map(|(name, unit)| {
-            let value_type = if unit.is_some() { ValueType::Double } else { ValueType::Text };
-            let kind = if unit.is_some() { Kind::Measurement } else { Kind::State };
-            let tag = self.add(&format!("machine/{name}"), value_type, kind, share);
-            self.change(tag, |tag| tag.unit = unit.and_then(unit::find));
-            tag
-        });
-        self.pend(entry, table, What::Machine(tags.to_vec()));
-    }
-
-    fn pend(&mut self, entry: &Entry, table: &Table, what: What) {
-        self.computed.pending.push(Pending { device: self.device, table: table.clone(), at: entry.key_at, what });
+        let (device, table, at) = (self.device, table.clone(), entry.key_at);
+        self.computed.pending.push(Pending { device, table, at, tag });
     }
 
     /// The name that stands before an entry, if it can be one.
     fn name_of(&mut self, entry: &Entry) -> Option<String> {
-        let node = Node { content: super::super::tree::Content::Text(entry.key.clone()), ..entry.node.clone() };
+        let node =
+            Node { content: super::super::tree::Content::Text(entry.key.clone()), ..entry.node.clone() };
         match values::tag_name(&node) {
             Ok(name) => Some(name),
             Err(message) => {
@@ -197,7 +123,8 @@ impl Generator<'_> {
         let mut names = std::collections::BTreeSet::new();
         let twice = |draft: &&Draft| !names.insert(draft.tag.name.to_lowercase());
         let of_device = self.drafts.get(first..).unwrap_or_default();
-        let found: Vec<String> = of_device.iter().filter(twice).map(|draft| draft.tag.name.to_string()).collect();
+        let found: Vec<String> =
+            of_device.iter().filter(twice).map(|draft| draft.tag.name.to_string()).collect();
         for name in found {
             let message = format!("two tags would be called `{name}`: one of them is made by the gateway");
             let at = self.merged.entries.first().map_or(self.build.whole, |entry| entry.key_at);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::finding::{Finding, did_you_mean};
 use super::super::tree::{Node, Table, tag_name};
+use super::super::values::at::{self, Areas};
 use super::super::values::{self, Parsed};
 use super::{Build, value};
 
@@ -106,6 +107,12 @@ impl<'a> Layers<'a> {
             let help = near.unwrap_or_else(|| format!("describe it: [type.NAME.{key}.{name}]"));
             format!("there is no table `{name}` of `{key}`: {help}")
         }))
+    }
+
+    /// The controller's own names of its registers: the device's, and those of its type that it does not change.
+    pub(super) fn areas(&self) -> Areas {
+        let parse = |table| value(table, "areas", at::areas).unwrap_or_default();
+        parse(self.device).over(parse(self.of_type))
     }
 
     pub(super) fn base(&self) -> u16 {

@@ -1,12 +1,14 @@
-//! Where a value lies and what its registers mean: `at`, `type`, `length`, `order`, `scale`, held against the device.
+//! Where a value lies and what its registers mean: `at`, `type`, `length`, `format`, `encoding`, `order`, `scale`, held
+//! against each other and against the device.
 
 use super::super::finding::Finding;
-use super::super::site::{Quirks, Scaling};
+use super::super::site::{Layout, Quirks, Scaling};
 use super::super::tree::{Content, Node, Table};
 use super::super::values;
+use super::super::values::at::{self, At, Bits};
 use super::Build;
 use super::layers::Layers;
-use crate::tag::{ByteOrder, DataType, Span};
+use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, Span, TimeFormat};
 
 /// Where the value lies and what it means, if the two fit each other and the device.
 pub(super) fn place(
@@ -21,7 +23,7 @@ pub(super) fn place(
         );
         return None;
     };
-    let at = match values::at(at_node, layers.base()) {
+    let at = match at::at(at_node, layers.base(), &layers.areas()) {
         Ok(at) => at,
         Err(message) => {
             if matches!(at_node.content, Content::Text(_)) {
@@ -30,42 +32,242 @@ pub(super) fn place(
             return None;
         }
     };
-    let type_node = layers.get(table, "type");
-    let is_single_bit = at.area.is_bits() || at.bit.is_some();
-    let data_type = match type_node {
-        Some(node) => values::data_type(node).ok()?,
-        None if is_single_bit => DataType::Bool { bit: None },
-        None => DataType::U16,
-    };
-    let data_type = match (data_type, is_single_bit) {
-        (DataType::Bool { .. }, true) => DataType::Bool { bit: at.bit },
-        (DataType::Bool { .. }, false) => {
-            let finding = Finding::new(at_node.at, "a bool in a register needs the number of its bit");
+    let draft = Draft { layers, node, table, at_node, at };
+    let data_type = draft.data_type(build)?;
+    let data_type = draft.refined(build, data_type)?;
+    draft.check_keys(build, data_type);
+    let count = draft.count(build, data_type)?;
+    let span = Span { area: at.area, address: at.address, count };
+    if span.end() > at.end {
+        let message = match at.end {
+            65536 => format!("{span} ends after the last address, 65535"),
+            _ => format!("{span} ends after the area of `{}`", at_node.text().unwrap_or_default()),
+        };
+        build.find(Finding::new(at_node.at, message));
+        return None;
+    }
+    Some((span, data_type))
+}
+
+/// A tag or a probe whose address is known.
+struct Draft<'a> {
+    layers: &'a Layers<'a>,
+    node: &'a Node,
+    table: &'a Table,
+    at_node: &'a Node,
+    at: At,
+}
+
+impl Draft<'_> {
+    /// The type that is written for this very tag, not for all of the device.
+    fn own_type(&self) -> Option<&Node> {
+        self.layers.own(self.table, "type")
+    }
+
+    fn data_type(&self, build: &mut Build) -> Option<DataType> {
+        if self.at.area.is_bits() && self.at.bits.is_some() {
+            let prefix = self.at.area.prefix();
+            let message = format!("{prefix}: holds single bits, which have no bits themselves");
+            build.find(Finding::new(self.at_node.at, message));
+            return None;
+        }
+        match self.at.bits {
+            None if self.at.area.is_bits() => self.single(build, None),
+            Some(Bits::One(bit)) => self.single(build, Some(bit)),
+            Some(Bits::Slice(first, last)) => self.slice(build, first, last),
+            None => self.whole(build),
+        }
+    }
+
+    /// A coil, a discrete input or one bit of a register.
+    fn single(&self, build: &mut Build, bit: Option<u8>) -> Option<DataType> {
+        let Some(node) = self.own_type() else { return Some(DataType::Bool { bit }) };
+        if let DataType::Bool { .. } = values::data_type(node).ok()? {
+            return Some(DataType::Bool { bit });
+        }
+        let finding = Finding::new(node.at, "a single bit is a \"bool\"");
+        build.find(match bit {
+            Some(bit) => finding.with_help(format!(
+                "for bits of a number give the number's address and name them: bits = {{ {bit} = \"NAME\" }}"
+            )),
+            None => finding,
+        });
+        None
+    }
+
+    /// Bits `first` to `last` of a register: a half of it, or an unsigned number.
+    fn slice(&self, build: &mut Build, first: u8, last: u8) -> Option<DataType> {
+        let half = match (first, last) {
+            (0, 7) => Some(false),
+            (8, 15) => Some(true),
+            _ => None,
+        };
+        let slice = DataType::Slice { first, last };
+        let Some(node) = self.own_type() else {
+            let byte = |is_high| DataType::Byte { is_high, form: ByteForm::Unsigned };
+            return Some(half.map_or(slice, byte));
+        };
+        match (values::data_type(node).ok()?, half) {
+            (DataType::Byte { form, .. }, Some(is_high)) => Some(DataType::Byte { is_high, form }),
+            (DataType::Byte { form: ByteForm::Unsigned, .. }, None) if last - first < 8 => Some(slice),
+            (DataType::U16, _) => Some(slice),
+            (other, _) => {
+                let message = format!("bits {first} to {last} are no \"{}\"", other.name());
+                build.find(
+                    Finding::new(node.at, message)
+                        .with_help("write \"u16\"; 0-7 and 8-15 may be \"u8\", \"i8\" or \"bcd8\""),
+                );
+                None
+            }
+        }
+    }
+
+    /// All of one register or of several.
+    fn whole(&self, build: &mut Build) -> Option<DataType> {
+        let data_type = match self.layers.get(self.table, "type") {
+            Some(node) => values::data_type(node).ok()?,
+            None => DataType::U16,
+        };
+        if let DataType::Bool { .. } = data_type {
+            let finding = Finding::new(self.at_node.at, "a bool in a register needs the number of its bit");
             build.find(
                 finding.with_help("write it after a point: \"hr:110.3\" is bit 3, bit 0 is the lowest"),
             );
             return None;
         }
-        (_, true) => {
-            build.find(Finding::new(type_node?.at, "a single bit is a \"bool\""));
-            return None;
+        Some(data_type)
+    }
+
+    /// The type with what `encoding`, `order`, `format` and `expr` say of it.
+    fn refined(&self, build: &mut Build, data_type: DataType) -> Option<DataType> {
+        match data_type {
+            DataType::Text { .. } => {
+                let order = self.layers.get(self.table, "order").and_then(Node::text);
+                let encoding: Option<Encoding> = self.layers.value(self.table, "encoding", values::encoding);
+                Some(DataType::Text { encoding: encoding.unwrap_or_default(), is_sparse: order == Some("B") })
+            }
+            DataType::Time(_) => self.time(build).map(DataType::Time),
+            DataType::Words if self.layers.get(self.table, "expr").is_none() => {
+                let finding = Finding::new(self.node.at, "\"words\" are no value by themselves");
+                build.find(finding.with_help("write what they mean: expr = \"word(0) * 10000 + word(1)\""));
+                None
+            }
+            DataType::Bool { .. }
+            | DataType::Byte { .. }
+            | DataType::Slice { .. }
+            | DataType::I16
+            | DataType::U16
+            | DataType::I32
+            | DataType::U32
+            | DataType::I48
+            | DataType::U48
+            | DataType::I64
+            | DataType::U64
+            | DataType::F16
+            | DataType::F32
+            | DataType::F64
+            | DataType::Bcd { .. }
+            | DataType::Words => Some(data_type),
         }
-        (other, false) => other,
+    }
+
+    fn time(&self, build: &mut Build) -> Option<TimeFormat> {
+        let Some(node) = self.layers.get(self.table, "format") else {
+            let finding = Finding::new(self.node.at, "a datetime needs `format`");
+            build.find(finding.with_help(
+                "write what its registers hold, as \"YYMM DDhh mmss\" or \"YYYY MM DD hh mm ss\"",
+            ));
+            return None;
+        };
+        match TimeFormat::parse(node.text()?) {
+            Ok(format) => Some(format),
+            Err(message) => {
+                build.find(Finding::new(node.at, format!("`format`: {message}")));
+                None
+            }
+        }
+    }
+
+    /// Keys of the tag that its type has no use for.
+    fn check_keys(&self, build: &mut Build, data_type: DataType) {
+        let is_text = matches!(data_type, DataType::Text { .. });
+        let is_time = matches!(data_type, DataType::Time(_));
+        for (key, is_used, message) in [
+            ("encoding", is_text, "only a string has an `encoding`"),
+            ("format", is_time, "only a datetime has a `format`"),
+            ("length", is_text || data_type == DataType::Words, "only a string has a `length`"),
+        ] {
+            let own = self.layers.own(self.table, key);
+            // what is no length at all has been found already
+            let own = own.filter(|node| key != "length" || values::integer(node, 1, 125).is_ok());
+            if let (Some(node), false) = (own, is_used) {
+                build.find(Finding::new(node.at, message));
+            }
+        }
+    }
+
+    /// How many registers it takes.
+    fn count(&self, build: &mut Build, data_type: DataType) -> Option<u16> {
+        if let Some(count) = data_type.registers() {
+            return Some(count);
+        }
+        if let DataType::Bool { .. } = data_type {
+            return Some(1);
+        }
+        let Some(length) = self.layers.get(self.table, "length") else {
+            let is_words = data_type == DataType::Words;
+            let message = if is_words { "\"words\" need `length`" } else { "a string needs `length`" };
+            let help = if is_words {
+                "write how many registers they are"
+            } else {
+                "write how many registers it takes, two characters each"
+            };
+            build.find(Finding::new(self.node.at, message).with_help(help));
+            return None;
+        };
+        u16::try_from(values::integer(length, 1, 125).ok()?).ok()
+    }
+}
+
+/// One bit of the number that lies so: `bits` names them, 0 is the lowest under the number's order. It is read with all
+/// registers of the number, for devices refuse half of one. `None`: the number has no such bit, or it is no whole number.
+pub(super) fn bit_of(layout: Layout, bit: u8) -> Option<Layout> {
+    let bit = match layout.data_type {
+        DataType::Byte { form: ByteForm::Bcd, .. } => return None,
+        DataType::Byte { is_high, .. } if bit < 8 => bit + if is_high { 8 } else { 0 },
+        DataType::Slice { first, last } if bit <= last.saturating_sub(first) => first + bit,
+        DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I48
+        | DataType::U48
+        | DataType::I64
+        | DataType::U64
+            if u16::from(bit) < layout.span.count * 16 =>
+        {
+            bit
+        }
+        DataType::Bool { .. }
+        | DataType::Byte { .. }
+        | DataType::Slice { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I48
+        | DataType::U48
+        | DataType::I64
+        | DataType::U64
+        | DataType::F16
+        | DataType::F32
+        | DataType::F64
+        | DataType::Bcd { .. }
+        | DataType::Text { .. }
+        | DataType::Time(_)
+        | DataType::Words => return None,
     };
-    if let (true, Some(bit)) = (at.area.is_bits(), at.bit) {
-        build.find(Finding::new(
-            at_node.at,
-            format!("{}: holds single bits, there is no bit {bit}", at.area.prefix()),
-        ));
-        return None;
-    }
-    let count = count(build, layers, table, node, data_type)?;
-    let span = Span { area: at.area, address: at.address, count };
-    if span.end() > 65536 {
-        build.find(Finding::new(at_node.at, format!("{span} ends after the last address, 65535")));
-        return None;
-    }
-    Some((span, data_type))
+    Some(Layout { data_type: DataType::Bool { bit: Some(bit) }, scaling: None, ..layout })
 }
 
 /// A value is read in one request: the device must allow one for all of it.
@@ -101,33 +303,6 @@ pub(super) fn check_reach(build: &mut Build, node: &Node, span: Span, max_regist
     }
 }
 
-fn count(
-    build: &mut Build,
-    layers: &Layers<'_>,
-    table: &Table,
-    node: &Node,
-    data_type: DataType,
-) -> Option<u16> {
-    let length = layers.get(table, "length");
-    match (data_type, length) {
-        (DataType::Text, Some(length)) => u16::try_from(values::integer(length, 1, 125).ok()?).ok(),
-        (DataType::Text, None) => {
-            let finding = Finding::new(node.at, "a string needs `length`");
-            build.find(finding.with_help("write how many registers it takes, two characters each"));
-            None
-        }
-        (_, Some(length))
-            if layers.own(table, "length").is_some() && values::integer(length, 1, 125).is_ok() =>
-        {
-            build.find(Finding::new(length.at, "only a string has a `length`"));
-            None
-        }
-        (DataType::Bool { .. } | DataType::I16 | DataType::U16, _) => Some(1),
-        (DataType::I32 | DataType::U32 | DataType::F32, _) => Some(2),
-        (DataType::I64 | DataType::U64 | DataType::F64, _) => Some(4),
-    }
-}
-
 /// The order, if its letters are as many as the value's bytes; a longer order keeps only its letters, a shorter one
 /// extends to 64 bits.
 pub(super) fn order(
@@ -139,10 +314,11 @@ pub(super) fn order(
 ) -> ByteOrder {
     let Some(node) = layers.get(table, "order") else { return ByteOrder::default() };
     let Ok((order, letters)) = values::order(node) else { return ByteOrder::default() };
-    let is_number = !matches!(data_type, DataType::Bool { .. } | DataType::Text);
-    if is_number && letters < usize::from(span.count * 2) && letters < 4 {
+    if data_type.is_number() && letters < usize::from(span.count * 2) && letters < 4 {
         let message = format!("an order of {letters} letters for a value of {} bytes", span.count * 2);
-        build.find(Finding::new(node.at, message).with_help("write ABCD, CDAB, BADC or DCBA"));
+        build.find(
+            Finding::new(node.at, message).with_help("write ABCD, CDAB, BADC or DCBA; B is for strings"),
+        );
     }
     order
 }
@@ -158,7 +334,7 @@ pub(super) fn scaling(
     if scale.is_none() && offset.is_none() {
         return None;
     }
-    if matches!(data_type, DataType::Bool { .. } | DataType::Text) {
+    if !data_type.is_number() {
         for node in ["scale", "offset"].iter().filter_map(|key| layers.own(table, key)) {
             build.find(Finding::new(node.at, "only a number can be scaled"));
         }
@@ -166,3 +342,6 @@ pub(super) fn scaling(
     }
     Some(Scaling { scale: scale.unwrap_or(1.0), offset: offset.unwrap_or(0.0) })
 }
+
+#[cfg(test)]
+mod tests;

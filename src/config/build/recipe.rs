@@ -69,7 +69,7 @@ impl Resolver<'_> {
 }
 
 fn is_number(tag: &Tag) -> bool {
-    !matches!(tag.value_type, ValueType::Bool | ValueType::Text) && tag.kind != Kind::Event
+    !matches!(tag.value_type, ValueType::Bool | ValueType::Text | ValueType::Time) && tag.kind != Kind::Event
 }
 
 /// What a value needs is read first: it may not itself need another.

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use super::super::finding::Finding;
-use super::super::site::{self, Codes, Deadband, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag};
+use super::super::site::{
+    self, Codes, Deadband, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag,
+};
 use super::super::tree::{Content, Node, Table};
 use super::super::values::{self, codes};
 use super::layers::Layers;
-use super::place::{check_reach, order, place, scaling};
+use super::place::{bit_of, check_reach, order, place, scaling};
 use super::{Build, shared, value};
 use crate::reading::Value;
-use crate::tag::{DataType, DeviceId, TagId, ValueType};
+use crate::tag::{DeviceId, TagId, ValueType};
 use crate::unit::Unit;
 
 /// A tag that is not read oftener than this if it tells what hardly ever changes.
@@ -18,9 +20,8 @@ const INFO_EVERY: Duration = Duration::from_secs(3600);
 /// A value that so many reads have not confirmed is stale.
 const STALE_READS: u32 = 3;
 /// Keys that name other tags, or are about what is made of this one: looked at when all tags are known.
-const NAMING: [&str; 8] = [
-    "ratio", "scale_from", "decimals_from", "unit_from", "quality_from", "write", "wraps_at", "max_rate",
-];
+const NAMING: [&str; 8] =
+    ["ratio", "scale_from", "decimals_from", "unit_from", "quality_from", "write", "wraps_at", "max_rate"];
 
 /// A tag, and what of it names others.
 #[derive(Debug)]
@@ -122,15 +123,10 @@ impl Maker<'_, '_> {
         }
         let mut drafts = Vec::new();
         for (bit, bit_name) in bits {
-            let is_whole = !matches!(
-                layout.data_type,
-                DataType::Bool { .. } | DataType::F32 | DataType::F64 | DataType::Text
-            );
-            if !is_whole || bit >= layout.data_type.bits() {
+            let Some(layout) = bit_of(Layout { scaling: None, ..layout }, bit) else {
                 self.find("bits", format!("`bits`: a value of this type has no bit {bit}"));
                 continue;
-            }
-            let layout = Layout { data_type: DataType::Bool { bit: Some(bit) }, scaling: None, ..layout };
+            };
             let source = Source::Registers(Registers { layout, recipe: None });
             let mut tag = self.common(&format!("{name}/{bit_name}"), source, ValueType::Bool);
             tag.unit = None;
@@ -164,7 +160,7 @@ impl Maker<'_, '_> {
         for key in NAMING {
             let Some(node) = self.layers.get(self.table, key) else { continue };
             let is_about_numbers = !["write", "quality_from"].contains(&key);
-            if is_about_numbers && !is_number(layout.data_type) {
+            if is_about_numbers && !layout.data_type.is_number() {
                 if self.layers.own(self.table, key).is_some() {
                     self.find(key, format!("only a number has `{key}`"));
                 }
@@ -230,7 +226,8 @@ impl Maker<'_, '_> {
             (Kind::Info, None) => Some(INFO_EVERY),
             _ => layers.value(self.table, "every", values::every).unwrap_or(Some(site::EVERY)),
         };
-        if kind == Kind::Counter && matches!(value_type, ValueType::Bool | ValueType::Text) {
+        if kind == Kind::Counter && matches!(value_type, ValueType::Bool | ValueType::Text | ValueType::Time)
+        {
             self.find("kind", "only a number is a \"counter\"".to_owned());
         }
         let publish_unit = layers.value::<&'static Unit>(self.table, "publish_unit", values::unit);
@@ -262,8 +259,10 @@ impl Maker<'_, '_> {
 
     /// Counters, states and events have none: each change of theirs counts.
     fn deadband(&mut self, kind: Kind, value_type: ValueType) -> Deadband {
-        let Some(written) = self.layers.value(self.table, "deadband", values::deadband) else { return Deadband::None };
-        let is_number = !matches!(value_type, ValueType::Bool | ValueType::Text);
+        let Some(written) = self.layers.value(self.table, "deadband", values::deadband) else {
+            return Deadband::None;
+        };
+        let is_number = !matches!(value_type, ValueType::Bool | ValueType::Text | ValueType::Time);
         let is_exempt = matches!(kind, Kind::Counter | Kind::State | Kind::Event) || !is_number;
         if is_exempt {
             if self.layers.own(self.table, "deadband").is_some() {
@@ -279,16 +278,12 @@ impl Maker<'_, '_> {
     }
 
     fn range(&mut self, value_type: ValueType) -> Option<(f64, f64)> {
-        let is_number = !matches!(value_type, ValueType::Bool | ValueType::Text);
+        let is_number = !matches!(value_type, ValueType::Bool | ValueType::Text | ValueType::Time);
         if !is_number && self.layers.own(self.table, "range").is_some() {
             self.find("range", "only numbers have a `range`".to_owned());
         }
         self.layers.value(self.table, "range", values::range).filter(|_| is_number)
     }
-}
-
-const fn is_number(data_type: DataType) -> bool {
-    !matches!(data_type, DataType::Bool { .. } | DataType::Text)
 }
 
 /// The codes, or a fault told.

@@ -11,7 +11,7 @@ use super::super::values::{self, ReadbackKey, condition};
 use super::names::Names;
 use super::{Build, duration_or, value};
 use crate::config::site;
-use crate::tag::{Area, DataType, TagId, ValueType};
+use crate::tag::{Area, ByteForm, DataType, TagId, ValueType};
 
 /// Builds the policies of all tags that may be written.
 pub(super) fn build(
@@ -70,8 +70,8 @@ impl Draft<'_> {
             self.find("", format!("tag `{name}` cannot be written: {area}: can only be read"));
             return None;
         }
-        if layout.data_type == DataType::Text {
-            self.find("", format!("tag `{name}` cannot be written: writing a string is not in this version"));
+        if let Some(why) = unwritable(layout) {
+            self.find("", format!("tag `{name}` cannot be written: {why}"));
             return None;
         }
         self.check_numbers(layout);
@@ -149,7 +149,7 @@ impl Draft<'_> {
         let tag = self.named("interlock", &written.tag)?;
         let tag_type = self.tags.get(tag.index())?.value_type;
         let fits = match written.operand {
-            Operand::Number(_) => !matches!(tag_type, ValueType::Bool | ValueType::Text),
+            Operand::Number(_) => !matches!(tag_type, ValueType::Bool | ValueType::Text | ValueType::Time),
             Operand::Word(_) => tag_type == ValueType::Text,
             Operand::Flag(_) => tag_type == ValueType::Bool,
         };
@@ -157,6 +157,7 @@ impl Draft<'_> {
             let kind = match tag_type {
                 ValueType::Bool => "a bool: write `TAG` or `not TAG`",
                 ValueType::Text => "a string: compare it with 'a word'",
+                ValueType::Time => "a time, which is compared with nothing",
                 ValueType::Integer(_) | ValueType::Float | ValueType::Double => {
                     "a number: compare it with a number"
                 }
@@ -173,8 +174,10 @@ impl Draft<'_> {
             ReadbackKey::Own(false) => Readback::Answer,
             ReadbackKey::Tag(name) => {
                 let Some(tag) = self.named("readback", &name) else { return Readback::Own };
-                let kind = |tag: &Tag| matches!(tag.value_type, ValueType::Bool | ValueType::Text);
-                if self.tags.get(tag.index()).is_some_and(|other| kind(other) != kind(self.tag)) {
+                let is_number = |tag: &Tag| {
+                    !matches!(tag.value_type, ValueType::Bool | ValueType::Text | ValueType::Time)
+                };
+                if self.tags.get(tag.index()).is_some_and(|other| is_number(other) != is_number(self.tag)) {
                     self.find("readback", format!("`readback`: `{name}` is of another kind of value"));
                 }
                 Readback::Tag(tag)
@@ -225,18 +228,56 @@ impl Draft<'_> {
     }
 }
 
+/// Why no value of the tag is written, whatever the device.
+fn unwritable(layout: Layout) -> Option<&'static str> {
+    match layout.data_type {
+        DataType::Text { .. } => Some("writing a string is not in this version"),
+        DataType::Time(_) => Some("writing a time is not in this version"),
+        DataType::Words => Some("what an expression makes of registers cannot be undone"),
+        DataType::Byte { .. } | DataType::Slice { .. } => Some(
+            "the register holds more than this value, and that would be overwritten: write the whole register",
+        ),
+        DataType::Bool { bit: Some(_) } if layout.span.count > 1 => {
+            Some("a bit of a value of several registers: write the value")
+        }
+        DataType::Bool { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I48
+        | DataType::U48
+        | DataType::I64
+        | DataType::U64
+        | DataType::F16
+        | DataType::F32
+        | DataType::F64
+        | DataType::Bcd { .. } => None,
+    }
+}
+
 /// The least and the most value that the registers can hold.
 fn range(layout: Layout) -> (f64, f64) {
     let (low, high) = match layout.data_type {
         DataType::Bool { .. } => (0.0, 1.0),
+        DataType::Byte { form: ByteForm::Signed, .. } => (f64::from(i8::MIN), f64::from(i8::MAX)),
+        DataType::Byte { form: ByteForm::Unsigned, .. } => (0.0, f64::from(u8::MAX)),
+        DataType::Byte { form: ByteForm::Bcd, .. } => (0.0, 99.0),
+        DataType::Slice { first, last } => {
+            (0.0, f64::from(2_u32.pow(u32::from(last.saturating_sub(first)) + 1) - 1))
+        }
         DataType::I16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
         DataType::U16 => (0.0, f64::from(u16::MAX)),
         DataType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
         DataType::U32 => (0.0, f64::from(u32::MAX)),
+        DataType::I48 => (-140_737_488_355_328.0, 140_737_488_355_327.0),
+        DataType::U48 => (0.0, 281_474_976_710_655.0),
         DataType::I64 => (-9_223_372_036_854_775_808.0, 9_223_372_036_854_775_808.0),
         DataType::U64 => (0.0, 18_446_744_073_709_551_616.0),
+        DataType::Bcd { digits } => (0.0, 10_f64.powi(digits.into()) - 1.0),
+        DataType::F16 => (-65504.0, 65504.0),
         DataType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
-        DataType::F64 | DataType::Text => (f64::MIN, f64::MAX),
+        DataType::F64 | DataType::Text { .. } | DataType::Time(_) | DataType::Words => (f64::MIN, f64::MAX),
     };
     let Some(scaling) = layout.scaling else { return (low, high) };
     let scaled = |raw: f64| (raw * scaling.scale + scaling.offset).clamp(f64::MIN, f64::MAX);
@@ -262,10 +303,10 @@ pub(super) fn probes(
         }
         let Some(test) = test(table) else { continue };
         let fits = match (&test, layout.data_type) {
-            (ProbeTest::Between(..) | ProbeTest::Equals(Operand::Number(_)), of) => {
-                !matches!(of, DataType::Bool { .. } | DataType::Text)
+            (ProbeTest::Between(..) | ProbeTest::Equals(Operand::Number(_)), of) => of.is_number(),
+            (ProbeTest::Equals(Operand::Word(_)) | ProbeTest::Matches(_), of) => {
+                matches!(of, DataType::Text { .. })
             }
-            (ProbeTest::Equals(Operand::Word(_)) | ProbeTest::Matches(_), of) => of == DataType::Text,
             (ProbeTest::Equals(Operand::Flag(_)), of) => matches!(of, DataType::Bool { .. }),
         };
         if !fits {

@@ -15,8 +15,6 @@ pub enum Share {
     Cluster,
     /// To the cluster only as means and extremes of a window, to the firm as they are.
     Aggregate,
-    /// These means and extremes themselves: only where they stand for the readings. No word means it.
-    Summary,
 }
 
 impl Share {
@@ -54,7 +52,6 @@ impl Shares {
     #[must_use]
     pub fn takes(&self, share: Share) -> bool {
         match share {
-            Share::Summary => self.takes_aggregates_only(),
             Share::Aggregate => self.0.contains(&share) && self.0.contains(&Share::Enterprise),
             Share::Private | Share::Enterprise | Share::Cluster => self.0.contains(&share),
         }

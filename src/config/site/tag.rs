@@ -235,16 +235,22 @@ impl Layout {
     pub const fn value_type(&self) -> ValueType {
         match self.data_type {
             DataType::Bool { .. } => ValueType::Bool,
-            DataType::Text => ValueType::Text,
+            DataType::Text { .. } => ValueType::Text,
+            DataType::Time(_) => ValueType::Time,
             _ if self.scaling.is_some() => ValueType::Double,
-            DataType::F32 => ValueType::Float,
-            DataType::F64 => ValueType::Double,
-            integer @ (DataType::I16
+            DataType::F16 | DataType::F32 => ValueType::Float,
+            DataType::F64 | DataType::Words => ValueType::Double,
+            integer @ (DataType::Byte { .. }
+            | DataType::Slice { .. }
+            | DataType::I16
             | DataType::U16
             | DataType::I32
             | DataType::U32
+            | DataType::I48
+            | DataType::U48
             | DataType::I64
-            | DataType::U64) => ValueType::Integer(integer),
+            | DataType::U64
+            | DataType::Bcd { .. }) => ValueType::Integer(integer),
         }
     }
 }

@@ -147,6 +147,7 @@ pub(in crate::config) fn bits(node: &Node) -> Parsed<Vec<(u8, String)>> {
 enum Sort {
     Flag,
     Text,
+    Time,
     Whole,
     Single,
     Double,
@@ -155,12 +156,22 @@ enum Sort {
 const fn sort(data_type: DataType) -> Sort {
     match data_type {
         DataType::Bool { .. } => Sort::Flag,
-        DataType::Text => Sort::Text,
-        DataType::F32 => Sort::Single,
+        DataType::Text { .. } => Sort::Text,
+        DataType::Time(_) => Sort::Time,
+        DataType::F16 | DataType::F32 => Sort::Single,
         DataType::F64 => Sort::Double,
-        DataType::I16 | DataType::U16 | DataType::I32 | DataType::U32 | DataType::I64 | DataType::U64 => {
-            Sort::Whole
-        }
+        DataType::Byte { .. }
+        | DataType::Slice { .. }
+        | DataType::I16
+        | DataType::U16
+        | DataType::I32
+        | DataType::U32
+        | DataType::I48
+        | DataType::U48
+        | DataType::I64
+        | DataType::U64
+        | DataType::Bcd { .. }
+        | DataType::Words => Sort::Whole,
     }
 }
 
@@ -176,6 +187,7 @@ fn code(text: &str, data_type: DataType) -> Parsed<Code> {
                 _ => Err(wrong("true or false")),
             };
         }
+        Sort::Time => return Err("a time has no codes".to_owned()),
         Sort::Whole | Sort::Single | Sort::Double => {}
     }
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -189,6 +201,7 @@ fn code(text: &str, data_type: DataType) -> Parsed<Code> {
 
 fn number_code(number: i64, data_type: DataType) -> Parsed<Code> {
     match (sort(data_type), u64::try_from(number)) {
+        (Sort::Time, _) => Err("a time has no codes".to_owned()),
         (Sort::Text, _) => Ok(Code::Text(number.to_string().into())),
         (Sort::Flag, _) => match number {
             0 => Ok(Code::Flag(false)),
@@ -222,13 +235,16 @@ fn float_code(number: f64, data_type: DataType) -> Parsed<Code> {
         #[expect(clippy::cast_possible_truncation, reason = "the nearest float is what the device can send")]
         Sort::Single => Ok(Code::Bits(u64::from((number as f32).to_bits()))),
         Sort::Double => Ok(Code::Bits(number.to_bits())),
-        Sort::Flag | Sort::Text | Sort::Whole => Err(format!("the code {number} is not a whole number")),
+        Sort::Flag | Sort::Text | Sort::Time | Sort::Whole => {
+            Err(format!("the code {number} is not a whole number"))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tag::Encoding;
 
     #[track_caller]
     fn check(text: &str, data_type: DataType, expected: &str) {
@@ -255,7 +271,7 @@ mod tests {
         check("-9999", DataType::F32, "0xc61c3c00");
         check("1.5", DataType::F64, "0x3ff8000000000000");
         check("true", DataType::Bool { bit: None }, "true");
-        check("OK", DataType::Text, "'OK'");
+        check("OK", DataType::Text { encoding: Encoding::Auto, is_sparse: false }, "'OK'");
         check("0x10000", DataType::U16, "the code 0x10000 has more than 16 bits");
         check("1.5", DataType::U16, "the code 1.5 is not a whole number");
         check("x", DataType::U16, "the code `x` is not a number");

@@ -1,7 +1,7 @@
 //! Pieces from what a counter has gone up by, from edges, from events.
 
 use super::tally::is_quantity;
-use crate::config::site::machine::{Amount, Count, CountKind};
+use crate::config::site::{Amount, Count, CountKind};
 
 /// What was seen of whatever counts.
 #[derive(Clone, Copy, Debug, PartialEq)]

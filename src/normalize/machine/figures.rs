@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::state::State;
 use super::tally::Tally;
-use crate::config::site::machine::MachineRule;
+use crate::config::site::MachineRule;
 use crate::reading::Quality;
 
 /// The part of PBT that may be unknown before the figures are called uncertain: 1 of this many.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::calendar::{self, zone};
-use crate::config::site::machine::{Count, CountKind};
+use crate::config::site::{Count, CountKind};
 
 const DAY_EVENTS: &str = include_str!("../../../tests/it/day/events.jsonl");
 const DAY_FIGURES: &str = include_str!("../../../tests/it/day/figures.json");

@@ -75,6 +75,21 @@ fn readings_are_so_and_not_otherwise() {
     assert_eq!(back, expected);
 }
 
+/// Frozen too.
+#[test]
+fn a_time_and_a_good_value_that_was_set_by_hand_are_so_and_not_otherwise() {
+    let at = Stamp::SinceBoot(7);
+    let readings = [
+        reading(1, Value::Time(Timestamp::from_millis(300)), Quality::Good, at),
+        reading(2, Value::UInt(5), Quality::GoodLocalOverride, at),
+    ];
+    let mut records = Vec::new();
+    write_readings(Position(5), &readings, |record| records.push(record.to_vec()));
+    assert_eq!(records, [bytes("01 05 01 07 02 01 08 AC 02 02 84 0A 05")]);
+    let Some(Record::Readings(back)) = read(&records[0]) else { panic!("no readings") };
+    assert_eq!(back.map(|(_, reading)| reading).collect::<Vec<_>>(), readings);
+}
+
 #[test]
 fn every_quality_and_reason_has_a_number_of_its_own() {
     for (code, quality) in Quality::ALL.into_iter().enumerate() {
@@ -105,6 +120,7 @@ fn any_value() -> impl Strategy<Value = Option<Value>> {
         any::<f32>().prop_map(|value| Some(Value::Float(value))),
         any::<f64>().prop_map(|value| Some(Value::Double(value))),
         "\\PC{0,20}".prop_map(|value| Some(Value::Text(value.into()))),
+        any::<u64>().prop_map(|millis| Some(Value::Time(Timestamp::from_millis(millis)))),
     ]
 }
 

@@ -110,6 +110,7 @@ fn figure_metric(figure: Vital, now: Timestamp) -> Metric {
         Value::Int(_) | Value::UInt(_) => Datatype::Int64,
         Value::Float(_) | Value::Double(_) => Datatype::Double,
         Value::Text(_) => Datatype::String,
+        Value::Time(_) => Datatype::DateTime,
     };
     let is_empty = matches!(&figure.value, Value::Text(text) if text.is_empty());
     let value = encode(&figure.value, datatype).filter(|_| !is_empty);

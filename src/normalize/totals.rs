@@ -1,0 +1,113 @@
+//! The totals of all counters: each follows its counter, and is kept over restarts. Pure.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::counter::{Counter, CounterRule, SavedCounter};
+use crate::config::site::{EVERY, Site, Total};
+use crate::reading::{Quality, Stamp, Timestamp, Value};
+use crate::tag::TagId;
+
+/// The counters of a site.
+#[derive(Debug)]
+pub struct Totals {
+    counters: Vec<Entry>,
+    /// By tag: the counter that it is.
+    of: Vec<Option<usize>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    total: Total,
+    rule: CounterRule,
+    counter: Counter,
+    /// The wall time of the last sample.
+    wall: Option<Timestamp>,
+}
+
+/// A total after a sample of its counter.
+#[derive(Debug)]
+pub struct Told {
+    /// Where it is told.
+    pub tag: TagId,
+    /// The total, or why it is not known.
+    pub value: Result<Value, Quality>,
+    /// What it is to be doubted for.
+    pub doubt: Quality,
+}
+
+impl Totals {
+    /// All from 0.
+    #[must_use]
+    pub fn new(site: &Site) -> Totals {
+        let mut of = vec![None; site.tags.len()];
+        let mut counters = Vec::new();
+        for total in &site.totals {
+            let every = site.tags.get(total.of.index()).and_then(|tag| tag.every).unwrap_or(EVERY);
+            let rule = CounterRule { wraps_at: total.wraps_at, max_rate: total.max_rate, every };
+            of.get_mut(total.of.index()).into_iter().for_each(|of| *of = Some(counters.len()));
+            counters.push(Entry { total: *total, rule, counter: Counter::new(rule, None), wall: None });
+        }
+        Totals { counters, of }
+    }
+
+    /// Goes on from what an earlier run has kept, before the first sample.
+    pub fn restore(&mut self, site: &Site, saved: &BTreeMap<String, SavedCounter>) {
+        for entry in &mut self.counters {
+            if let Some(saved) = saved.get(&key(site, entry.total.of)) {
+                entry.wall = saved.at_ms.map(Timestamp::from_millis);
+                entry.counter = Counter::new(entry.rule, Some(saved.clone()));
+            }
+        }
+    }
+
+    /// What is to be kept, by device and tag.
+    #[must_use]
+    pub fn saved(&self, site: &Site) -> BTreeMap<String, SavedCounter> {
+        let saved = |entry: &Entry| Some((key(site, entry.total.of), entry.counter.saved(entry.wall)?));
+        self.counters.iter().filter_map(saved).collect()
+    }
+
+    /// A sample of a tag; `None` where it is no counter.
+    pub fn handle(
+        &mut self,
+        tag: TagId,
+        value: Option<&Value>,
+        quality: Quality,
+        at: Stamp,
+        now: Instant,
+    ) -> Option<Told> {
+        let index = self.of.get(tag.index()).copied().flatten()?;
+        let entry = self.counters.get_mut(index)?;
+        let told = |value| Some(Told { tag: entry.total.tag, value, doubt: quality });
+        if quality.is_bad() {
+            return told(Err(quality));
+        }
+        let wall = match at {
+            Stamp::Wall(at) => Some(at),
+            Stamp::SinceBoot(_) => None,
+        };
+        let Some(step) = value.and_then(|value| entry.counter.handle(value, now, wall)) else {
+            return told(Err(Quality::BadSensorFailure));
+        };
+        entry.wall = wall.or(entry.wall);
+        told(Ok(Value::Double(step.total)))
+    }
+
+    /// The total of a tag that is a counter.
+    #[must_use]
+    pub fn total(&self, tag: TagId) -> Option<f64> {
+        let index = self.of.get(tag.index()).copied().flatten()?;
+        self.counters.get(index).map(|entry| entry.counter.total())
+    }
+}
+
+fn key(site: &Site, tag: TagId) -> String {
+    let tag = site.tags.get(tag.index());
+    let device = tag.and_then(|tag| site.devices.get(tag.device.index()));
+    let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+    format!("{}:{}", name(device.map(|device| &*device.name)), name(tag.map(|tag| &*tag.name)))
+}
+
+/// How often totals are written down while the gateway runs: flash wears, and a counter says itself what came since.
+pub const KEEP_EVERY: Duration = Duration::from_secs(300);
