@@ -49,21 +49,22 @@ enum Dimension {
     Illuminance,
 }
 
-/// From a value in one unit to the same in another: value × factor + offset.
+/// From a value in one unit to the same in another: value × factor ÷ divisor + offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conversion {
-    /// What it is multiplied with.
+    /// What it is multiplied by.
     pub factor: f64,
+    /// What it is divided by then: 60 L/min are 3.6 m3/h, and not 3.5999999999999996.
+    pub divisor: f64,
     /// What is added then.
     pub offset: f64,
 }
 
 impl Conversion {
-    /// The value in the other unit. A factor that is the inverse of a whole number divides: 300 kPa are 3 bar then, and not
-    /// 3.0000000000000004.
+    /// The value in the other unit.
     #[must_use]
     pub fn apply(self, value: f64) -> f64 {
-        scaled(value, self.factor) + self.offset
+        value * self.factor / self.divisor + self.offset
     }
 }
 
@@ -84,7 +85,7 @@ impl Unit {
             return None;
         }
         let offset = (self.zero - other.zero) / other.factor;
-        Some(Conversion { factor: self.factor / other.factor, offset })
+        Some(Conversion { factor: self.factor, divisor: other.factor, offset })
     }
 
     /// `EUInformation.unitId` of OPC UA: the bytes of the common code as a number (Part 8, 5.6.3).
@@ -198,7 +199,7 @@ mod tests {
         check(60.0, "L/min", "m3/h", "3.6");
         check(90.0, "min", "h", "1.5");
         check(12.0, "mm/s", "m/min", "0.72");
-        check(10.0, "lb", "kg", "4.5359237");
+        check(1.0, "lb", "kg", "0.45359237");
         check(45.0, "%", "1", "0.45");
         check(7.0, "kg", "kg", "7");
         check(1.0, "m3/h", "Nm3/h", "-");

@@ -86,8 +86,8 @@ impl Shop {
         let end = self.elapsed_ms + u64::try_from(Duration::from_secs_f64(seconds).as_millis()).unwrap();
         let mut shown = Vec::new();
         while let Some(due) = self.normalizer.next_due() {
-            let due_us = due.saturating_duration_since(self.start).as_micros();
-            let due_ms = u64::try_from(due_us.div_ceil(1000)).unwrap();
+            let due_ns = due.saturating_duration_since(self.start).as_nanos();
+            let due_ms = u64::try_from(due_ns.div_ceil(1_000_000)).unwrap();
             if due_ms > end {
                 break;
             }
@@ -228,4 +228,67 @@ fn after_an_outage_a_device_warms_up() {
 fn an_optional_tag_that_is_absent_is_no_fault_of_the_configuration() {
     let mut shop = Shop::new("tags = [{ name = \"a\", at = \"hr:1\", optional = true }]");
     assert_eq!(shop.read("a!bad:config"), "a=-(bad:out_of_service)");
+}
+
+#[test]
+fn derived_tags_follow_their_inputs_and_are_as_good_as_the_worst_of_them() {
+    let mut shop = Shop::new(
+        "stale_after = \"1h\"
+        tags = [{ name = \"u\", at = \"hr:1\" }, { name = \"i\", at = \"hr:2\" }, { name = \"on\", at = \"hr:3.0\" }]
+        [device.d.derived]
+        \"p\" = { expr = \"u * i / 1000\", unit = \"kW\" }
+        \"double\" = { expr = \"p * 2\", type = \"i64\" }
+        \"state\" = { expr = \"if(on for 5s, 1, 0)\", values = { 0 = \"stop\", 1 = \"run\" } }
+        \"mean\" = { expr = \"avg(u, 10s)\" }",
+    );
+    assert_eq!(shop.read("u=00E6 i=000A"), "u=230 i=10 p=2.3 mean=-(uncertain:initial) double=5");
+    assert_eq!(shop.read("i!bad:config"), "i=-(bad:config) p=-(bad:config) double=-(bad:config)");
+    assert_eq!(shop.read("on=0001"), "on=true state=stop");
+    assert!(shop.pass(5.0).contains("state=run"), "although nothing is read");
+    assert_eq!(shop.read("on!bad:decode"), "on=-(bad:decode) state=-(bad:decode)");
+}
+
+#[test]
+fn the_total_of_a_counter_goes_on_over_wraps_resets_and_restarts() {
+    let device = "stale_after = \"1h\"
+        tags = [{ name = \"c\", at = \"hr:1\", kind = \"counter\", scale = 0.1, max_rate = \"100/s\" }]
+        [device.d.derived]
+        \"speed\" = { expr = \"rate(c, 4s)\" }";
+    let mut shop = Shop::new(device);
+    assert_eq!(shop.read("c=FFF0"), "c=6552 total/c=0 speed=-(uncertain:initial)");
+    shop.pass(1.0);
+    assert_eq!(shop.read("c=FFFA"), "c=6553 total/c=1");
+    shop.pass(1.0);
+    assert_eq!(shop.read("c=000E"), "c=1.4 total/c=3");
+    shop.pass(1.0);
+    assert_eq!(shop.read("c!bad:decode"), "c=-(bad:decode) total/c=-(bad:decode) speed=-(bad:decode)");
+    shop.pass(1.0);
+    assert_eq!(shop.read("c=0005"), "c=0.5 total/c=3.5 speed=0.875", "cleared");
+    let saved = shop.normalizer.saved();
+    let mut next = Shop::new(device);
+    next.normalizer.restore(&saved);
+    next.elapsed_ms = 60_000;
+    assert!(next.read("c=0019").starts_with("c=2.5 total/c=5.5"));
+}
+
+#[test]
+fn small_changes_are_not_told_and_a_door_tells_the_sample_before() {
+    let mut shop = Shop::new(
+        "stale_after = \"1h\"
+        tags = [
+            { name = \"a\", at = \"hr:1\", deadband = 2 },
+            { name = \"r\", at = \"hr:2\", deadband = \"10% of range\", range = [0, 100] },
+            { name = \"s\", at = \"hr:3\", deadband = { swinging_door = 1 } },
+        ]",
+    );
+    assert_eq!(shop.read("a=000A r=000A s=000A"), "a=10 r=10 s=10");
+    shop.pass(1.0);
+    assert_eq!(shop.read("a=000C r=0014 s=000C"), "");
+    shop.pass(1.0);
+    assert_eq!(shop.read("a=000D r=0015 s=000E"), "a=13 r=21");
+    shop.pass(1.0);
+    assert!(shop.read("s=0032").starts_with("s=14"), "the last sample that lay on the line");
+    shop.pass(1.0);
+    shop.read("s=0033");
+    assert!(shop.normalizer.finish().is_some(), "what is held back at the end is told");
 }

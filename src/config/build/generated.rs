@@ -139,6 +139,8 @@ fn modulus(registers: &Registers, wraps_at: Option<f64>) -> Option<f64> {
     let is_varying = recipe.is_some_and(|recipe| recipe.computes() && recipe.conversion.is_none());
     let raw = wraps_at.or_else(|| registers.layout.data_type.modulus()).filter(|_| !is_varying)?;
     let scale = registers.layout.scaling.map_or(1.0, |scaling| scaling.scale);
-    let factor = recipe.and_then(|recipe| recipe.conversion).map_or(1.0, |conversion| conversion.factor);
+    let factor = recipe
+        .and_then(|recipe| recipe.conversion)
+        .map_or(1.0, |conversion| conversion.factor / conversion.divisor);
     Some((raw * scale * factor).abs())
 }
