@@ -41,7 +41,7 @@ pub struct Site {
     pub links: Vec<Link>,
     /// The devices on them, indexed by [`DeviceId`].
     pub devices: Vec<Device>,
-    /// The tags of all devices, indexed by [`TagId`]; those of one device stand together.
+    /// The tags of all devices, indexed by [`crate::tag::TagId`]; those of one device stand together.
     pub tags: Vec<Tag>,
     /// The local time of the place, and when work is planned there.
     pub calendar: Calendar,
@@ -323,6 +323,8 @@ pub const MAX_REGISTERS: u16 = 125;
 pub const MAX_BITS: u16 = 2000;
 /// `connect_timeout` where none is written.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// `report` where none is written.
+pub const REPORT: Report = Report::OnChange { at_most: None, at_least: REPORT_AT_LEAST };
 /// How often an unchanged value is repeated where `report` does not say.
 pub const REPORT_AT_LEAST: Duration = Duration::from_secs(600);
 /// The shortest `keep_alive` with `protocol = "5"`: the client library takes no shorter one.

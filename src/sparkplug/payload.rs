@@ -1,7 +1,7 @@
 //! Metrics: a reading, or what a birth says of a tag (Sparkplug 3.0.0, chapter 6).
 
 use super::proto::payload::{Metric, PropertySet, PropertyValue, metric, property_value};
-use crate::config::site::{IntegerTypes, Tag};
+use crate::config::site::{IntegerTypes, Kind, Tag};
 use crate::reading::{Quality, Reading, Timestamp, Value};
 use crate::tag::{ByteForm, DataType, ValueType};
 
@@ -223,6 +223,9 @@ fn birth_properties(tag: &Tag, quality: Quality) -> PropertySet {
     }
     if let Some(title) = &tag.title {
         all.push(text_property("displayName", title));
+    }
+    if tag.kind != Kind::Measurement {
+        all.push(text_property("kind", tag.kind.word()));
     }
     properties(all)
 }

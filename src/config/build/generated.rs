@@ -1,7 +1,7 @@
 //! Tags that the gateway makes itself: totals of counters, derived tags.
 
 use super::super::finding::Finding;
-use super::super::site::{Deadband, Kind, Registers, Report, Share, Source, Tag, Total};
+use super::super::site::{Deadband, Kind, Registers, Report, Scaling, Share, Source, Tag, Total};
 use super::super::tree::{Entry, Node, Table};
 use super::super::values;
 use super::computed::Pending;
@@ -56,7 +56,7 @@ impl Generator<'_> {
             stale_after: None,
             stuck_after: None,
             is_optional: false,
-            report: Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST },
+            report: site::REPORT,
             deadband: Deadband::None,
             range: None,
             share,
@@ -97,7 +97,12 @@ impl Generator<'_> {
             tag.title = value(table, "title", values::text);
             tag.unit = value(table, "unit", values::unit);
             tag.range = value(table, "range", values::range);
-            tag.report = value(table, "report", values::report).unwrap_or(tag.report);
+            tag.report = match kind {
+                Kind::Event => Report::Always,
+                Kind::Measurement | Kind::Counter | Kind::State | Kind::Info => {
+                    value(table, "report", values::report).unwrap_or(tag.report)
+                }
+            };
             let deadband = value(table, "deadband", values::deadband);
             tag.deadband = deadband.and_then(|deadband| deadband.of(tag.range)).unwrap_or_default();
         });
@@ -138,6 +143,11 @@ fn modulus(registers: &Registers, wraps_at: Option<f64>) -> Option<f64> {
     let recipe = registers.recipe.as_deref();
     let is_varying = recipe.is_some_and(|recipe| recipe.computes() && recipe.conversion.is_none());
     let raw = wraps_at.or_else(|| registers.layout.data_type.modulus()).filter(|_| !is_varying)?;
+    // a range that begins at 0 and goes up is the only one whose end can be told
+    let is_shifted = |scaling: &Scaling| scaling.scale < 0.0 || scaling.offset.abs() > 0.0;
+    if registers.layout.scaling.as_ref().is_some_and(is_shifted) {
+        return None;
+    }
     let scale = registers.layout.scaling.map_or(1.0, |scaling| scaling.scale);
     let factor = recipe
         .and_then(|recipe| recipe.conversion)

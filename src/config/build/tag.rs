@@ -247,9 +247,13 @@ impl Maker<'_, '_> {
                 .or_else(|| every.map(|every| every * STALE_READS)),
             stuck_after: layers.value(self.table, "stuck_after", values::interval),
             is_optional: layers.value(self.table, "optional", values::boolean).unwrap_or_default(),
-            report: layers
-                .value(self.table, "report", values::report)
-                .unwrap_or(Report::OnChange { at_most: None, at_least: site::REPORT_AT_LEAST }),
+            report: match kind {
+                // each one counts, equal or not
+                Kind::Event => Report::Always,
+                Kind::Measurement | Kind::Counter | Kind::State | Kind::Info => {
+                    layers.value(self.table, "report", values::report).unwrap_or(site::REPORT)
+                }
+            },
             deadband: self.deadband(kind, value_type),
             range: self.range(value_type),
             share: layers.value(self.table, "share", values::share).unwrap_or_default(),

@@ -56,6 +56,10 @@ impl Draft<'_> {
             return None;
         };
         let layout = registers.layout;
+        if registers.recipe.as_ref().is_some_and(|recipe| recipe.words.is_some()) {
+            self.find("", format!("tag `{name}` cannot be written: writing words is not in this version"));
+            return None;
+        }
         if registers.recipe.as_ref().is_some_and(|recipe| recipe.computes()) {
             self.find(
                 "",
@@ -146,7 +150,7 @@ impl Draft<'_> {
 
     fn interlock(&mut self) -> Option<Condition> {
         let written = value(self.table, "interlock", condition::condition)?;
-        let tag = self.named("interlock", &written.tag)?;
+        let tag = self.plain("interlock", &written.tag)?;
         let tag_type = self.tags.get(tag.index())?.value_type;
         let fits = match written.operand {
             Operand::Number(_) => !matches!(tag_type, ValueType::Bool | ValueType::Text | ValueType::Time),
@@ -173,7 +177,7 @@ impl Draft<'_> {
             ReadbackKey::Own(true) => Readback::Own,
             ReadbackKey::Own(false) => Readback::Answer,
             ReadbackKey::Tag(name) => {
-                let Some(tag) = self.named("readback", &name) else { return Readback::Own };
+                let Some(tag) = self.plain("readback", &name) else { return Readback::Own };
                 let is_number = |tag: &Tag| {
                     !matches!(tag.value_type, ValueType::Bool | ValueType::Text | ValueType::Time)
                 };
@@ -183,6 +187,20 @@ impl Draft<'_> {
                 Readback::Tag(tag)
             }
         }
+    }
+
+    /// The tag that `name` means, whose value is what its registers say: it is read right before or after a write, by itself.
+    fn plain(&mut self, key: &str, name: &str) -> Option<TagId> {
+        let id = self.named(key, name)?;
+        let tag = self.tags.get(id.index())?;
+        if tag.registers().is_some_and(|registers| registers.recipe.is_none()) {
+            return Some(id);
+        }
+        let message = format!(
+            "`{key}`: `{name}` is not a plain value of registers: such tags are not in this version here"
+        );
+        self.find(key, message);
+        None
     }
 
     /// The tag that `name` means.
