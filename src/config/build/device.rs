@@ -79,12 +79,14 @@ impl Devices<'_> {
         let id = DeviceId(u32::try_from(self.devices.len()).unwrap_or(u32::MAX));
         let max_registers = bounded(&merged, "max_registers", site::MAX_REGISTERS);
         let max_bits = bounded(&merged, "max_bits", site::MAX_BITS);
+        let quirks = self.quirks(build, &merged, fields);
+        let timeout = duration_or(&merged, "timeout", site::TIMEOUT);
+        let reach = Reach { max_registers, timeout, quirks: &quirks };
         let first = self.drafts.len();
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
-        let quirks = self.quirks(build, &merged, fields);
         for node in layers.tags(build) {
-            for draft in tag::tags(build, &layers, node, Reach { max_registers, quirks: &quirks }) {
+            for draft in tag::tags(build, &layers, node, reach) {
                 let id_of_tag = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
                 let tag = Tag { id: id_of_tag, device: id, ..draft.tag };
                 self.drafts.push(Draft { tag, ..draft });
@@ -107,7 +109,7 @@ impl Devices<'_> {
             unit,
             quirks,
             caller: self.caller(build, instance),
-            timeout: duration_or(&merged, "timeout", site::TIMEOUT),
+            timeout,
             retries: value(&merged, "retries", |node| values::integer(node, 0, 10))
                 .and_then(|retries| u8::try_from(retries).ok())
                 .unwrap_or(site::RETRIES),

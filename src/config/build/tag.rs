@@ -17,7 +17,8 @@ use crate::unit::Unit;
 
 /// A tag that is not read oftener than this if it tells what hardly ever changes.
 const INFO_EVERY: Duration = Duration::from_secs(3600);
-/// A value that so many reads have not confirmed is stale.
+/// A value that so many reads have not confirmed is stale; a fast one after so many timeouts: a silent neighbour holds the
+/// line for that long.
 const STALE_READS: u32 = 3;
 /// Keys that name other tags, or are about what is made of this one: looked at when all tags are known.
 const NAMING: [&str; 8] =
@@ -36,6 +37,7 @@ pub(super) struct Draft {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reach<'a> {
     pub(super) max_registers: u16,
+    pub(super) timeout: Duration,
     pub(super) quirks: &'a Quirks,
 }
 
@@ -244,7 +246,7 @@ impl Maker<'_, '_> {
             every,
             stale_after: layers
                 .value(self.table, "stale_after", values::interval)
-                .or_else(|| every.map(|every| every * STALE_READS)),
+                .or_else(|| every.map(|every| every.max(self.reach.timeout) * STALE_READS)),
             stuck_after: layers.value(self.table, "stuck_after", values::interval),
             is_optional: layers.value(self.table, "optional", values::boolean).unwrap_or_default(),
             report: match kind {
