@@ -292,3 +292,11 @@ fn small_changes_are_not_told_and_a_door_tells_the_sample_before() {
     shop.read("s=0033");
     assert!(shop.normalizer.finish().is_some(), "what is held back at the end is told");
 }
+
+#[test]
+fn a_fast_tag_is_not_stale_while_a_silent_neighbour_may_hold_the_line() {
+    let mut shop = Shop::new("every = \"100ms\"\ntags = [{ name = \"a\", at = \"hr:1\" }]");
+    assert_eq!(shop.read("a=0001"), "a=1");
+    assert_eq!(shop.pass(2.9), "", "three timeouts of a second");
+    assert_eq!(shop.pass(0.2), "a=1(uncertain:last_usable)");
+}
