@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prost::Message as _;
@@ -267,16 +269,16 @@ async fn refused_silent_and_garbled_devices_are_bad_with_a_reason_and_their_neig
     serve_floor(plc, &mut tasks).await;
     let garbled = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let garbled_address = garbled.local_addr().unwrap();
-    // the first answer is right, so that the device is born; from then on it sends one register instead of two
+    // its answers are right until the device is born; from then on it sends one register instead of two
+    let is_born = Arc::new(AtomicBool::new(false));
+    let is_garbling = is_born.clone();
     tasks.spawn(async move {
-        let mut answers = 0;
         loop {
             let (mut stream, _) = garbled.accept().await.unwrap();
             let mut request = [0; 12];
             while stream.read_exact(&mut request).await.is_ok() {
-                answers += 1;
                 let mut reply = vec![request[0], request[1], 0, 0, 0, 7, request[6], 3, 4, 0, 1, 0, 2];
-                if answers > 1 {
+                if is_garbling.load(Ordering::Relaxed) {
                     reply = vec![request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 1];
                 }
                 if stream.write_all(&reply).await.is_err() {
@@ -310,6 +312,7 @@ async fn refused_silent_and_garbled_devices_are_bad_with_a_reason_and_their_neig
     let _gateway = Gateway::start(folder.path(), &(configuration(broker, plc) + &others));
     let birth = consumer.wait_for("DBIRTH/n/garbled", |_| true).await;
     assert_eq!(metric(&birth, "t").unwrap().value, Some(metric::Value::LongValue(65538)));
+    is_born.store(true, Ordering::Relaxed);
     let data = consumer.wait_for("DDATA/n/garbled", |_| true).await;
     assert_eq!(reason(&data, "t").as_deref(), Some("bad:decode"));
     assert_eq!(
