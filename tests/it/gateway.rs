@@ -260,6 +260,23 @@ async fn a_device_that_hangs_up_is_bad_then_dead_and_is_born_again_when_it_is_ba
     assert_eq!(gateway.ended().await, Some(0));
 }
 
+/// A device whose answers are right until it `is_born`; from then on it sends one register instead of two.
+async fn serve_garbled(garbled: TcpListener, is_born: Arc<AtomicBool>) {
+    loop {
+        let (mut stream, _) = garbled.accept().await.unwrap();
+        let mut request = [0; 12];
+        while stream.read_exact(&mut request).await.is_ok() {
+            let mut reply = vec![request[0], request[1], 0, 0, 0, 7, request[6], 3, 4, 0, 1, 0, 2];
+            if is_born.load(Ordering::Relaxed) {
+                reply = vec![request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 1];
+            }
+            if stream.write_all(&reply).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn refused_silent_and_garbled_devices_are_bad_with_a_reason_and_their_neighbours_go_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -269,24 +286,8 @@ async fn refused_silent_and_garbled_devices_are_bad_with_a_reason_and_their_neig
     serve_floor(plc, &mut tasks).await;
     let garbled = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let garbled_address = garbled.local_addr().unwrap();
-    // its answers are right until the device is born; from then on it sends one register instead of two
     let is_born = Arc::new(AtomicBool::new(false));
-    let is_garbling = is_born.clone();
-    tasks.spawn(async move {
-        loop {
-            let (mut stream, _) = garbled.accept().await.unwrap();
-            let mut request = [0; 12];
-            while stream.read_exact(&mut request).await.is_ok() {
-                let mut reply = vec![request[0], request[1], 0, 0, 0, 7, request[6], 3, 4, 0, 1, 0, 2];
-                if is_garbling.load(Ordering::Relaxed) {
-                    reply = vec![request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 1];
-                }
-                if stream.write_all(&reply).await.is_err() {
-                    break;
-                }
-            }
-        }
-    });
+    tasks.spawn(serve_garbled(garbled, is_born.clone()));
     let mut consumer = Consumer::subscribe(broker).await;
     let others = format!(
         r#"
