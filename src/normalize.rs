@@ -2,6 +2,7 @@
 //!
 //! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
 
+pub mod alarm;
 pub mod computed;
 pub mod counter;
 pub mod decode;

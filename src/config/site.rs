@@ -1,5 +1,6 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod alarm;
 mod commands;
 mod computed;
 mod json;
@@ -20,6 +21,7 @@ use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
 use crate::tag::{DeviceId, Span, UnitId};
+pub use alarm::{AlarmRule, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
     Readback, WRITE_EVERY, WriteBy, WritePolicy,
