@@ -16,6 +16,7 @@ use super::site::{
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
+mod alarm;
 mod broker;
 mod calendar;
 mod computed;

@@ -267,7 +267,7 @@ const TYPE: Fields = &[
     ("frame", Rule::Later),
     ("request", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
-    ("alarm", Rule::Later),
+    ("alarm", Rule::Named(ALARM)),
     ("machine", Rule::Table(MACHINE)),
 ];
 
@@ -306,7 +306,7 @@ pub(super) const DEVICE: Fields = &[
     ("areas", AREAS),
     ("vars", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
-    ("alarm", Rule::Later),
+    ("alarm", Rule::Named(ALARM)),
     ("machine", Rule::Table(MACHINE)),
 ];
 
@@ -391,6 +391,25 @@ const MACHINE: Fields = &[
     ("workdays", WORKDAYS),
     ("title", TEXT),
 ];
+
+const ALARM: Fields = &[
+    ("when", EXPRESSION),
+    ("above", Rule::Value(|node| values::limit_of_alarm(node).map(drop))),
+    ("below", Rule::Value(|node| values::limit_of_alarm(node).map(drop))),
+    ("equals", Rule::Value(|node| values::operand(node).map(drop))),
+    ("rate", Rule::Table(ALARM_RATE)),
+    ("silent", INTERVAL),
+    ("hysteresis", Rule::Value(|node| values::hysteresis(node).map(drop))),
+    ("delay", DURATION),
+    ("clear_delay", DURATION),
+    ("latch", BOOL),
+    ("severity", Rule::Value(|node| values::severity(node).map(drop))),
+    ("share", SHARE),
+    ("title", TEXT),
+];
+
+const ALARM_RATE: Fields =
+    &[("above", Rule::Value(|node| values::positive(node).map(drop))), ("per", INTERVAL)];
 
 const COUNT: Fields = &[
     ("counter", NAMED_TAG),

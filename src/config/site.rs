@@ -21,7 +21,7 @@ use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
 use crate::tag::{DeviceId, Span, UnitId};
-pub use alarm::{AlarmRule, Limit, SHELVE_MAX, Severity, Test};
+pub use alarm::{AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
     Readback, WRITE_EVERY, WriteBy, WritePolicy,

@@ -19,7 +19,9 @@ use super::site::{
 use super::tree::{Content, Entry, Node};
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
 use crate::unit::{self, Unit};
-pub(super) use work::{NumberOrTag, cycle, each, shifts, span, workdays};
+pub(super) use work::{
+    NumberOrTag, cycle, each, hysteresis, limit_of_alarm, severity, shifts, span, workdays,
+};
 
 /// The most memory that a compiled pattern may take, in bytes: a registration is short.
 const PATTERN_SIZE: usize = 1 << 20;

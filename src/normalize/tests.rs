@@ -56,6 +56,14 @@ impl Shop {
         shop
     }
 
+    /// Somebody does something with an alarm of `d`.
+    pub(crate) fn act(&mut self, alarm: &str, act: alarm::run::Act) -> Result<String, String> {
+        let device = self.tag("alarm/oil").device;
+        let now = self.now();
+        let update = self.normalizer.handle_act((device, alarm), act, "Li", now)?;
+        Ok(self.shown(update))
+    }
+
     pub(crate) fn now(&self) -> Now {
         let wall = Timestamp::from_millis(self.wall_ms + self.elapsed_ms);
         Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp: Stamp::Wall(wall) }
@@ -274,7 +282,7 @@ fn the_total_of_a_counter_goes_on_over_wraps_resets_and_restarts() {
     assert_eq!(shop.read("c!bad:decode"), "c=-(bad:decode) total/c=-(bad:decode) speed=-(bad:decode)");
     shop.pass(1.0);
     assert_eq!(shop.read("c=0005"), "c=0.5 total/c=3.5 speed=0.875", "cleared");
-    let saved = shop.normalizer.saved();
+    let saved = shop.normalizer.saved(shop.now());
     let mut next = Shop::new(device);
     next.normalizer.restore(&saved);
     next.elapsed_ms = 60_000;

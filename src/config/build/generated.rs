@@ -104,6 +104,7 @@ impl Generator<'_> {
         if let Some(entry) = self.merged.entry("machine") {
             self.machine(entry);
         }
+        self.alarms();
         self.check_names(first);
     }
 
@@ -199,6 +200,32 @@ impl Generator<'_> {
         }
         let (device, table, at) = (self.device, table.clone(), entry.key_at);
         self.computed.pending.push(Pending { device, table, at, gives: Gives::Machine(tags) });
+    }
+
+    /// The tags of all alarms, and the one that tells what happens to them: no farther than any of them may go.
+    fn alarms(&mut self) {
+        let alarms: Vec<(&Entry, &Table)> = self
+            .merged
+            .table("alarm")
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry, entry.node.table()?)))
+            .collect();
+        let share_of = |table: &Table| value(table, "share", values::share);
+        let own = self.share;
+        let shares = alarms.iter().map(|(_, table)| share_of(table).unwrap_or(own));
+        let Some(share) = shares.min() else { return };
+        let events = self.add("event/alarm", ValueType::Text, Kind::Event, share);
+        self.change(events, |tag| tag.report = Report::Always);
+        for (entry, table) in alarms {
+            let Some(name) = self.name_of(entry) else { continue };
+            let share = share_of(table).unwrap_or(own);
+            let tag = self.add(&format!("alarm/{name}"), ValueType::Bool, Kind::State, share);
+            self.change(tag, |tag| tag.title = value(table, "title", values::text));
+            let (device, table, at) = (self.device, table.clone(), entry.key_at);
+            let gives = Gives::Alarm { name: shared(&name), tag, events };
+            self.computed.pending.push(Pending { device, table, at, gives });
+        }
     }
 
     /// The name that stands before an entry, if it can be one.
