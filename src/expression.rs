@@ -249,6 +249,18 @@ impl Expression {
         }
     }
 
+    /// Its value and the worst quality of all inputs, of an expression without memory ([`Scope::Once`],
+    /// [`Scope::Registers`]). A number or a flag takes no memory from the heap.
+    ///
+    /// # Errors
+    /// Why there is no value.
+    pub fn once(&self, inputs: &impl Inputs) -> Result<(Value, Quality), Quality> {
+        let quality = self.trust(inputs)?;
+        let view = View { inputs, states: &[] };
+        let value = self.tree.of(&view).map_err(|why| quality.worst(why))?;
+        Ok((value, quality))
+    }
+
     /// The worst quality of all inputs; an error where one of them has no value.
     fn trust(&self, inputs: &impl Inputs) -> Result<Quality, Quality> {
         let mut worst = Quality::Good;

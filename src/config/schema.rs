@@ -332,7 +332,7 @@ macro_rules! tag_fields {
             ("ratio", TAG_NAMES),
             ("scale_from", NAMED_TAG),
             ("decimals_from", NAMED_TAG),
-            ("expr", Rule::Later),
+            ("expr", EXPRESSION),
             ("values", Rule::Value(|node| codes::is_codes_or_name(node, codes::word))),
             ("bits", Rule::Value(codes::is_bits_or_name)),
             ("bad_values", Rule::Value(codes::is_bad_values)),

@@ -229,7 +229,10 @@ impl<'a> Parser<'a, '_> {
             Scope::Registers { .. } => "the `expr` of a tag sees one reply, and nothing before",
         };
         let fault = Fault::new(range.clone(), format!("`{what}` looks back, and {why}"));
-        Err(fault.help(format!("make a derived tag with `{what}` and name it here")))
+        Err(match self.scope {
+            Scope::Live | Scope::Once => fault,
+            Scope::Registers { .. } => fault.help("look back in a derived tag that names this one"),
+        })
     }
 
     fn unary(&mut self, loosest: Bond) -> Result<Part, Fault> {

@@ -60,6 +60,11 @@ impl Draft<'_> {
             self.find("", format!("tag `{name}` cannot be written: writing words is not in this version"));
             return None;
         }
+        if registers.recipe.as_ref().is_some_and(|recipe| recipe.expression.is_some()) {
+            let why = "what an expression makes of registers cannot be undone";
+            self.find("", format!("tag `{name}` cannot be written: {why}"));
+            return None;
+        }
         if registers.recipe.as_ref().is_some_and(|recipe| recipe.computes()) {
             self.find(
                 "",

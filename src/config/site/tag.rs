@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Deadband, Report, Share, WritePolicy};
+use crate::expression::Expression;
 use crate::reading::{Quality, Value};
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, ValueType};
 use crate::unit::{Conversion, Unit};
@@ -70,11 +71,13 @@ pub struct Registers {
 /// What becomes of a raw value, beside its [`Scaling`]:
 ///
 /// value = (raw × scale × ratio … × 10^scale_from ÷ 10^decimals_from) + offset, then from the unit that came to
-/// the one that is wanted.
+/// the one that is wanted. Where there is an expression, what it gives stands in place of raw.
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// Raw values that say that there is none, and why.
     pub bad_values: Codes<Quality>,
+    /// What is made of the registers first, in [`crate::expression::Scope::Registers`].
+    pub expression: Option<Expression>,
     /// Tags that it is multiplied by: transformers.
     pub ratio: Vec<TagId>,
     /// The tag with the power of ten.
@@ -85,7 +88,7 @@ pub struct Recipe {
     pub unit_from: Option<(TagId, &'static Unit)>,
     /// From the unit of the registers to the one that is published.
     pub conversion: Option<Conversion>,
-    /// The word for each raw value; published is the word.
+    /// The word for each raw value, or each whole number that the expression gives; published is the word.
     pub words: Option<Arc<Codes<Arc<str>>>>,
     /// Tags that colour this one: the worst of what they say counts.
     pub quality_from: Vec<TagId>,
@@ -97,13 +100,16 @@ impl Recipe {
     /// The tags without which there is no value.
     pub fn inputs(&self) -> impl Iterator<Item = TagId> {
         let one = [self.scale_from, self.decimals_from, self.unit_from.map(|(tag, _)| tag)];
-        self.ratio.iter().chain(&self.quality_from).copied().chain(one.into_iter().flatten())
+        let named = self.expression.as_ref().map_or(&[][..], Expression::inputs);
+        let many = self.ratio.iter().chain(&self.quality_from).chain(named).copied();
+        many.chain(one.into_iter().flatten())
     }
 
     /// Whether the value is a number that more than scale and offset have made.
     #[must_use]
     pub fn computes(&self) -> bool {
-        !self.ratio.is_empty()
+        self.expression.is_some()
+            || !self.ratio.is_empty()
             || self.scale_from.is_some()
             || self.decimals_from.is_some()
             || self.unit_from.is_some()
