@@ -173,6 +173,33 @@ impl<T> Codes<T> {
     }
 }
 
+/// Why a word stands for no code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    /// There is no such word.
+    #[error("no value has the word '{0}'")]
+    Unknown(String),
+    /// More than one code has it, or it is the word of all others.
+    #[error("several values have the word '{0}': which of them is meant cannot be told")]
+    Several(String),
+}
+
+impl Codes<Arc<str>> {
+    /// The one code that `word` stands for.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn code_of(&self, word: &str) -> Result<&Code, WordError> {
+        let mut all = self.entries.iter().filter(|(_, of)| **of == *word).map(|(code, _)| code);
+        let is_others = self.otherwise.as_deref() == Some(word);
+        match (all.next(), all.next()) {
+            (Some(code), None) if !is_others => Ok(code),
+            (None, _) if !is_others => Err(WordError::Unknown(word.to_owned())),
+            (Some(_) | None, _) => Err(WordError::Several(word.to_owned())),
+        }
+    }
+}
+
 /// What sort of thing a tag tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
