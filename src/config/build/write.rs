@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::super::finding::Finding;
+use super::super::finding::{Finding, did_you_mean};
 use super::super::site::{
     Device, Interlock, Layout, Operand, Probe, ProbeTest, Readback, Recipe, Source, Tag, WriteBy,
     WriteFunctions, WritePolicy,
@@ -15,7 +15,7 @@ use super::computed::{finding, said};
 use super::names::Names;
 use super::{Build, duration_or, value};
 use crate::config::site;
-use crate::expression::{self, Expression, Known, Scope};
+use crate::expression::{self, Compared, Expression, Fault, Known, Scope};
 use crate::tag::{Area, ByteForm, DataType, TagId, ValueType};
 
 /// Builds the policies of all tags that may be written.
@@ -175,6 +175,7 @@ impl Draft<'_> {
             let message = format!("`interlock`: it is {}, and a condition is wanted", said(condition.kind()));
             self.build.find(Finding::new(node.at, message).with_help("compare it: mode == 'auto'"));
         }
+        self.check_words(&condition, node, text);
         let reads = self.reads(condition.inputs());
         if reads.len() > site::INTERLOCK_READS_MAX {
             let most = site::INTERLOCK_READS_MAX;
@@ -184,6 +185,22 @@ impl Draft<'_> {
             );
         }
         Some(Arc::new(Interlock { condition, reads }))
+    }
+
+    /// With a word that its tag never has, `!=` would always let pass.
+    fn check_words(&mut self, condition: &Expression, node: &Node, text: &str) {
+        for Compared { tag, word, range } in condition.compared() {
+            let Some(tag) = self.tags.get(tag.index()) else { continue };
+            let Some(words) = tag.recipe().and_then(|recipe| recipe.words.as_deref()) else { continue };
+            if words.gives(word) {
+                continue;
+            }
+            let message = format!("`{}` is never '{word}'", tag.name);
+            let known = words.entries.iter().map(|(_, word)| &**word).chain(words.otherwise.as_deref());
+            let help = did_you_mean(word, known);
+            let fault = Fault { range: range.clone(), message, help };
+            self.build.find(finding("interlock", node, text, fault));
+        }
     }
 
     /// What a tag is in the condition of an interlock: it is read right before the write, or stands in the configuration.

@@ -185,6 +185,17 @@ pub enum WordError {
 }
 
 impl Codes<Arc<str>> {
+    /// Whether a value can have this word; without a word for all others a code that has none is its own.
+    #[must_use]
+    pub fn gives(&self, word: &str) -> bool {
+        let mut codes = self.entries.iter().map(|(code, _)| code);
+        let is_code = word.parse::<f64>().is_ok()
+            || ["true", "false"].contains(&word)
+            || codes.any(|code| matches!(code, Code::Text(_)));
+        let mut all = self.entries.iter().map(|(_, of)| of).chain(&self.otherwise);
+        (is_code && self.otherwise.is_none()) || all.any(|of| **of == *word)
+    }
+
     /// The one code that `word` stands for.
     ///
     /// # Errors
@@ -308,5 +319,31 @@ impl Tag {
     #[must_use]
     pub fn recipe(&self) -> Option<&Recipe> {
         self.registers().and_then(|registers| registers.recipe.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_has_one_code_or_none_and_can_be_what_no_table_has() {
+        let codes = |entries: &[(Code, &str)], otherwise: Option<&str>| Codes::<Arc<str>> {
+            entries: entries.iter().map(|(code, word)| (code.clone(), (*word).into())).collect(),
+            otherwise: otherwise.map(Into::into),
+        };
+        let number = Code::Number;
+        let open = codes(&[(number(1), "run"), (number(2), "hold"), (number(3), "hold")], None);
+        assert_eq!(open.code_of("run"), Ok(&Code::Number(1)));
+        assert_eq!(open.code_of("hold"), Err(WordError::Several("hold".to_owned())));
+        assert_eq!(open.code_of("7"), Err(WordError::Unknown("7".to_owned())));
+        assert!(open.gives("run") && open.gives("7") && !open.gives("stop"));
+        let closed = codes(&[(number(1), "run"), (number(2), "?")], Some("?"));
+        assert_eq!(closed.code_of("run"), Ok(&Code::Number(1)));
+        assert_eq!(closed.code_of("?"), Err(WordError::Several("?".to_owned())));
+        assert!(closed.gives("run") && closed.gives("?") && !closed.gives("7"));
+        assert_eq!(codes(&[], Some("all")).code_of("all"), Err(WordError::Several("all".to_owned())));
+        let texts = codes(&[(Code::Text("OK".into()), "fine")], None);
+        assert!(texts.gives("anything"), "a text that is not listed is its own word");
     }
 }
