@@ -21,6 +21,7 @@ mod broker;
 mod calendar;
 mod computed;
 mod device;
+mod expr;
 mod generated;
 mod json;
 mod layers;

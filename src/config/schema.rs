@@ -4,7 +4,7 @@
 use super::finding::{Finding, did_you_mean};
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
-use super::values::{self, Parsed, at, codes, condition};
+use super::values::{self, Parsed, at, codes};
 use crate::unit;
 
 /// The keys of a table.
@@ -191,9 +191,9 @@ const WRITE: Fields = &[
     ("max", LIMIT),
     ("step", Rule::Value(|node| values::positive(node).map(drop))),
     ("max_change", Rule::Value(|node| values::positive(node).map(drop))),
-    ("allow", Rule::OneOrMany(|node| values::allowed(node).map(drop))),
+    ("allow", Rule::OneOrMany(|node| values::operand(node).map(drop))),
     ("every", DURATION),
-    ("interlock", Rule::Value(|node| condition::condition(node).map(drop))),
+    ("interlock", EXPRESSION),
     ("arm", INTERVAL),
     ("readback", Rule::Value(|node| values::readback(node).map(drop))),
     ("function", Rule::Value(|node| values::function(node).map(drop))),
@@ -332,7 +332,7 @@ macro_rules! tag_fields {
             ("ratio", TAG_NAMES),
             ("scale_from", NAMED_TAG),
             ("decimals_from", NAMED_TAG),
-            ("expr", Rule::Later),
+            ("expr", EXPRESSION),
             ("values", Rule::Value(|node| codes::is_codes_or_name(node, codes::word))),
             ("bits", Rule::Value(codes::is_bits_or_name)),
             ("bad_values", Rule::Value(codes::is_bad_values)),

@@ -9,6 +9,7 @@ use super::alarm::{self, Flood, SavedAlarm};
 use super::live::Live;
 use super::machine::Capacity;
 use super::machine::run::{Run, SavedRun};
+use super::recipe::{whole, word_of};
 use super::totals::Totals;
 use crate::config::site::{AlarmStep, ClassStep, Derived, Site, Step};
 use crate::expression::{Inputs, Memory, Sample};
@@ -296,18 +297,10 @@ fn shaped(value: Value, derived: &Derived) -> Result<Value, Quality> {
     if !derived.is_whole {
         return Ok(value);
     }
-    let number = value.number().ok_or(Quality::BadDecode)?.round();
-    if number.abs() > 9_007_199_254_740_992.0 {
-        return Err(Quality::BadDecode);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "whole, and at most 2^53")]
-    let whole = Value::Int(number as i64);
+    let whole = whole(&value)?;
     Ok(match &derived.words {
         None => whole,
-        Some(words) => match words.get(&whole) {
-            Some(word) => Value::Text(word.clone()),
-            None => Value::Text(whole.to_string().into()),
-        },
+        Some(words) => word_of(&whole, words),
     })
 }
 

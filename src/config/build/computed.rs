@@ -209,7 +209,7 @@ pub(super) const fn said(kind: Kind) -> &'static str {
 }
 
 /// A fault of an expression, at its place in the text where the text stands in the file as it is.
-fn finding(key: &str, node: &Node, text: &str, fault: Fault) -> Finding {
+pub(super) fn finding(key: &str, node: &Node, text: &str, fault: Fault) -> Finding {
     let mut at = node.at;
     if at.end - at.start == text.len() + 2 {
         at = Place { start: at.start + 1 + fault.range.start, end: at.start + 1 + fault.range.end, ..at };

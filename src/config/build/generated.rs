@@ -49,7 +49,7 @@ pub(super) fn classes(drafts: &mut Vec<Draft>, computed: &mut Computed, device: 
             };
             let tag = Tag { share: Share::Summary, ..tag };
             let id = tag.id;
-            drafts.push(Draft { tag, naming: Table::default() });
+            drafts.push(Draft { tag, naming: Table::default(), numeric: Vec::new() });
             id
         });
         let gives = Gives::Class(ClassStep { machines, tags, inputs });
@@ -112,7 +112,7 @@ impl Generator<'_> {
     fn add(&mut self, name: &str, value_type: ValueType, kind: Kind, share: Share) -> TagId {
         let tag = Tag { kind, share, ..made(self.device, self.drafts.len(), name, value_type) };
         let id = tag.id;
-        self.drafts.push(Draft { tag, naming: Table::default() });
+        self.drafts.push(Draft { tag, naming: Table::default(), numeric: Vec::new() });
         id
     }
 
@@ -130,7 +130,15 @@ impl Generator<'_> {
         let (of, name, share, unit, report) =
             (draft.tag.id, draft.tag.name.clone(), draft.tag.share, draft.tag.unit, draft.tag.report);
         let wraps_at = draft.naming.get("wraps_at").and_then(|node| values::positive(node).ok());
-        let wraps_at = draft.tag.registers().and_then(|registers| modulus(registers, wraps_at));
+        let has = |key: &&str| draft.naming.get(key).is_some();
+        let is_varying = ["ratio", "scale_from", "decimals_from", "unit_from"].iter().any(has);
+        let is_computed = has(&"expr");
+        let registers = draft.tag.registers().filter(|_| !is_varying);
+        let wraps_at = registers.and_then(|registers| {
+            // where a type ends says nothing of what an expression makes of it
+            let of_type = registers.layout.data_type.modulus().filter(|_| !is_computed);
+            modulus(registers, wraps_at.or(of_type)?)
+        });
         let max_rate = draft.naming.get("max_rate").and_then(|node| values::rate(node).ok());
         let tag = self.add(&format!("total/{name}"), ValueType::Double, Kind::Counter, share);
         self.change(tag, |tag| (tag.unit, tag.report) = (unit, report));
@@ -279,11 +287,9 @@ fn is_told(what: MachineTag, table: &Table) -> bool {
     }
 }
 
-/// Where the counter in `registers` goes back to 0, in its published unit: at `wraps_at` raw, else where its type ends.
-fn modulus(registers: &Registers, wraps_at: Option<f64>) -> Option<f64> {
+/// Where the counter in `registers` goes back to 0, in its published unit: at `raw` before scaling.
+fn modulus(registers: &Registers, raw: f64) -> Option<f64> {
     let recipe = registers.recipe.as_deref();
-    let is_varying = recipe.is_some_and(|recipe| recipe.computes() && recipe.conversion.is_none());
-    let raw = wraps_at.or_else(|| registers.layout.data_type.modulus()).filter(|_| !is_varying)?;
     // a range that begins at 0 and goes up is the only one whose end can be told
     let is_shifted = |scaling: &Scaling| scaling.scale < 0.0 || scaling.offset.abs() > 0.0;
     if registers.layout.scaling.as_ref().is_some_and(is_shifted) {
