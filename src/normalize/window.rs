@@ -493,6 +493,7 @@ mod tests {
             "1 @13 wall:8 @25 @35",
             &["10: 1 1 1 1 - 1 10 uncertain:initial", "20: 1 1 1 1 - 0 15 good", "30: 1 1 1 1 - 0 10 good"],
         );
+        check("1 @13 wall:0 @33", &["10: 1 1 1 1 - 1 10 uncertain:initial", "20: 1 1 1 1 - 0 23 good"]);
         check("1 @13 wall:11 @22", &["10: 1 1 1 1 - 1 10 uncertain:initial", "20: 1 1 1 1 - 0 12 good"]);
     }
 
@@ -532,6 +533,17 @@ mod tests {
         assert_eq!(late(10_000, 241), ["10: - - - - - 1 0 bad:no_communication"]);
         assert_eq!(late(900_000, 600), [""; 0]);
         assert_eq!(late(900_000, 901), ["900: - - - - - 1 0 bad:no_communication"]);
+    }
+
+    #[test]
+    fn what_nobody_looked_at_is_not_covered_before_the_wall_clock_is_known_either() {
+        let mut scene = Scene::new(10_000, None);
+        scene.play("5");
+        for (ms, covered_s) in [(600_000, 600), (1_200_001, 600), (1_201_001, 601)] {
+            scene.ms = ms;
+            scene.look();
+            assert_eq!(scene.window.sums.covered.as_secs(), covered_s);
+        }
     }
 
     #[test]
