@@ -12,6 +12,7 @@ pub mod recipe;
 pub mod report;
 pub mod task;
 pub mod totals;
+pub mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

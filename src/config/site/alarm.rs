@@ -124,8 +124,8 @@ impl Severity {
 
     /// The severity that OPC UA has, 1 to 1000 (Part 5, 6.4.2).
     ///
-    /// In the middle of the fifths of OPC 40250-1, 6.6.1, that have these names; high and critical are also in the upper
-    /// third, and medium in the middle one, of companion specifications that have three.
+    /// Each in the middle of one of the fifths of OPC 40250-1, 6.6.1; in companion specifications with three bands, high and
+    /// critical lie in the upper one, medium and low in theirs.
     #[must_use]
     pub const fn opcua(self) -> u16 {
         match self {
