@@ -408,7 +408,7 @@ fn is_enabled(site: &Site, device: DeviceId) -> bool {
 /// Whether what a step tells is told: a device that is out of service is no machine and has no alarms.
 fn is_in_service(site: &Site, step: &Step) -> bool {
     match step {
-        Step::Derived(_) | Step::Class(_) => true,
+        Step::Derived(_) | Step::Class(_) | Step::Window(_) => true,
         Step::Machine(step) => is_enabled(site, step.device),
         Step::Alarm(step) => is_enabled(site, step.device),
     }

@@ -26,7 +26,7 @@ pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, INTERLOCK_READS_MAX, Interlock, LIMIT_MAX, NodeControl, Operand,
     Probe, ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
-pub use computed::{Derived, Step, Total};
+pub use computed::{Derived, Step, Total, WindowStep, WindowTag};
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use machine::{Amount, ClassStep, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
 pub use network::{Network, NetworkError};
@@ -325,6 +325,8 @@ pub const MAX_REGISTERS: u16 = 125;
 pub const MAX_BITS: u16 = 2000;
 /// `connect_timeout` where none is written.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// `aggregate` where none is written.
+pub const AGGREGATE: Duration = Duration::from_secs(900);
 /// The link of what is on no line: a device of the gateway's own.
 pub const NO_LINK: usize = usize::MAX;
 /// `report` where none is written.
