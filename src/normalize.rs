@@ -323,6 +323,13 @@ impl Normalizer {
         }
     }
 
+    /// Takes in the time that has passed, before what is known is kept; what to tell of it.
+    pub fn settle(&mut self, now: Now) -> Option<Update> {
+        self.computed.start();
+        self.compute(now);
+        self.told()
+    }
+
     /// Readings that were held back and would never be told: there is nothing after them.
     pub fn finish(&mut self) -> Option<Update> {
         for (index, reporter) in (0..).zip(&mut self.reporters) {
@@ -340,7 +347,7 @@ impl Normalizer {
         self.told()
     }
 
-    /// What is kept over a restart.
+    /// What is kept over a restart; time since something was handled last is not in it, see [`Normalizer::settle`].
     #[must_use]
     pub fn saved(&self, now: Now) -> Saved {
         let name =
