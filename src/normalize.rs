@@ -26,7 +26,7 @@ use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
 use alarm::SavedAlarm;
-use computed::{Computed, Told, View};
+use computed::{Computed, SavedCounts, Told, View};
 use counter::SavedCounter;
 use decode::Zone;
 use live::Live;
@@ -354,12 +354,14 @@ impl Normalizer {
             |device: DeviceId| self.site.devices.get(device.index()).map(|device| device.name.to_string());
         let machines = self.computed.saved_machines();
         let alarms = self.computed.saved_alarms(&self.site, now);
+        let counts = self.computed.saved_counts(&self.site);
         Saved {
             totals: self.counters.saved(&self.site),
             machines: machines.filter_map(|(device, run)| Some((name(device)?, run))).collect(),
             alarms: alarms
                 .filter_map(|(alarm, saved)| Some((format!("{}:{}", name(alarm.device)?, alarm.name), saved)))
                 .collect(),
+            counts: counts.map(|(derived, saved)| (self.site.full_name(derived.tag), saved)).collect(),
         }
     }
 
@@ -368,6 +370,7 @@ impl Normalizer {
         self.counters.restore(&self.site, &saved.totals);
         let site = &self.site;
         self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
+        self.computed.restore_counts(site, |tag| saved.counts.get(&site.full_name(tag)));
         self.computed.restore_alarms(site, |alarm| {
             let device = &site.devices.get(alarm.device.index())?.name;
             saved.alarms.get(&format!("{device}:{}", alarm.name))
@@ -406,6 +409,8 @@ pub struct Saved {
     pub machines: BTreeMap<String, SavedRun>,
     /// By `device:alarm`.
     pub alarms: BTreeMap<String, SavedAlarm>,
+    /// By `device:tag`.
+    pub counts: BTreeMap<String, SavedCounts>,
 }
 
 fn is_enabled(site: &Site, device: DeviceId) -> bool {

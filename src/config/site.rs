@@ -20,7 +20,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
-use crate::tag::{DeviceId, Span, UnitId};
+use crate::tag::{DeviceId, Span, TagId, UnitId};
 pub use alarm::{AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, INTERLOCK_READS_MAX, Interlock, LIMIT_MAX, NodeControl, Operand,
@@ -125,6 +125,15 @@ impl Site {
         let first = usize::try_from(device.tags.start).unwrap_or_default();
         let last = usize::try_from(device.tags.end).unwrap_or_default();
         self.tags.get(first..last).unwrap_or_default()
+    }
+
+    /// A tag by the names of its device and its own, `device:tag`.
+    #[must_use]
+    pub fn full_name(&self, tag: TagId) -> String {
+        let tag = self.tags.get(tag.index());
+        let device = tag.and_then(|tag| self.devices.get(tag.device.index()));
+        let name = |name: Option<&Arc<str>>| name.map(|name| name.to_string()).unwrap_or_default();
+        format!("{}:{}", name(device.map(|device| &device.name)), name(tag.map(|tag| &tag.name)))
     }
 
     /// The rates at which tags of `device` are read, the fastest first.

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::Now;
 use super::alarm::{self, Flood, SavedAlarm};
 use super::live::Live;
@@ -28,6 +30,15 @@ pub struct Told {
     pub doubt: Quality,
     /// Of when it is.
     pub at: Stamp,
+}
+
+/// What a derived tag has counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCounts {
+    /// The text of its expression.
+    of: String,
+    /// One for each `count` in it.
+    counts: Vec<u64>,
 }
 
 /// What a step remembers.
@@ -220,6 +231,31 @@ impl Computed {
             }
         }
         Err(format!("there is no alarm `{name}`"))
+    }
+
+    /// What derived tags have counted, to be kept over a restart.
+    pub fn saved_counts<'a>(&self, site: &'a Site) -> impl Iterator<Item = (&'a Derived, SavedCounts)> {
+        site.steps.iter().zip(&self.kept).filter_map(|(step, kept)| match (step, kept) {
+            (Step::Derived(derived), Kept::Derived(memory)) => {
+                let counts = memory.counts();
+                let of = derived.expression.text().to_owned();
+                (!counts.is_empty()).then_some((derived, SavedCounts { of, counts }))
+            }
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
+        })
+    }
+
+    /// Derived tags go on counting from what an earlier run has kept, where they are still what they were.
+    pub fn restore_counts<'a>(&mut self, site: &Site, saved: impl Fn(TagId) -> Option<&'a SavedCounts>) {
+        for (step, kept) in site.steps.iter().zip(&mut self.kept) {
+            if let (Step::Derived(derived), Kept::Derived(memory)) = (step, kept)
+                && let Some(saved) = saved(derived.tag).filter(|saved| saved.of == derived.expression.text())
+            {
+                memory.restore_counts(&saved.counts);
+            }
+        }
     }
 
     /// What is to be kept of alarms over a restart.

@@ -451,3 +451,22 @@ fn what_may_not_leave_raw_leaves_as_what_it_was_in_each_window() {
         "{shown}"
     );
 }
+
+#[test]
+fn what_an_expression_has_counted_goes_on_over_a_restart_where_it_is_still_the_same() {
+    let device = |expr: &str| {
+        format!("tags = [{{ name = \"m30\", at = \"hr:0.0\" }}]\n[device.d.derived]\nparts = {{ expr = \"{expr}\" }}")
+    };
+    let mut shop = Shop::new(&device("count(m30)"));
+    for _ in 0..3 {
+        shop.read("m30=0000");
+        shop.read("m30=0001");
+    }
+    let saved = shop.normalizer.saved(shop.now());
+    let mut shop = shop.again(&saved, 10.0);
+    assert_eq!(shop.read("m30=0000"), "m30=false parts=3");
+    assert_eq!(shop.read("m30=0001"), "m30=true parts=4");
+    let mut other = Shop::new(&device("count(m30) * 2"));
+    other = other.again(&saved, 10.0);
+    assert_eq!(other.read("m30=0000"), "m30=false parts=0");
+}
