@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::site::{Kind, Recipe, Site, Source, Step};
+use crate::config::site::{Device, Kind, Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
@@ -30,6 +30,7 @@ use computed::{Computed, SavedCounts, Told, View};
 use counter::SavedCounter;
 use decode::Zone;
 use live::Live;
+use machine::plan;
 use machine::run::SavedRun;
 use recipe::{Known, Made};
 use report::Reporter;
@@ -76,6 +77,8 @@ pub struct Normalizer {
     stale: BinaryHeap<Reverse<(Instant, TagId)>>,
     /// By tag: whether it is in `stale`.
     is_watched: Vec<bool>,
+    /// The last plan of each machine, by device.
+    plans: BTreeMap<String, String>,
     /// What is to be reported; empty between two calls.
     readings: Vec<Reading>,
     /// Of the devices' own clocks.
@@ -99,6 +102,7 @@ impl Normalizer {
             up_since: vec![None; site.devices.len()],
             stale: BinaryHeap::new(),
             is_watched: vec![false; site.tags.len()],
+            plans: BTreeMap::new(),
             readings: Vec::new(),
             zone: Zone::default(),
             site,
@@ -127,6 +131,14 @@ impl Normalizer {
             if tag.kind == Kind::Event && is_enabled(&site, tag.device) {
                 let none_yet = Err(Quality::UncertainInitial);
                 self.accept(tag.id, none_yet, Quality::Good, now.stamp, now.at);
+            }
+        }
+        for (name, plan) in std::mem::take(&mut self.plans) {
+            let device = site.devices.iter().find(|device| *device.name == *name);
+            let is_taken =
+                |device: &Device| self.computed.plan(&site, device.id, plan.as_bytes(), now).is_ok();
+            if device.is_some_and(is_taken) {
+                self.plans.insert(name, plan);
             }
         }
         self.computed.start();
@@ -189,6 +201,23 @@ impl Normalizer {
         let mut told = Vec::new();
         self.computed.act(&site, alarm, act, who, now, &mut told)?;
         self.accept_all(&mut told, now.at);
+        self.compute(now);
+        Ok(self.told())
+    }
+
+    /// A plan for a machine, as a message brings it; it holds until another one comes, also over a restart. What to tell
+    /// of it.
+    ///
+    /// # Errors
+    /// Why it is refused, as a sentence; nothing of it holds then.
+    pub fn handle_plan(&mut self, message: &[u8], now: Now) -> Result<Option<Update>, String> {
+        let name = plan::machine(message)?;
+        let site = self.site.clone();
+        let device = site.devices.iter().find(|device| *device.name == *name);
+        let device = device.ok_or_else(|| format!("there is no device `{name}`"))?;
+        self.computed.plan(&site, device.id, message, now)?;
+        let text = String::from_utf8_lossy(message).into_owned();
+        self.plans.insert(name, text);
         self.compute(now);
         Ok(self.told())
     }
@@ -361,6 +390,7 @@ impl Normalizer {
             alarms: alarms
                 .filter_map(|(alarm, saved)| Some((format!("{}:{}", name(alarm.device)?, alarm.name), saved)))
                 .collect(),
+            plans: self.plans.clone(),
             counts: counts.map(|(derived, saved)| (self.site.full_name(derived.tag), saved)).collect(),
         }
     }
@@ -368,6 +398,7 @@ impl Normalizer {
     /// Goes on from what an earlier run has kept, before the start.
     pub fn restore(&mut self, saved: &Saved) {
         self.counters.restore(&self.site, &saved.totals);
+        self.plans.clone_from(&saved.plans);
         let site = &self.site;
         self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
         self.computed.restore_counts(site, |tag| saved.counts.get(&site.full_name(tag)));
@@ -409,6 +440,8 @@ pub struct Saved {
     pub machines: BTreeMap<String, SavedRun>,
     /// By `device:alarm`.
     pub alarms: BTreeMap<String, SavedAlarm>,
+    /// The last plan of each machine, by device, as it came.
+    pub plans: BTreeMap<String, String>,
     /// By `device:tag`.
     pub counts: BTreeMap<String, SavedCounts>,
 }

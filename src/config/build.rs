@@ -272,6 +272,7 @@ impl Build {
             primary_host: self.primary_host(table),
             share: shares(table),
             budget: value(table, "budget", values::budget),
+            plan: value(table, "plan", values::topic_filter),
         })
     }
 

@@ -124,6 +124,7 @@ const UPLINK: Fields = &[
     ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
     ("aggregate", Rule::Value(|node| values::window(node).map(drop))),
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
+    ("plan", Rule::Value(|node| values::topic_filter(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),
     ("topic", Rule::Value(|node| topic::template(node).map(drop))),

@@ -484,6 +484,8 @@ pub struct Uplink {
     pub share: Shares,
     /// Bytes that it may send in a day.
     pub budget: Option<u64>,
+    /// The topic filter under which plans for machines are kept at the broker.
+    pub plan: Option<String>,
 }
 
 /// The Sparkplug host application that an uplink waits for.

@@ -283,6 +283,31 @@ impl Computed {
         }
     }
 
+    /// A plan for the machine that a device is.
+    ///
+    /// # Errors
+    /// Why it is refused, as a sentence; nothing of it holds then.
+    pub fn plan(&mut self, site: &Site, of: DeviceId, message: &[u8], now: Now) -> Result<(), String> {
+        for (index, (step, kept)) in site.steps.iter().zip(&mut self.kept).enumerate() {
+            if let (Step::Machine(step), Kept::Machine(device, run)) = (step, kept)
+                && *device == of
+            {
+                run.handle_plan(step, message, now)?;
+                self.soil(index);
+                return Ok(());
+            }
+        }
+        Err("that device is no machine".to_owned())
+    }
+
+    /// A step is to be computed.
+    fn soil(&mut self, step: usize) {
+        if let Some(is_dirty) = self.is_dirty.get_mut(step).filter(|is_dirty| !**is_dirty) {
+            *is_dirty = true;
+            self.dirty.push(Reverse(step));
+        }
+    }
+
     /// What is to be kept of machines over a restart, by device.
     pub fn saved_machines(&self) -> impl Iterator<Item = (DeviceId, SavedRun)> {
         self.kept.iter().filter_map(|kept| match kept {

@@ -26,7 +26,6 @@ pub use capacity::{Capacity, FreeTime};
 pub use count::Seen;
 use count::{Counted, Counting};
 pub use figures::Figures;
-use plan::Plan;
 pub use state::{Conditions, State};
 use tally::is_quantity;
 
@@ -168,20 +167,24 @@ impl Machine {
     }
 
     /// Other shifts or another cycle from `now` on; what was counted stays, in the shift that it is by the new plan.
-    pub fn handle_plan(&mut self, plan: &Plan, wall: Option<Timestamp>, now: Instant) {
+    pub fn handle_plan(
+        &mut self,
+        calendar: Calendar,
+        cycle: Option<Amount>,
+        wall: Option<Timestamp>,
+        now: Instant,
+    ) {
         self.handle_time(wall, now);
-        if let Some(cycle_s) = plan.cycle_s {
-            self.rule.cycle = Some(Amount::Number(cycle_s));
+        self.rule.cycle = cycle;
+        if let Some(Amount::Number(cycle_s)) = cycle {
             self.cycle_s = Some(cycle_s);
         }
-        if let Some(calendar) = &plan.calendar {
-            self.rule.calendar = calendar.clone();
-            if let Some(place) = self.place.take()
-                && let Some(stretch) = self.rule.calendar.at(place.at_ms)
-            {
-                self.account.name(&stretch);
-                self.place = Some(Place { at_ms: place.at_ms, stretch });
-            }
+        self.rule.calendar = calendar;
+        if let Some(place) = self.place.take()
+            && let Some(stretch) = self.rule.calendar.at(place.at_ms)
+        {
+            self.account.name(&stretch);
+            self.place = Some(Place { at_ms: place.at_ms, stretch });
         }
     }
 

@@ -188,6 +188,11 @@ impl Unacknowledged {
     }
 }
 
+/// Whether a topic is one of those that a filter names (MQTT 3.1.1, 4.7).
+pub(super) fn matches(topic: &str, filter: &str) -> bool {
+    rumqttc::matches(topic, filter)
+}
+
 /// The packet ids of subscriptions that are not answered, and which they are.
 #[derive(Debug, Default)]
 struct Subscribing {

@@ -35,6 +35,8 @@ const DEATHS_MAX: u32 = 2;
 pub(super) struct SelfTest {
     /// None in JSON.
     barrier: Option<String>,
+    /// The first subscription of a connection is to plans.
+    has_plan: bool,
     /// The barrier first, where there is one.
     echoes: Vec<Echo>,
     /// Subscriptions of this connection.
@@ -104,10 +106,12 @@ pub(super) enum Verdict {
 }
 
 impl SelfTest {
-    /// Of a gateway whose barrier has this topic; without a barrier: of JSON.
-    pub(super) fn new(barrier: Option<String>) -> SelfTest {
+    /// Of a gateway whose barrier has this topic; without a barrier: of JSON. `has_plan`: the first subscription of a connection
+    /// is to plans, with the barrier behind them where there is one.
+    pub(super) fn new(barrier: Option<String>, has_plan: bool) -> SelfTest {
         SelfTest {
             barrier,
+            has_plan,
             echoes: Vec::new(),
             subscriptions: 0,
             unacknowledged: VecDeque::new(),
@@ -123,7 +127,7 @@ impl SelfTest {
         self.echoes.clear();
         self.unacknowledged.clear();
         self.is_barrier_sent = false;
-        self.subscriptions = 0;
+        self.subscriptions = usize::from(self.has_plan && self.barrier.is_none());
         if let Some(barrier) = self.barrier.clone() {
             self.ask(&barrier, Kind::Barrier);
         }
@@ -308,7 +312,7 @@ mod tests {
     }
 
     fn of(barrier: Option<&str>) -> (SelfTest, Instant) {
-        let mut test = SelfTest::new(barrier.map(str::to_owned));
+        let mut test = SelfTest::new(barrier.map(str::to_owned), false);
         assert_eq!(test.handle_start(), None);
         (test, crate::clock::monotonic())
     }

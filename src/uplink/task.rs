@@ -9,7 +9,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
@@ -86,6 +86,7 @@ pub struct Task {
     /// When it is looked next whether the budget is kept.
     budget_due: Option<Instant>,
     commands: Commands,
+    plans: mpsc::Sender<bytes::Bytes>,
 }
 
 /// What an uplink needs from outside.
@@ -95,6 +96,8 @@ pub struct Ports {
     pub outlet: Outlet,
     /// Where requests to write go, and where outcomes come from.
     pub commands: Commands,
+    /// Where plans for machines go.
+    pub plans: mpsc::Sender<bytes::Bytes>,
     /// What happens is counted there.
     pub counters: Arc<Counters>,
     /// Whoever is notified takes the configuration over anew.
@@ -125,7 +128,7 @@ impl Task {
     /// An uplink that takes what its outlet gives.
     #[must_use]
     pub fn new(site: &Arc<Site>, uplink: Uplink, ports: Ports) -> Task {
-        let Ports { outlet, commands, counters, reload } = ports;
+        let Ports { outlet, commands, plans, counters, reload } = ports;
         let barrier_after = (site.queue.flush / BARRIERS_PER_FLUSH).min(BARRIER_AFTER_MAX);
         let sure_after = uplink.keep_alive * SURE_KEEP_ALIVES;
         let barrier = match uplink.payload {
@@ -151,7 +154,7 @@ impl Task {
             vitals_due: None,
             publish: site.publish,
             budget_due: uplink.budget.map(|_| clock::monotonic()),
-            self_test: SelfTest::new(barrier.clone()),
+            self_test: SelfTest::new(barrier.clone(), uplink.plan.is_some()),
             barrier,
             bd_seq: BdSeq::open(&site.gateway.state_dir, &uplink.name),
             backoff: Backoff::new(&uplink),
@@ -161,6 +164,7 @@ impl Task {
             counters,
             reload,
             commands,
+            plans,
         }
     }
 

@@ -38,6 +38,8 @@ pub(in crate::config) fn workdays(node: &Node) -> Parsed<[bool; 7]> {
     calendar::workdays(&text(node)?)
 }
 
+/// The longest topic filter, in bytes.
+const TOPIC_MAX: usize = 1024;
 /// The longest planned time of a count: a week.
 const CYCLE_MAX: Duration = Duration::from_secs(604_800);
 
@@ -100,4 +102,20 @@ pub(in crate::config) fn window(node: &Node) -> Parsed<Duration> {
         Ok(length) if (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&length) => Ok(length),
         Ok(_) | Err(_) => wanted("a duration from \"1s\" to \"24h\", as \"15m\"", node),
     }
+}
+
+/// A topic, or a filter of MQTT 3.1.1, 4.7: `+` is a whole level, `#` is the last one. Not those that a gateway speaks on.
+pub(in crate::config) fn topic_filter(node: &Node) -> Parsed<String> {
+    let filter = text(node)?;
+    let levels: Vec<&str> = filter.split('/').collect();
+    let is_level = |(index, level): (usize, &&str)| match *level {
+        "+" => true,
+        "#" => index + 1 == levels.len(),
+        level => !level.contains(['+', '#', '\0']),
+    };
+    let is_other = !levels.first().is_some_and(|first| ["spBv1.0", "tidegate", "+", "#"].contains(first));
+    if is_other && filter.len() <= TOPIC_MAX && levels.iter().enumerate().all(is_level) {
+        return Ok(filter);
+    }
+    wanted("a topic whose first level is a name of your own, as \"mes/hall-2/plan/+\"", node)
 }

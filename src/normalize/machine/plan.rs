@@ -3,7 +3,7 @@
 //! ```json
 //! {"machine": "imm1", "cycle_s": 24.0, "shifts": ["08:00-20:00"], "breaks": [], "workdays": "mon-sat"}
 //! ```
-//! What it does not name stays. `shifts` may have names: `{"day": "08:00-17:00"}`.
+//! What it does not name is as the configuration has it; a cycle counts where that has a number. `shifts` may have names: `{"day": "08:00-17:00"}`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,9 +20,9 @@ pub const CYCLE_MAX_S: f64 = 604_800.0;
 pub struct Plan {
     /// Which.
     pub machine: String,
-    /// The planned time of one count, in s, above 0 and at most [`CYCLE_MAX_S`]; `None`: as before.
+    /// The planned time of one count, in s, above 0 and at most [`CYCLE_MAX_S`]; `None`: as configured.
     pub cycle_s: Option<f64>,
-    /// When it is planned to work; `None`: as before.
+    /// When it is planned to work; `None`: as configured.
     pub calendar: Option<Calendar>,
 }
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Closed, Conditions, Figures, Machine, Sample, Saved, Seen, State};
-use crate::config::site::{Count, CountFrom, CountKind, MachineStep, MachineTag};
+use super::{Closed, Conditions, Figures, Machine, Sample, Saved, Seen, State, plan};
+use crate::config::site::{Amount, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
 use crate::expression::{Expression, Inputs as _, Memory};
 use crate::normalize::Now;
 use crate::normalize::computed::{Told, View};
@@ -85,6 +85,31 @@ impl Run {
         let machine = self.machine.as_ref().and_then(Machine::save).or_else(|| self.saved.clone())?;
         let (pieces, scrap, energy) = (self.pieces.total, self.scrap.total, self.energy.total);
         Some(SavedRun { machine, pieces, scrap, energy })
+    }
+
+    /// Other shifts or another cycle from now on; what the message does not name is as the configuration has it. What comes
+    /// of it is told when it is asked again.
+    ///
+    /// # Errors
+    /// Why the message is refused, as a sentence; nothing of it holds then.
+    pub fn handle_plan(&mut self, step: &MachineStep, message: &[u8], now: Now) -> Result<(), String> {
+        let plan = plan::parse(message, &step.rule.calendar)?;
+        let calendar = plan.calendar.unwrap_or_else(|| step.rule.calendar.clone());
+        let cycle = plan.cycle_s.map(Amount::Number).or(step.rule.cycle);
+        match &mut self.machine {
+            Some(machine) => machine.handle_plan(calendar, cycle, now.wall(), now.at),
+            None => {
+                // before the time that has passed is put into the shifts of the configuration
+                let rule = MachineRule { calendar, cycle, ..step.rule.clone() };
+                self.machine = Some(Machine::new(rule, self.saved.take(), now.at));
+            }
+        }
+        Ok(())
+    }
+
+    fn machine_of(&mut self, step: &MachineStep, now: Now) -> &mut Machine {
+        let saved = &mut self.saved;
+        self.machine.get_or_insert_with(|| Machine::new(step.rule.clone(), saved.take(), now.at))
     }
 
     /// The machine, once something has been asked of it.

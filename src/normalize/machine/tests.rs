@@ -364,7 +364,9 @@ fn a_plan_changes_what_it_names_and_keeps_what_was_counted() {
     scene.pass_s(3600);
     let text = br#"{"machine": "a", "cycle_s": 24.0, "shifts": {"early": "06:00-15:00"}, "breaks": []}"#;
     let plan = plan::parse(text, scene.machine.calendar()).unwrap();
-    scene.machine.handle_plan(&plan, at(scene.wall), scene.begin + scene.now);
+    let cycle = plan.cycle_s.map(Amount::Number);
+    let (wall, now) = (at(scene.wall), scene.begin + scene.now);
+    scene.machine.handle_plan(plan.calendar.unwrap(), cycle, wall, now);
     let figures = scene.machine.figures();
     assert_eq!(figures.shift.as_deref(), Some("2026-11-26 early"));
     near("apt_s", Some(figures.apt_s), 3600.0, 0.001);

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use super::Task;
 use crate::clock;
 use crate::sparkplug::session::Heard;
-use crate::uplink::mqtt::{Connection, Happening, OUTGOING_SIZE_MAX};
+use crate::uplink::mqtt::{self, Connection, Happening, OUTGOING_SIZE_MAX};
 use crate::uplink::selftest::Verdict;
 
 /// A session that lasted so long was a good one: the next attempt to connect does not wait longer for its end.
@@ -87,6 +87,7 @@ impl Task {
                 talk.packet_size_max = packet_size_max;
                 self.session.set_packet_size(packet_size_max);
                 let mut filters = self.session.filters();
+                filters.extend(self.uplink.plan.clone());
                 filters.extend(self.barrier.clone());
                 if filters.is_empty() {
                     self.begin(talk, now); // there is nothing to wait for
@@ -96,6 +97,7 @@ impl Task {
             }
             Happening::Subscribed { index, refusals } => self.handle_subscribed(index, &refusals, talk),
             Happening::Sent => talk.in_hand = talk.in_hand.saturating_sub(1),
+            Happening::Message { topic, payload, .. } if self.is_plan(&topic) => self.plan(&topic, payload),
             Happening::Message { topic, payload, is_retained } => {
                 if !self.self_test.handle_message(&topic, is_retained) && !talk.is_leaving {
                     let heard =
@@ -127,15 +129,19 @@ impl Task {
     /// A subscription is answered; the first has the barrier as its last filter, where there is one.
     fn handle_subscribed(&mut self, index: usize, refusals: &[Option<String>], talk: &mut Talk) {
         let own = refusals.last().and_then(Option::as_deref);
-        if let Some(verdict) = self.self_test.handle_subscribed(index, own) {
+        let is_of_plans = self.barrier.is_none() && self.uplink.plan.is_some() && index == 0;
+        if !is_of_plans && let Some(verdict) = self.self_test.handle_subscribed(index, own) {
             self.judge(verdict, talk);
         }
         if index > 0 || talk.subscribed.is_some() {
             return;
         }
-        let commands = refusals.split_last().map_or(&[][..], |(_barrier, commands)| commands);
-        if let Some(refusal) = commands.iter().flatten().next() {
-            warn!(uplink = %self.uplink.name, refusal, "the broker refuses the subscription to commands");
+        let others = match refusals.split_last() {
+            Some((_barrier, others)) if !is_of_plans => others,
+            Some(_) | None => refusals,
+        };
+        if let Some(refusal) = others.iter().flatten().next() {
+            warn!(uplink = %self.uplink.name, refusal, "the broker refuses the subscription to commands or plans");
         }
         self.begin(talk, clock::monotonic());
     }
@@ -180,6 +186,18 @@ impl Task {
             Heard::NextServer => talk.turn = Some(Turn::Leave("a host asked for it")),
             Heard::Reload => self.reload.notify_one(),
             Heard::HostOnline | Heard::HostOffline | Heard::Rebirth | Heard::Nothing => {}
+        }
+    }
+
+    /// Whether a message holds a plan for a machine.
+    fn is_plan(&self, topic: &str) -> bool {
+        self.uplink.plan.as_deref().is_some_and(|filter| mqtt::matches(topic, filter))
+    }
+
+    /// Hands a plan on; whoever has sent too many at once sends it again.
+    fn plan(&self, topic: &str, payload: bytes::Bytes) {
+        if self.plans.try_send(payload).is_err() {
+            warn!(uplink = %self.uplink.name, topic, "too many plans at once: this one is not taken over");
         }
     }
 
