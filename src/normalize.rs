@@ -109,14 +109,13 @@ impl Normalizer {
     pub fn start(&mut self, now: Now) -> Vec<Update> {
         let site = self.site.clone();
         for tag in &site.tags {
-            if let Source::Constant(value) = &tag.source {
-                let value = if is_enabled(&site, tag.device) {
-                    Ok(value.clone())
-                } else {
-                    Err(Quality::BadOutOfService)
-                };
-                self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
-            }
+            let value = match &tag.source {
+                Source::Constant(value) => value.clone(),
+                Source::Control(_) => Value::Text("".into()),
+                Source::Registers(_) | Source::Computed => continue,
+            };
+            let value = if is_enabled(&site, tag.device) { Ok(value) } else { Err(Quality::BadOutOfService) };
+            self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
         }
         for step in site.steps.iter().filter(|step| !is_in_service(&site, step)) {
             for tag in step.outputs() {

@@ -1,6 +1,6 @@
 //! Which tags may leave by which uplink.
 
-use super::Site;
+use super::{Site, Tag};
 use crate::tag::{DeviceId, TagId};
 
 /// The sharing class of a tag: how far its readings may go.
@@ -87,6 +87,13 @@ impl Shared {
             devices.get_mut(tag.device.index()).into_iter().for_each(|device| *device = true);
         }
         Shared { tags: site.tags.iter().map(|tag| shares.takes(tag.share)).collect(), devices }
+    }
+
+    /// The same without the tags that are there for commands only, for an uplink that takes none.
+    #[must_use]
+    pub fn without_controls(self, site: &Site) -> Shared {
+        let is_told = |(is_shared, tag): (bool, &Tag)| is_shared && tag.control().is_none();
+        Shared { tags: self.tags.into_iter().zip(&site.tags).map(is_told).collect(), ..self }
     }
 
     /// Whether readings of the tag may.
