@@ -6,6 +6,7 @@ pub mod alarm;
 pub mod computed;
 pub mod counter;
 pub mod decode;
+mod keep;
 pub mod live;
 pub mod machine;
 pub mod recipe;
@@ -190,6 +191,14 @@ impl Normalizer {
         self.accept_all(&mut told, now.at);
         self.compute(now);
         Ok(self.told())
+    }
+
+    /// Whether somebody, `who`, could do something with an alarm of a device. Nothing is done.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check_act(&self, alarm: (DeviceId, &str), act: alarm::run::Act, who: &str) -> Result<(), String> {
+        self.computed.check_act(&self.site, alarm, act, who)
     }
 
     fn told(&mut self) -> Option<Update> {

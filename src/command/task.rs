@@ -1,22 +1,27 @@
 //! The one task that has things written: holds requests against the rules, gives orders to the lanes, tells and records.
 //!
-//! Of one bus at most one command is under way; another one is refused at once, and none waits.
+//! Of one bus at most one command is under way; another one is refused at once, and none waits. Orders about alarms touch no
+//! bus: they are carried out one after the other, in the order in which they came.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info};
 
-use super::allow::{Now, Rules};
+use super::act::Errand;
+use super::alarm::AlarmOrder;
+use super::allow::{Admitted, Now, Rules};
 use super::audit::Audit;
 use super::history::Allowance;
+use super::plan::Plan;
 use super::wording;
 use super::work::{Verdict, Work};
 use crate::clock;
 use crate::config::site::Site;
-use crate::poll::lane::Lanes;
+use crate::normalize::task::Order;
+use crate::poll::lane::{Lane, Lanes};
 use crate::tag::{DeviceId, TagId};
 use crate::write::{Outcome, Received, WriteRequest, WriteResult};
 
@@ -24,10 +29,14 @@ use crate::write::{Outcome, Received, WriteRequest, WriteResult};
 pub const REQUESTS: usize = 16;
 /// Outcomes that an uplink may be behind; it then misses the oldest, which are in the record.
 pub const OUTCOMES: usize = 64;
+/// Orders about alarms that wait for the one under way; whoever has one more is told that it is busy.
+const ERRANDS: usize = 16;
 /// The records of a command that is refused once it has been recorded take about so many bytes beside its id.
 const PAIR: usize = 512;
 /// What is told of a request that still waits when the gateway ends.
 const ENDING: &str = "the gateway is ending";
+/// What is told of a request whose sender does not wait for it.
+const GONE: &str = "whoever asked has gone";
 
 /// What the task needs from outside.
 #[derive(Debug)]
@@ -38,6 +47,8 @@ pub struct Ports {
     pub from_here: mpsc::Receiver<Asked>,
     /// Where orders go.
     pub lanes: Lanes,
+    /// Where orders about alarms go; `None`: there are none, for no gateway runs.
+    pub alarms: Option<mpsc::Sender<Order>>,
     /// Where outcomes go.
     pub outcomes: broadcast::Sender<Arc<Outcome>>,
 }
@@ -62,6 +73,10 @@ pub struct Task {
     works: JoinSet<Finished>,
     /// The buses that each of them speaks on, and what it writes.
     busy: BTreeMap<Id, (BTreeSet<usize>, TagId)>,
+    /// Orders about alarms that have not begun.
+    errands: VecDeque<(AlarmOrder, WriteRequest, Reply)>,
+    /// The one that has.
+    errand: Option<Id>,
 }
 
 type Reply = Option<oneshot::Sender<Arc<Outcome>>>;
@@ -87,6 +102,8 @@ impl Task {
             allowance: Allowance::new(clock::monotonic()),
             works: JoinSet::new(),
             busy: BTreeMap::new(),
+            errands: VecDeque::new(),
+            errand: None,
         }
     }
 
@@ -117,6 +134,9 @@ impl Task {
     async fn refuse_waiting(&mut self) {
         self.ports.from_here.close();
         self.ports.from_uplinks.close();
+        while let Some((_, request, reply)) = self.errands.pop_front() {
+            self.tell((request, Verdict::refused(ENDING), reply)).await;
+        }
         while let Ok(asked) = self.ports.from_here.try_recv() {
             self.tell((asked.received.request, Verdict::refused(ENDING), Some(asked.reply))).await;
         }
@@ -133,32 +153,64 @@ impl Task {
         let is_busy = |device| bus_of(device).is_some_and(|bus| busy.contains(&bus));
         let (at, wall) = (clock::monotonic(), clock::wall());
         let now = Now { at, received, wall, is_clock_trusted: clock::is_trusted() };
-        let plan = if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
-            Err("whoever asked has gone".to_owned())
-        } else {
-            self.rules.admit(&request, is_busy, now)
-        };
-        match plan {
+        let admitted =
+            if is_gone(&reply) { Err(GONE.to_owned()) } else { self.rules.admit(&request, is_busy, now) };
+        match admitted {
             Err(reason) => self.tell((request, Verdict::refused(reason), reply)).await,
-            Ok(plan) => {
-                let about = (plan.devices().into_iter().filter_map(bus_of).collect(), plan.tag);
-                let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, at);
-                let (site, audit) = (self.site.clone(), self.audit.clone());
-                let work = Work { site, plan, request, lanes, audit, is_flooded };
-                let id = self
-                    .works
-                    .spawn(async move {
-                        let verdict = work.perform().await;
-                        (work.request, verdict, reply)
-                    })
-                    .id();
-                self.busy.insert(id, about);
+            Ok(Admitted::Write(plan)) => self.begin(plan, request, reply, lanes),
+            Ok(Admitted::Alarm(_)) if self.errands.len() >= ERRANDS => {
+                self.tell((request, Verdict::refused("busy: too many commands wait"), reply)).await;
             }
+            Ok(Admitted::Alarm(order)) => {
+                self.errands.push_back((order, request, reply));
+                self.begin_errand().await;
+            }
+        }
+    }
+
+    /// Begins to write.
+    fn begin(&mut self, plan: Plan, request: WriteRequest, reply: Reply, lanes: BTreeMap<DeviceId, Lane>) {
+        let bus_of = |device: DeviceId| lanes.get(&device).map(|lane| lane.bus);
+        let about = (plan.devices().into_iter().filter_map(bus_of).collect(), plan.tag);
+        let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, clock::monotonic());
+        let (site, audit) = (self.site.clone(), self.audit.clone());
+        let work = Work { site, plan, request, lanes, audit, is_flooded };
+        let id = self
+            .works
+            .spawn(async move {
+                let verdict = work.perform().await;
+                (work.request, verdict, reply)
+            })
+            .id();
+        self.busy.insert(id, about);
+    }
+
+    /// Begins with the next order about an alarm, unless one is under way.
+    async fn begin_errand(&mut self) {
+        while self.errand.is_none()
+            && let Some((order, request, reply)) = self.errands.pop_front()
+        {
+            if is_gone(&reply) {
+                self.tell((request, Verdict::refused(GONE), reply)).await;
+                continue;
+            }
+            let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, clock::monotonic());
+            let (alarms, audit) = (self.ports.alarms.clone(), self.audit.clone());
+            let errand = Errand { order, request, alarms, audit, is_flooded };
+            let id = self
+                .works
+                .spawn(async move {
+                    let verdict = errand.perform().await;
+                    (errand.request, verdict, reply)
+                })
+                .id();
+            self.errand = Some(id);
         }
     }
 
     async fn finish(&mut self, ended: Result<(Id, Finished), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        self.errand.take_if(|errand| *errand == id);
         let tag = self.busy.remove(&id).map(|(_, tag)| tag);
         // of one that has failed within it is not known: it may have been written
         let written_at =
@@ -170,6 +222,7 @@ impl Task {
             Ok((_, finished)) => self.tell(finished).await,
             Err(error) => error!(%error, "a command has failed within; what became of it is not known"),
         }
+        self.begin_errand().await;
     }
 
     /// Tells whoever waits, the uplinks and the record.
@@ -208,6 +261,11 @@ impl Task {
         }
         true
     }
+}
+
+/// Whether somebody who waited does so no more.
+fn is_gone(reply: &Reply) -> bool {
+    reply.as_ref().is_some_and(oneshot::Sender::is_closed)
 }
 
 #[cfg(test)]
@@ -250,7 +308,7 @@ mod tests {
             let (here, from_here) = mpsc::channel(REQUESTS);
             let (outcomes, told) = broadcast::channel(OUTCOMES);
             let lanes = watch::channel(BTreeMap::new()).1;
-            let task = Task::new(&site, Ports { from_uplinks, from_here, lanes, outcomes });
+            let task = Task::new(&site, Ports { from_uplinks, from_here, lanes, alarms: None, outcomes });
             Bench { task, site, uplinks, here, outcomes: told, _folder: folder }
         }
 
