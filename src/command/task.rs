@@ -273,6 +273,7 @@ mod tests {
     use super::*;
     use crate::command::socket::local_request;
     use crate::config;
+    use crate::normalize::task::Acted;
 
     const CONFIGURATION: &str = r#"
         [gateway]
@@ -287,15 +288,21 @@ mod tests {
         [device.d]
         link = "l"
         tags = [{ name = "sp", at = "hr:0", write = {} }]
+        alarm = { hot = { when = "sp", above = 5 } }
         "#;
+
+    /// Orders about alarms that the normaliser has not taken.
+    const ALARMS: usize = 4;
 
     struct Bench {
         task: Task,
         site: Arc<Site>,
         uplinks: mpsc::Sender<Received>,
         here: mpsc::Sender<Asked>,
+        /// What the normaliser would be told.
+        alarms: mpsc::Receiver<Order>,
         outcomes: broadcast::Receiver<Arc<Outcome>>,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
     }
 
     impl Bench {
@@ -304,17 +311,49 @@ mod tests {
             let mut site = config::parse("test.toml", CONFIGURATION).site.unwrap();
             site.gateway.state_dir = folder.path().to_owned();
             let site = Arc::new(site);
+            let (ordering, alarms) = mpsc::channel(ALARMS);
             let (uplinks, from_uplinks) = mpsc::channel(REQUESTS);
             let (here, from_here) = mpsc::channel(REQUESTS);
             let (outcomes, told) = broadcast::channel(OUTCOMES);
             let lanes = watch::channel(BTreeMap::new()).1;
-            let task = Task::new(&site, Ports { from_uplinks, from_here, lanes, alarms: None, outcomes });
-            Bench { task, site, uplinks, here, outcomes: told, _folder: folder }
+            let task =
+                Task::new(&site, Ports { from_uplinks, from_here, lanes, alarms: Some(ordering), outcomes });
+            Bench { task, site, uplinks, here, alarms, outcomes: told, folder }
         }
 
         fn request(&self) -> Received {
             let request = local_request(&self.site, "d", "sp", "5", "root".to_owned()).unwrap();
             Received { request, at: clock::monotonic() }
+        }
+
+        /// Somebody shelves the alarm for this time.
+        async fn shelve(&mut self, time: &str) {
+            let wanted = format!("hot {time}");
+            let request =
+                local_request(&self.site, "d", "Device Control/Shelve", &wanted, "li".to_owned()).unwrap();
+            self.task.take(Received { request, at: clock::monotonic() }, None).await;
+        }
+
+        /// The next work comes to its end.
+        async fn end_one(&mut self) {
+            let ended = self.task.works.join_next_with_id().await.unwrap();
+            self.task.finish(ended).await;
+        }
+
+        /// What was asked for, the result and the reason of the next outcome.
+        fn told(&mut self) -> String {
+            let outcome = self.outcomes.try_recv().unwrap();
+            let value = outcome.value.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{value}: {} {}", outcome.result.word(), outcome.reason)
+        }
+
+        fn events(&self) -> Vec<String> {
+            let text = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap_or_default();
+            let event = |line: &str| {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                format!("{} {}", record["value"].as_str().unwrap(), record["event"].as_str().unwrap())
+            };
+            text.lines().map(event).collect()
         }
     }
 
@@ -353,5 +392,110 @@ mod tests {
         let received = bench.request();
         bench.task.take(received, Some(reply)).await;
         assert_eq!(bench.task.busy.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn orders_about_alarms_are_given_one_after_the_other_in_the_order_in_which_they_came() {
+        use crate::normalize::alarm::run::Act;
+        let mut bench = Bench::new();
+        for time in ["1m", "2m", "0s"] {
+            bench.shelve(time).await;
+        }
+        assert!(bench.task.busy.is_empty(), "no line is");
+        let minute = std::time::Duration::from_secs(60);
+        let acts = [Act::Shelve(minute), Act::Shelve(2 * minute), Act::Unshelve];
+        let ends = [
+            (Acted::Kept, "hot 1m: done "),
+            (
+                Acted::NotKept("full".to_owned()),
+                "hot 2m: done a restart of the gateway forgets it: it could not be written down: full",
+            ),
+            (Acted::Refused("no".to_owned()), "hot 0s: refused no"),
+        ];
+        for (act, (acted, told)) in acts.into_iter().zip(ends) {
+            let order = bench.alarms.recv().await.unwrap();
+            assert_eq!((order.act, &*order.alarm, order.who.as_str()), (act, "hot", "li"));
+            assert!(!order.is_trial && bench.alarms.try_recv().is_err(), "one at a time");
+            order.reply.send(acted).unwrap();
+            bench.end_one().await;
+            assert_eq!(bench.told(), told);
+        }
+        let events = [
+            "hot 1m wanted",
+            "hot 1m done",
+            "hot 2m wanted",
+            "hot 2m done",
+            "hot 0s wanted",
+            "hot 0s refused",
+        ];
+        assert_eq!(bench.events(), events);
+    }
+
+    #[tokio::test]
+    async fn so_many_orders_about_alarms_wait_and_none_is_begun_when_the_gateway_ends() {
+        let mut bench = Bench::new();
+        for _ in 0..17 {
+            bench.shelve("1m").await; // one is under way
+        }
+        assert!(bench.outcomes.try_recv().is_err());
+        bench.shelve("2m").await;
+        assert_eq!(bench.told(), "hot 2m: refused busy: too many commands wait");
+        let order = bench.alarms.recv().await.unwrap();
+        let (task, mut outcomes) = (bench.task, bench.outcomes);
+        let ended = async {
+            for _ in 0..16 {
+                assert_eq!(outcomes.recv().await.unwrap().reason, "the gateway is ending");
+            }
+            order.reply.send(Acted::Kept).unwrap();
+            assert_eq!(outcomes.recv().await.unwrap().result, WriteResult::Done);
+        };
+        tokio::join!(task.run(watch::channel(true).1), ended);
+        assert!(bench.alarms.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn without_a_normaliser_and_without_a_record_nothing_is_done_with_an_alarm() {
+        let mut bench = Bench::new();
+        bench.shelve("1m").await;
+        drop(bench.alarms.recv().await.unwrap());
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 1m: refused the gateway is ending");
+        bench.alarms.close();
+        bench.shelve("1m").await;
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 1m: refused the gateway is ending");
+        bench.task.ports.alarms = None;
+        bench.shelve("1m").await;
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 1m: refused no gateway is running: only a running one has alarms");
+
+        let mut bench = Bench::new();
+        std::fs::create_dir(bench.folder.path().join("audit.log")).unwrap();
+        bench.shelve("1m").await;
+        bench.end_one().await;
+        let told = bench.told();
+        assert!(told.starts_with("hot 1m: refused it could not be recorded, so it was not done:"), "{told}");
+        assert!(bench.alarms.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn in_a_flood_of_refusals_it_is_asked_first_whether_it_could_be_done() {
+        let mut bench = Bench::new();
+        bench.task.allowance.spend(1 << 30, clock::monotonic());
+        bench.shelve("0s").await;
+        let order = bench.alarms.recv().await.unwrap();
+        assert!(order.is_trial);
+        order.reply.send(Acted::Refused("the alarm is not shelved".to_owned())).unwrap();
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 0s: refused the alarm is not shelved");
+        assert_eq!(bench.events(), Vec::<String>::new());
+        bench.task.allowance.spend(1 << 30, clock::monotonic());
+        bench.shelve("1m").await;
+        bench.alarms.recv().await.unwrap().reply.send(Acted::Kept).unwrap();
+        let order = bench.alarms.recv().await.unwrap();
+        assert!(!order.is_trial);
+        order.reply.send(Acted::Kept).unwrap();
+        bench.end_one().await;
+        assert_eq!(bench.events(), ["hot 1m wanted", "hot 1m done"]);
     }
 }

@@ -145,3 +145,81 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&part, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::clock;
+    use crate::normalize::counter::{SavedCounter, SavedRaw};
+
+    fn saved(total: f64) -> Saved {
+        let counter = SavedCounter { raw: SavedRaw::Number(total), total, at_ms: Some(5) };
+        Saved { totals: BTreeMap::from([("d:t".to_owned(), counter)]), ..Saved::default() }
+    }
+
+    fn waiting(keeper: &mut Keeper) -> oneshot::Receiver<Acted> {
+        let (reply, told) = oneshot::channel();
+        keeper.wait_for(reply);
+        told
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_when_what_was_done_is_in_the_file() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), clock::monotonic());
+        let mut keeper = Keeper::open(folder.path(), now);
+        assert!(!keeper.is_due(now), "nobody waits, and it is not time");
+        let mut first = waiting(&mut keeper);
+        assert!(keeper.is_due(now));
+        keeper.begin(saved(1.0), now);
+        // what is done meanwhile is not in what is being written
+        let mut second = waiting(&mut keeper);
+        assert!(!keeper.is_due(now), "one at a time");
+        assert!(first.try_recv().is_err());
+        let ended = keeper.written().await;
+        keeper.finish(ended);
+        assert_eq!(first.try_recv(), Ok(Acted::Kept));
+        assert_eq!(read(&folder.path().join("accounts")), saved(1.0));
+        assert!(second.try_recv().is_err() && keeper.is_due(now));
+        keeper.end(saved(2.0), now).await;
+        assert_eq!(second.try_recv(), Ok(Acted::Kept));
+        assert_eq!(*Keeper::open(folder.path(), now).kept(), saved(2.0));
+    }
+
+    #[tokio::test]
+    async fn what_the_file_holds_is_not_written_again() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), clock::monotonic());
+        let mut keeper = Keeper::open(folder.path(), now);
+        let mut told = waiting(&mut keeper);
+        keeper.begin(Saved::default(), now);
+        assert_eq!(told.try_recv(), Ok(Acted::Kept));
+        assert!(!folder.path().join("accounts").exists());
+        assert!(!keeper.is_due(now + KEEP_EVERY.saturating_sub(std::time::Duration::from_millis(1))));
+        assert!(keeper.is_due(now + KEEP_EVERY));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_why_nothing_could_be_written_down() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), clock::monotonic());
+        let mut keeper = Keeper::open(&folder.path().join("gone"), now);
+        let told = waiting(&mut keeper);
+        keeper.begin(saved(1.0), now);
+        let ended = keeper.written().await;
+        keeper.finish(ended);
+        let Ok(Acted::NotKept(why)) = told.await else { panic!("there is no such folder") };
+        assert!(why.contains("No such file"), "{why}");
+        assert!(!keeper.is_due(now), "it is not tried again at once");
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), clock::monotonic());
+        let mut keeper = Keeper::open(folder.path(), now);
+        for _ in 0..16 {
+            assert!(keeper.has_room());
+            drop(waiting(&mut keeper));
+        }
+        assert!(!keeper.has_room());
+    }
+}

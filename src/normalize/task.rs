@@ -153,3 +153,116 @@ fn obey(normalizer: &mut Normalizer, keeper: &mut Keeper, order: Order, now: Now
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config;
+    use crate::reading::{Stamp, Timestamp, Value};
+    use crate::scan::{Data, Part, Scan};
+
+    const CONFIGURATION: &str = r#"
+        [gateway]
+        name = "n"
+        enterprise = "e"
+        [uplink.u]
+        broker = "mqtt://127.0.0.1"
+        [link.l]
+        tcp = "127.0.0.1:502"
+        [device.d]
+        link = "l"
+        tags = [{ name = "t", at = "hr:0" }]
+        alarm = { hot = { when = "t", above = 5 } }
+        "#;
+
+    /// The task between a bus and a store, with somebody who orders.
+    struct Bench {
+        polled: mpsc::Sender<Polled>,
+        orders: mpsc::Sender<Order>,
+        updates: mpsc::Receiver<Update>,
+        site: Arc<Site>,
+        folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> (Bench, impl Future<Output = ()>) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut site = config::parse("test.toml", CONFIGURATION).site.unwrap();
+            site.gateway.state_dir = folder.path().to_owned();
+            let site = Arc::new(site);
+            let (polled, scans) = mpsc::channel(8);
+            let (ordering, orders) = mpsc::channel(ORDERS);
+            let (store, updates) = mpsc::channel(64);
+            let task = run(site.clone(), scans, orders, store);
+            (Bench { polled, orders: ordering, updates, site, folder }, task)
+        }
+
+        async fn read(&self, raw: u16) {
+            let parts = [Part { tag: self.site.tags[0].id, offset: 0 }].into();
+            let at = Stamp::Wall(Timestamp::from_millis(5));
+            let scan = Scan { parts, result: Ok(Data::Words(vec![raw])), at };
+            self.polled.send(Polled::Scan(scan)).await.unwrap();
+        }
+
+        async fn order(&self, not_after: Instant, is_trial: bool) -> Acted {
+            let (reply, told) = oneshot::channel();
+            let order = Order {
+                device: self.site.devices[0].id,
+                alarm: "hot".into(),
+                act: Act::Acknowledge,
+                who: "Li".to_owned(),
+                not_after,
+                is_trial,
+                reply,
+            };
+            self.orders.send(order).await.unwrap();
+            told.await.unwrap()
+        }
+
+        /// Waits until the text of an event holds this.
+        async fn told(&mut self, part: &str) {
+            let has = |update: &Update| match update {
+                Update::Readings(readings) => readings
+                    .iter()
+                    .any(|reading| matches!(&reading.value, Some(Value::Text(text)) if text.contains(part))),
+                Update::DeviceUp(_) | Update::DeviceDown(..) => false,
+            };
+            while !has(&self.updates.recv().await.unwrap()) {}
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_is_obeyed_told_and_on_the_disk_before_it_is_answered() {
+        let (mut bench, task) = Bench::new();
+        let later = clock::monotonic() + Duration::from_secs(60);
+        let accounts = bench.folder.path().join("accounts");
+        let orders = async {
+            bench.read(6).await;
+            bench.told(r#""event":"raised""#).await;
+            assert_eq!(bench.order(later, true).await, Acted::Kept);
+            assert!(!accounts.exists(), "a trial does nothing");
+            let past = clock::monotonic().checked_sub(Duration::from_millis(1)).unwrap();
+            let expired = "expired: it has waited here for too long";
+            assert_eq!(bench.order(past, false).await, Acted::Refused(expired.to_owned()));
+            assert_eq!(bench.order(later, false).await, Acted::Kept);
+            let kept = std::fs::read_to_string(&accounts).unwrap();
+            assert!(kept.contains(r#""phase":"acknowledged""#), "{kept}");
+            bench.told(r#""by":"Li""#).await;
+            let nothing = "there is nothing to acknowledge";
+            assert_eq!(bench.order(later, false).await, Acted::Refused(nothing.to_owned()));
+            drop(bench);
+        };
+        tokio::join!(task, orders);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_comes_when_all_buses_are_gone_is_not_answered() {
+        let (bench, task) = Bench::new();
+        let Bench { polled, orders, updates: _updates, .. } = bench;
+        drop(polled);
+        task.await;
+        assert!(orders.is_closed());
+    }
+}

@@ -46,6 +46,15 @@ impl Shop {
         shop
     }
 
+    /// What is told when a gateway of `text` starts.
+    pub(crate) fn started(text: &str) -> String {
+        let mut shop = Shop::of(text);
+        let mut normalizer = Normalizer::new(shop.site.clone());
+        let updates = normalizer.start(shop.now());
+        shop.normalizer = normalizer;
+        shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))))
+    }
+
     /// The same shop after `away` seconds, with what was kept.
     pub(crate) fn again(self, saved: &Saved, away: f64) -> Shop {
         let mut normalizer = Normalizer::new(self.site.clone());

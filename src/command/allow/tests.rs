@@ -4,6 +4,8 @@ use crate::command::plan::Check;
 use crate::config;
 use crate::tag::{DeviceId, TagId};
 
+mod alarm;
+
 const NOW: u64 = 1_764_000_000_000;
 
 const CONFIGURATION: &str = r#"

@@ -132,4 +132,23 @@ mod tests {
         assert!(!Shares::new(vec![Enterprise, Cluster]).takes(Share::Summary));
         assert!(!Shares::default().takes_aggregates_only());
     }
+
+    #[test]
+    fn tags_that_are_there_for_commands_leave_by_no_uplink_that_takes_none() {
+        let text = "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n\
+             [commands]\nenabled = true\n[link.l]\ntcp = '127.0.0.1:502'\n[device.d]\nlink = 'l'\n\
+             tags = [{ name = 't', at = 'hr:0' }]\nalarm = { hot = { when = 't', above = 5 } }";
+        let site = crate::config::parse("test.toml", text).site.unwrap();
+        let names = |shared: &Shared| {
+            let told = site.tags.iter().filter(|tag| shared.has_tag(tag.id));
+            told.map(|tag| tag.name.to_string()).collect::<Vec<_>>()
+        };
+        let shared = Shared::new(&site, &Shares::default());
+        let controls = ["Device Control/Acknowledge", "Device Control/Shelve"];
+        let all = [&["t", "event/alarm", "alarm/hot"][..], &controls].concat();
+        assert_eq!(names(&shared), all);
+        let without = shared.without_controls(&site);
+        assert_eq!(names(&without), ["t", "event/alarm", "alarm/hot"]);
+        assert!(without.has_device(DeviceId(0)));
+    }
 }
