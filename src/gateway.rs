@@ -24,6 +24,7 @@ use crate::link::Link;
 use crate::link::caller::Arrivals;
 use crate::link::listen::{self, Terms, WAITING_MAX};
 use crate::normalize;
+use crate::normalize::task::Order;
 use crate::poll::lane::Lane;
 use crate::poll::memory::{self, Memory};
 use crate::poll::task::{Ports, Task};
@@ -199,11 +200,14 @@ impl Tasks {
         let mut tasks = Tasks { site, counters, set, names, channels, arrivals, memory, polled, lanes, stop };
         let site = tasks.site.clone();
         tasks.spawn(Name::Keeper, keeper.run());
-        let (requests, outcomes) = tasks.start_commands();
+        let (ordering, orders) = mpsc::channel(normalize::task::ORDERS);
+        let (planning, plans) = mpsc::channel(normalize::task::PLANS);
+        let (requests, outcomes) = tasks.start_commands(ordering);
         for (uplink, outlet) in site.uplinks.iter().zip(outlets) {
             let ports = uplink::task::Ports {
                 outlet,
                 commands: Commands::new(requests.clone(), outcomes.subscribe()),
+                plans: planning.clone(),
                 counters: tasks.counters.clone(),
                 reload: reload.clone(),
             };
@@ -212,7 +216,8 @@ impl Tasks {
         }
         let (storing, updates) = mpsc::channel(UPDATES);
         tasks.spawn(Name::Store, store.run(updates));
-        tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), scans, storing));
+        let ports = normalize::task::Ports { polled: scans, orders, plans, store: storing };
+        tasks.spawn(Name::Normalize, normalize::task::run(site.clone(), ports));
         for link in 0..site.links.len() {
             tasks.start_listener(link);
         }
@@ -228,10 +233,13 @@ impl Tasks {
     }
 
     /// Starts the task that has things written, and what lets people ask it; where requests of the uplinks go, and
-    /// where outcomes come from.
-    fn start_commands(&mut self) -> (mpsc::Sender<Received>, broadcast::Sender<Arc<Outcome>>) {
+    /// where outcomes come from. What is to be done with alarms goes to `alarms`.
+    fn start_commands(
+        &mut self,
+        alarms: mpsc::Sender<Order>,
+    ) -> (mpsc::Sender<Received>, broadcast::Sender<Arc<Outcome>>) {
         let (requests, from_uplinks) = mpsc::channel(command::task::REQUESTS);
-        let (asking, outcomes) = self.start_command_task(from_uplinks);
+        let (asking, outcomes) = self.start_command_task(from_uplinks, Some(alarms));
         let socket = command::socket::run(self.site.clone(), asking, self.stop.subscribe());
         self.spawn(Name::Socket, socket);
         (requests, outcomes)
@@ -241,11 +249,13 @@ impl Tasks {
     fn start_command_task(
         &mut self,
         from_uplinks: mpsc::Receiver<Received>,
+        alarms: Option<mpsc::Sender<Order>>,
     ) -> (mpsc::Sender<Asked>, broadcast::Sender<Arc<Outcome>>) {
         let (asking, from_here) = mpsc::channel(command::task::REQUESTS);
         let (outcomes, _) = broadcast::channel(command::task::OUTCOMES);
         let lanes = self.lanes.subscribe();
-        let ports = command::task::Ports { from_uplinks, from_here, lanes, outcomes: outcomes.clone() };
+        let ports =
+            command::task::Ports { from_uplinks, from_here, lanes, alarms, outcomes: outcomes.clone() };
         let task = command::task::Task::new(&self.site, ports);
         self.spawn(Name::Command, task.run(self.stop.subscribe()));
         (asking, outcomes)

@@ -69,7 +69,7 @@ impl Session {
     #[must_use]
     pub fn new(site: Arc<Site>, form: Json, shares: &Shares, counters: Arc<Counters>) -> Session {
         Session {
-            shared: Shared::new(&site, shares),
+            shared: Shared::new(&site, shares).without_controls(&site),
             thinning: Thinning::new(site.tags.len()),
             known: vec![None; site.tags.len()],
             told: vec![None; site.tags.len()],

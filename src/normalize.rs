@@ -6,6 +6,7 @@ pub mod alarm;
 pub mod computed;
 pub mod counter;
 pub mod decode;
+mod keep;
 pub mod live;
 pub mod machine;
 pub mod recipe;
@@ -113,14 +114,13 @@ impl Normalizer {
     pub fn start(&mut self, now: Now) -> Vec<Update> {
         let site = self.site.clone();
         for tag in &site.tags {
-            if let Source::Constant(value) = &tag.source {
-                let value = if is_enabled(&site, tag.device) {
-                    Ok(value.clone())
-                } else {
-                    Err(Quality::BadOutOfService)
-                };
-                self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
-            }
+            let value = match &tag.source {
+                Source::Constant(value) => value.clone(),
+                Source::Control(_) => Value::Text("".into()),
+                Source::Registers(_) | Source::Computed => continue,
+            };
+            let value = if is_enabled(&site, tag.device) { Ok(value) } else { Err(Quality::BadOutOfService) };
+            self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
         }
         for step in site.steps.iter().filter(|step| !is_in_service(&site, step)) {
             for tag in step.outputs() {
@@ -220,6 +220,14 @@ impl Normalizer {
         self.plans.insert(name, text);
         self.compute(now);
         Ok(self.told())
+    }
+
+    /// Whether somebody, `who`, could do something with an alarm of a device. Nothing is done.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check_act(&self, alarm: (DeviceId, &str), act: alarm::run::Act, who: &str) -> Result<(), String> {
+        self.computed.check_act(&self.site, alarm, act, who)
     }
 
     fn told(&mut self) -> Option<Update> {

@@ -88,13 +88,9 @@ fn have_written(site: &Arc<Site>, wanted: &Wanted) -> anyhow::Result<bool> {
     let typed = wording::parse_value(tag, value).map_err(|why| anyhow!(why))?;
     let raw = tag.write.as_ref().and_then(|policy| encode_as(policy, &typed).ok());
     let raw = raw.map(|data| shown(&data)).unwrap_or_default();
+    let place = tag.layout().map(|layout| format!(" ({}{raw})", place(layout))).unwrap_or_default();
     let unit = tag.unit.map(|unit| format!(" {}", unit.written)).unwrap_or_default();
-    let question = format!(
-        "write {typed}{unit} to {} {} ({}{raw})? [y/N] ",
-        device.name,
-        tag.name,
-        tag.layout().map(place).unwrap_or_default()
-    );
+    let question = format!("write {typed}{unit} to {} {}{place}? [y/N] ", device.name, tag.name);
     if !wanted.yes && !is_wanted(&question) {
         say("not written\n");
         return Ok(false);

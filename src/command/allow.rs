@@ -1,10 +1,12 @@
 //! May this be written? Every rule that needs nothing read from the device, in the order in which they are told. Pure.
 //!
-//! What remains to be found out on the line is in the [`Plan`] that comes out.
+//! What remains to be found out on the line is in the [`Plan`] that comes out; what remains to be done with an alarm, in the
+//! [`AlarmOrder`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::alarm::{self, AlarmOrder};
 use super::encode::encode_as;
 use super::history::{History, Known};
 use super::plan::{Check, Plan, Readback, Rule, Wanted, decimal, devices};
@@ -37,6 +39,15 @@ pub struct Now {
     pub is_clock_trusted: bool,
 }
 
+/// What the rules allow.
+#[derive(Debug)]
+pub enum Admitted {
+    /// Something is written to a device.
+    Write(Plan),
+    /// Something is done with an alarm: no device is asked, and no line is busy by it.
+    Alarm(AlarmOrder),
+}
+
 /// The rules of a site, and what was asked before.
 #[derive(Debug)]
 pub struct Rules {
@@ -52,7 +63,7 @@ impl Rules {
         Rules { site, history: History::default() }
     }
 
-    /// What is to be asked of devices for `request`, where the rules allow it. `is_busy` says whether another command
+    /// What is to be done for `request`, where the rules allow it. `is_busy` says whether another command
     /// has the line of a device: it is asked of every device that would be read or written.
     ///
     /// # Errors
@@ -62,11 +73,19 @@ impl Rules {
         request: &WriteRequest,
         is_busy: impl Fn(DeviceId) -> bool,
         now: Now,
-    ) -> Result<Plan, String> {
+    ) -> Result<Admitted, String> {
         self.check_sender(request)?;
-        let left = time_left(request, &self.site.commands, now)?;
+        let send_by = now.at + time_left(request, &self.site.commands, now)?;
         let site = self.site.clone();
-        let (device, tag, policy) = target(&site, request)?;
+        let (device, tag) = target(&site, request)?;
+        if let Some(control) = tag.control() {
+            let may_have = |tag: &Tag| may_have(&site, &request.by, tag);
+            let value = request.value.as_ref();
+            let order = alarm::order(&site, (device, tag, control), value, may_have, send_by)?;
+            self.check_new(request, now.at)?;
+            return Ok(Admitted::Alarm(order));
+        }
+        let policy = tag.write.as_ref().ok_or_else(|| read_only(tag))?;
         let value = request.value.as_ref().ok_or("no value, or not one of its datatype")?;
         let data = encode_as(policy, value).map_err(|error| error.to_string())?;
         check_value(policy, value, &data)?;
@@ -85,7 +104,7 @@ impl Rules {
         {
             return Err(format!("armed: send it again within {}", said(within)));
         }
-        Ok(Plan { tag: tag.id, device: device.id, checks, job, send_by: now.at + left, readback })
+        Ok(Admitted::Write(Plan { tag: tag.id, device: device.id, checks, job, send_by, readback }))
     }
 
     /// Whether whoever sent it may command at all.
@@ -158,10 +177,7 @@ fn age(request: &WriteRequest, commands: &site::Commands, now: Now) -> Result<Du
 }
 
 /// What is meant, if it may be written at all.
-fn target<'a>(
-    site: &'a Site,
-    request: &WriteRequest,
-) -> Result<(&'a Device, &'a Tag, &'a WritePolicy), String> {
+fn target<'a>(site: &'a Site, request: &WriteRequest) -> Result<(&'a Device, &'a Tag), String> {
     let named = site.devices.iter().find(|device| *device.name == *request.device);
     let is_told = |device: &&Device| site.tags_of(device).iter().any(|tag| may_have(site, &request.by, tag));
     let Some(device) = named.filter(is_told) else {
@@ -171,16 +187,17 @@ fn target<'a>(
     let Some(tag) = tag.filter(|tag| tag.device == device.id && may_have(site, &request.by, tag)) else {
         return Err(format!("device `{}` has no tag `{}`", device.name, request.tag));
     };
-    let Some(policy) = &tag.write else {
-        return Err(format!(
-            "tag `{}` is read-only: a `write` in the configuration would allow it",
-            tag.name
-        ));
-    };
+    if !tag.takes_commands() {
+        return Err(read_only(tag));
+    }
     if !device.enabled {
         return Err(format!("device `{}` is switched off (enabled = false)", device.name));
     }
-    Ok((device, tag, policy))
+    Ok((device, tag))
+}
+
+fn read_only(tag: &Tag) -> String {
+    format!("tag `{}` is read-only: a `write` in the configuration would allow it", tag.name)
 }
 
 /// Whether whoever asks may know that there is such a tag.

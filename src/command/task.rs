@@ -1,22 +1,27 @@
 //! The one task that has things written: holds requests against the rules, gives orders to the lanes, tells and records.
 //!
-//! Of one bus at most one command is under way; another one is refused at once, and none waits.
+//! Of one bus at most one command is under way; another one is refused at once, and none waits. Orders about alarms touch no
+//! bus: they are carried out one after the other, in the order in which they came.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info};
 
-use super::allow::{Now, Rules};
+use super::act::Errand;
+use super::alarm::AlarmOrder;
+use super::allow::{Admitted, Now, Rules};
 use super::audit::Audit;
 use super::history::Allowance;
+use super::plan::Plan;
 use super::wording;
 use super::work::{Verdict, Work};
 use crate::clock;
 use crate::config::site::Site;
-use crate::poll::lane::Lanes;
+use crate::normalize::task::Order;
+use crate::poll::lane::{Lane, Lanes};
 use crate::tag::{DeviceId, TagId};
 use crate::write::{Outcome, Received, WriteRequest, WriteResult};
 
@@ -24,10 +29,14 @@ use crate::write::{Outcome, Received, WriteRequest, WriteResult};
 pub const REQUESTS: usize = 16;
 /// Outcomes that an uplink may be behind; it then misses the oldest, which are in the record.
 pub const OUTCOMES: usize = 64;
+/// Orders about alarms that wait for the one under way; whoever has one more is told that it is busy.
+const ERRANDS: usize = 16;
 /// The records of a command that is refused once it has been recorded take about so many bytes beside its id.
 const PAIR: usize = 512;
 /// What is told of a request that still waits when the gateway ends.
 const ENDING: &str = "the gateway is ending";
+/// What is told of a request whose sender does not wait for it.
+const GONE: &str = "whoever asked has gone";
 
 /// What the task needs from outside.
 #[derive(Debug)]
@@ -38,6 +47,8 @@ pub struct Ports {
     pub from_here: mpsc::Receiver<Asked>,
     /// Where orders go.
     pub lanes: Lanes,
+    /// Where orders about alarms go; `None`: there are none, for no gateway runs.
+    pub alarms: Option<mpsc::Sender<Order>>,
     /// Where outcomes go.
     pub outcomes: broadcast::Sender<Arc<Outcome>>,
 }
@@ -62,6 +73,10 @@ pub struct Task {
     works: JoinSet<Finished>,
     /// The buses that each of them speaks on, and what it writes.
     busy: BTreeMap<Id, (BTreeSet<usize>, TagId)>,
+    /// Orders about alarms that have not begun.
+    errands: VecDeque<(AlarmOrder, WriteRequest, Reply)>,
+    /// The one that has.
+    errand: Option<Id>,
 }
 
 type Reply = Option<oneshot::Sender<Arc<Outcome>>>;
@@ -87,6 +102,8 @@ impl Task {
             allowance: Allowance::new(clock::monotonic()),
             works: JoinSet::new(),
             busy: BTreeMap::new(),
+            errands: VecDeque::new(),
+            errand: None,
         }
     }
 
@@ -117,6 +134,9 @@ impl Task {
     async fn refuse_waiting(&mut self) {
         self.ports.from_here.close();
         self.ports.from_uplinks.close();
+        while let Some((_, request, reply)) = self.errands.pop_front() {
+            self.tell((request, Verdict::refused(ENDING), reply)).await;
+        }
         while let Ok(asked) = self.ports.from_here.try_recv() {
             self.tell((asked.received.request, Verdict::refused(ENDING), Some(asked.reply))).await;
         }
@@ -133,32 +153,64 @@ impl Task {
         let is_busy = |device| bus_of(device).is_some_and(|bus| busy.contains(&bus));
         let (at, wall) = (clock::monotonic(), clock::wall());
         let now = Now { at, received, wall, is_clock_trusted: clock::is_trusted() };
-        let plan = if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
-            Err("whoever asked has gone".to_owned())
-        } else {
-            self.rules.admit(&request, is_busy, now)
-        };
-        match plan {
+        let admitted =
+            if is_gone(&reply) { Err(GONE.to_owned()) } else { self.rules.admit(&request, is_busy, now) };
+        match admitted {
             Err(reason) => self.tell((request, Verdict::refused(reason), reply)).await,
-            Ok(plan) => {
-                let about = (plan.devices().into_iter().filter_map(bus_of).collect(), plan.tag);
-                let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, at);
-                let (site, audit) = (self.site.clone(), self.audit.clone());
-                let work = Work { site, plan, request, lanes, audit, is_flooded };
-                let id = self
-                    .works
-                    .spawn(async move {
-                        let verdict = work.perform().await;
-                        (work.request, verdict, reply)
-                    })
-                    .id();
-                self.busy.insert(id, about);
+            Ok(Admitted::Write(plan)) => self.begin(plan, request, reply, lanes),
+            Ok(Admitted::Alarm(_)) if self.errands.len() >= ERRANDS => {
+                self.tell((request, Verdict::refused("busy: too many commands wait"), reply)).await;
             }
+            Ok(Admitted::Alarm(order)) => {
+                self.errands.push_back((order, request, reply));
+                self.begin_errand().await;
+            }
+        }
+    }
+
+    /// Begins to write.
+    fn begin(&mut self, plan: Plan, request: WriteRequest, reply: Reply, lanes: BTreeMap<DeviceId, Lane>) {
+        let bus_of = |device: DeviceId| lanes.get(&device).map(|lane| lane.bus);
+        let about = (plan.devices().into_iter().filter_map(bus_of).collect(), plan.tag);
+        let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, clock::monotonic());
+        let (site, audit) = (self.site.clone(), self.audit.clone());
+        let work = Work { site, plan, request, lanes, audit, is_flooded };
+        let id = self
+            .works
+            .spawn(async move {
+                let verdict = work.perform().await;
+                (work.request, verdict, reply)
+            })
+            .id();
+        self.busy.insert(id, about);
+    }
+
+    /// Begins with the next order about an alarm, unless one is under way.
+    async fn begin_errand(&mut self) {
+        while self.errand.is_none()
+            && let Some((order, request, reply)) = self.errands.pop_front()
+        {
+            if is_gone(&reply) {
+                self.tell((request, Verdict::refused(GONE), reply)).await;
+                continue;
+            }
+            let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, clock::monotonic());
+            let (alarms, audit) = (self.ports.alarms.clone(), self.audit.clone());
+            let errand = Errand { order, request, alarms, audit, is_flooded };
+            let id = self
+                .works
+                .spawn(async move {
+                    let verdict = errand.perform().await;
+                    (errand.request, verdict, reply)
+                })
+                .id();
+            self.errand = Some(id);
         }
     }
 
     async fn finish(&mut self, ended: Result<(Id, Finished), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        self.errand.take_if(|errand| *errand == id);
         let tag = self.busy.remove(&id).map(|(_, tag)| tag);
         // of one that has failed within it is not known: it may have been written
         let written_at =
@@ -170,6 +222,7 @@ impl Task {
             Ok((_, finished)) => self.tell(finished).await,
             Err(error) => error!(%error, "a command has failed within; what became of it is not known"),
         }
+        self.begin_errand().await;
     }
 
     /// Tells whoever waits, the uplinks and the record.
@@ -210,11 +263,17 @@ impl Task {
     }
 }
 
+/// Whether somebody who waited does so no more.
+fn is_gone(reply: &Reply) -> bool {
+    reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::socket::local_request;
     use crate::config;
+    use crate::normalize::task::Acted;
 
     const CONFIGURATION: &str = r#"
         [gateway]
@@ -229,15 +288,21 @@ mod tests {
         [device.d]
         link = "l"
         tags = [{ name = "sp", at = "hr:0", write = {} }]
+        alarm = { hot = { when = "sp", above = 5 } }
         "#;
+
+    /// Orders about alarms that the normaliser has not taken.
+    const ALARMS: usize = 4;
 
     struct Bench {
         task: Task,
         site: Arc<Site>,
         uplinks: mpsc::Sender<Received>,
         here: mpsc::Sender<Asked>,
+        /// What the normaliser would be told.
+        alarms: mpsc::Receiver<Order>,
         outcomes: broadcast::Receiver<Arc<Outcome>>,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
     }
 
     impl Bench {
@@ -246,17 +311,49 @@ mod tests {
             let mut site = config::parse("test.toml", CONFIGURATION).site.unwrap();
             site.gateway.state_dir = folder.path().to_owned();
             let site = Arc::new(site);
+            let (ordering, alarms) = mpsc::channel(ALARMS);
             let (uplinks, from_uplinks) = mpsc::channel(REQUESTS);
             let (here, from_here) = mpsc::channel(REQUESTS);
             let (outcomes, told) = broadcast::channel(OUTCOMES);
             let lanes = watch::channel(BTreeMap::new()).1;
-            let task = Task::new(&site, Ports { from_uplinks, from_here, lanes, outcomes });
-            Bench { task, site, uplinks, here, outcomes: told, _folder: folder }
+            let task =
+                Task::new(&site, Ports { from_uplinks, from_here, lanes, alarms: Some(ordering), outcomes });
+            Bench { task, site, uplinks, here, alarms, outcomes: told, folder }
         }
 
         fn request(&self) -> Received {
             let request = local_request(&self.site, "d", "sp", "5", "root".to_owned()).unwrap();
             Received { request, at: clock::monotonic() }
+        }
+
+        /// Somebody shelves the alarm for this time.
+        async fn shelve(&mut self, time: &str) {
+            let wanted = format!("hot {time}");
+            let request =
+                local_request(&self.site, "d", "Device Control/Shelve", &wanted, "li".to_owned()).unwrap();
+            self.task.take(Received { request, at: clock::monotonic() }, None).await;
+        }
+
+        /// The next work comes to its end.
+        async fn end_one(&mut self) {
+            let ended = self.task.works.join_next_with_id().await.unwrap();
+            self.task.finish(ended).await;
+        }
+
+        /// What was asked for, the result and the reason of the next outcome.
+        fn told(&mut self) -> String {
+            let outcome = self.outcomes.try_recv().unwrap();
+            let value = outcome.value.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{value}: {} {}", outcome.result.word(), outcome.reason)
+        }
+
+        fn events(&self) -> Vec<String> {
+            let text = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap_or_default();
+            let event = |line: &str| {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                format!("{} {}", record["value"].as_str().unwrap(), record["event"].as_str().unwrap())
+            };
+            text.lines().map(event).collect()
         }
     }
 
@@ -295,5 +392,110 @@ mod tests {
         let received = bench.request();
         bench.task.take(received, Some(reply)).await;
         assert_eq!(bench.task.busy.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn orders_about_alarms_are_given_one_after_the_other_in_the_order_in_which_they_came() {
+        use crate::normalize::alarm::run::Act;
+        let mut bench = Bench::new();
+        for time in ["1m", "2m", "0s"] {
+            bench.shelve(time).await;
+        }
+        assert!(bench.task.busy.is_empty(), "no line is");
+        let minute = std::time::Duration::from_secs(60);
+        let acts = [Act::Shelve(minute), Act::Shelve(2 * minute), Act::Unshelve];
+        let ends = [
+            (Acted::Kept, "hot 1m: done "),
+            (
+                Acted::NotKept("full".to_owned()),
+                "hot 2m: done a restart of the gateway forgets it: it could not be written down: full",
+            ),
+            (Acted::Refused("no".to_owned()), "hot 0s: refused no"),
+        ];
+        for (act, (acted, told)) in acts.into_iter().zip(ends) {
+            let order = bench.alarms.recv().await.unwrap();
+            assert_eq!((order.act, &*order.alarm, order.who.as_str()), (act, "hot", "li"));
+            assert!(!order.is_trial && bench.alarms.try_recv().is_err(), "one at a time");
+            order.reply.send(acted).unwrap();
+            bench.end_one().await;
+            assert_eq!(bench.told(), told);
+        }
+        let events = [
+            "hot 1m wanted",
+            "hot 1m done",
+            "hot 2m wanted",
+            "hot 2m done",
+            "hot 0s wanted",
+            "hot 0s refused",
+        ];
+        assert_eq!(bench.events(), events);
+    }
+
+    #[tokio::test]
+    async fn so_many_orders_about_alarms_wait_and_none_is_begun_when_the_gateway_ends() {
+        let mut bench = Bench::new();
+        for _ in 0..17 {
+            bench.shelve("1m").await; // one is under way
+        }
+        assert!(bench.outcomes.try_recv().is_err());
+        bench.shelve("2m").await;
+        assert_eq!(bench.told(), "hot 2m: refused busy: too many commands wait");
+        let order = bench.alarms.recv().await.unwrap();
+        let (task, mut outcomes) = (bench.task, bench.outcomes);
+        let ended = async {
+            for _ in 0..16 {
+                assert_eq!(outcomes.recv().await.unwrap().reason, "the gateway is ending");
+            }
+            order.reply.send(Acted::Kept).unwrap();
+            assert_eq!(outcomes.recv().await.unwrap().result, WriteResult::Done);
+        };
+        tokio::join!(task.run(watch::channel(true).1), ended);
+        assert!(bench.alarms.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn without_a_normaliser_and_without_a_record_nothing_is_done_with_an_alarm() {
+        let mut bench = Bench::new();
+        bench.shelve("1m").await;
+        drop(bench.alarms.recv().await.unwrap());
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 1m: refused the gateway is ending");
+        bench.alarms.close();
+        bench.shelve("1m").await;
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 1m: refused the gateway is ending");
+        bench.task.ports.alarms = None;
+        bench.shelve("1m").await;
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 1m: refused no gateway is running: only a running one has alarms");
+
+        let mut bench = Bench::new();
+        std::fs::create_dir(bench.folder.path().join("audit.log")).unwrap();
+        bench.shelve("1m").await;
+        bench.end_one().await;
+        let told = bench.told();
+        assert!(told.starts_with("hot 1m: refused it could not be recorded, so it was not done:"), "{told}");
+        assert!(bench.alarms.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn in_a_flood_of_refusals_it_is_asked_first_whether_it_could_be_done() {
+        let mut bench = Bench::new();
+        bench.task.allowance.spend(1 << 30, clock::monotonic());
+        bench.shelve("0s").await;
+        let order = bench.alarms.recv().await.unwrap();
+        assert!(order.is_trial);
+        order.reply.send(Acted::Refused("the alarm is not shelved".to_owned())).unwrap();
+        bench.end_one().await;
+        assert_eq!(bench.told(), "hot 0s: refused the alarm is not shelved");
+        assert_eq!(bench.events(), Vec::<String>::new());
+        bench.task.allowance.spend(1 << 30, clock::monotonic());
+        bench.shelve("1m").await;
+        bench.alarms.recv().await.unwrap().reply.send(Acted::Kept).unwrap();
+        let order = bench.alarms.recv().await.unwrap();
+        assert!(!order.is_trial);
+        order.reply.send(Acted::Kept).unwrap();
+        bench.end_one().await;
+        assert_eq!(bench.events(), ["hot 1m wanted", "hot 1m done"]);
     }
 }

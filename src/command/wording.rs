@@ -123,6 +123,7 @@ pub fn parse_value(tag: &Tag, text: &str) -> Result<Value, String> {
         ValueType::Text if tag.recipe().is_some_and(|recipe| recipe.words.is_some()) => {
             Ok(Value::Text(text.into()))
         }
+        ValueType::Text if tag.control().is_some() => Ok(Value::Text(text.into())),
         ValueType::Text => Err(format!("tag `{}` is a string, and strings are not written", tag.name)),
         ValueType::Time => Err(format!("tag `{}` is a time, and times are not written", tag.name)),
     }

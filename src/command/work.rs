@@ -64,7 +64,7 @@ impl Verdict {
         Verdict { result, reason, about: Vec::new(), sent_at: None, is_recorded: false }
     }
 
-    fn told(result: WriteResult, reason: impl Into<String>) -> Verdict {
+    pub(super) fn told(result: WriteResult, reason: impl Into<String>) -> Verdict {
         Verdict { result, ..Verdict::refused(reason) }
     }
 }

@@ -3,6 +3,7 @@
 mod alarm;
 mod commands;
 mod computed;
+mod duration;
 mod json;
 mod machine;
 mod network;
@@ -21,12 +22,13 @@ use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
 use crate::tag::{DeviceId, Span, TagId, UnitId};
-pub use alarm::{AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
+pub use alarm::{AlarmControl, AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, INTERLOCK_READS_MAX, Interlock, LIMIT_MAX, NodeControl, Operand,
     Probe, ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use computed::{Derived, Step, Total, WindowStep, WindowTag};
+pub use duration::parse_duration;
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use machine::{Amount, ClassStep, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
 pub use network::{Network, NetworkError};

@@ -14,6 +14,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::site::{
     Deadband, Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share,
+    parse_duration,
 };
 use super::tree::{Content, Entry, Node};
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
@@ -197,9 +198,6 @@ pub(super) fn choice(node: &Node, words: &[&str]) -> Parsed<String> {
     }
 }
 
-/// The longest duration that can be written: ten years, the life of a gateway.
-const DURATION_MAX: Duration = Duration::from_secs(3650 * 86_400);
-
 /// A duration with its unit: `"500ms"`, `"1s"`, `"5m"`, `"1h"`, `"7d"`.
 pub(super) fn duration(node: &Node) -> Parsed<Duration> {
     match node.text().and_then(parse_duration) {
@@ -293,24 +291,6 @@ pub(super) fn properties(node: &Node) -> Parsed<Vec<(String, String)>> {
         }
     };
     table.entries.iter().map(one).collect()
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let digits_end = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (digits, unit) = text.split_at_checked(digits_end)?;
-    let is_decimal = digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.ends_with(|c: char| c.is_ascii_digit())
-        && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let seconds_each = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        _ => return None,
-    };
-    let number: f64 = is_decimal.then(|| digits.parse().ok())??;
-    Duration::try_from_secs_f64(number * seconds_each).ok().filter(|duration| *duration <= DURATION_MAX)
 }
 
 /// A duration that is not 0.

@@ -29,7 +29,7 @@ pub async fn write_once(site: Arc<Site>, request: WriteRequest) -> Result<Arc<Ou
     let (polled, mut scans) = mpsc::channel(SCANS);
     let mut tasks = bare(&site, polled);
     let (_no_uplink, from_uplinks) = mpsc::channel(1);
-    let (asking, _outcomes) = tasks.start_command_task(from_uplinks);
+    let (asking, _outcomes) = tasks.start_command_task(from_uplinks, None);
     let devices = devices_of(&site, request.tag_id);
     for index in 0..tasks.channels.len() {
         let Some(channel) = tasks.channels.get(index) else { continue };
@@ -74,7 +74,10 @@ fn bare(site: &Arc<Site>, polled: mpsc::Sender<crate::scan::Polled>) -> Tasks {
 /// Whose registers are read or written for a write to `tag`.
 fn devices_of(site: &Site, tag: Option<TagId>) -> BTreeSet<DeviceId> {
     let tag_of = |id: TagId| site.tags.get(id.index());
-    let Some(tag) = tag.and_then(tag_of) else { return BTreeSet::new() };
+    // what is done with an alarm asks no device
+    let Some(tag) = tag.and_then(tag_of).filter(|tag| tag.control().is_none()) else {
+        return BTreeSet::new();
+    };
     let policy = tag.write.as_ref();
     let interlock = policy.and_then(|policy| policy.interlock.as_ref());
     let interlock = interlock.into_iter().flat_map(|interlock| &interlock.reads).filter_map(|id| tag_of(*id));

@@ -39,6 +39,7 @@ use crate::reading::{Quality, Timestamp, Value};
 pub use event::{Event, EventKind};
 pub use flood::{Flood, Notice, NoticeKind, Verdict};
 use rise::Rise;
+use run::Act;
 use state::Phase;
 pub use state::{SavedAlarm, State};
 
@@ -242,6 +243,22 @@ impl Alarm {
         self.shelved_until.take().ok_or(Refusal::NotShelved)?;
         self.tell(EventKind::Unshelved, wall, who);
         Ok(())
+    }
+
+    /// Whether somebody could do this with it, as far as is known up to now. Nothing is done.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, act: Act, who: &str) -> Result<(), Refusal> {
+        named(who)?;
+        match act {
+            Act::Acknowledge => self.phase.acknowledged().map(drop).ok_or(Refusal::NothingToAcknowledge),
+            Act::Shelve(time) if time.is_zero() || time > SHELVE_MAX => {
+                Err(Refusal::ShelveTime { max: SHELVE_MAX })
+            }
+            Act::Shelve(_) => Ok(()),
+            Act::Unshelve => self.shelved_until.map(drop).ok_or(Refusal::NotShelved),
+        }
     }
 
     /// What it is to whoever watches it.

@@ -220,17 +220,36 @@ impl Computed {
         now: Now,
         told: &mut Vec<Told>,
     ) -> Result<(), String> {
-        let is_it = |step: &AlarmStep| step.device == device && *step.name == *name;
         for (step, kept) in site.steps.iter().zip(&mut self.kept) {
             if let (Step::Alarm(step), Kept::Alarm(run)) = (step, kept)
-                && is_it(step)
+                && step.is_called(device, name)
             {
                 run.act(step, act, who, now).map_err(|refusal| refusal.to_string())?;
                 tell_alarm(run, step, &mut self.flood, now, told);
                 return Ok(());
             }
         }
-        Err(format!("there is no alarm `{name}`"))
+        Err(no_alarm(name))
+    }
+
+    /// Whether somebody could do something with an alarm. Nothing is done.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check_act(
+        &self,
+        site: &Site,
+        (device, name): (DeviceId, &str),
+        act: alarm::run::Act,
+        who: &str,
+    ) -> Result<(), String> {
+        let run = site.steps.iter().zip(&self.kept).find_map(|(step, kept)| match (step, kept) {
+            (Step::Alarm(step), Kept::Alarm(run)) if step.is_called(device, name) => Some(run),
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
+        });
+        run.ok_or_else(|| no_alarm(name))?.check(act, who).map_err(|refusal| refusal.to_string())
     }
 
     /// What derived tags have counted, to be kept over a restart.
@@ -334,6 +353,10 @@ impl Computed {
             self.due.push(Reverse((at, step)));
         }
     }
+}
+
+fn no_alarm(name: &str) -> String {
+    format!("there is no alarm `{name}`")
 }
 
 /// Tells what has happened to an alarm, and whether it is active.

@@ -46,6 +46,15 @@ impl Shop {
         shop
     }
 
+    /// What is told when a gateway of `text` starts.
+    pub(crate) fn started(text: &str) -> String {
+        let mut shop = Shop::of(text);
+        let mut normalizer = Normalizer::new(shop.site.clone());
+        let updates = normalizer.start(shop.now());
+        shop.normalizer = normalizer;
+        shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))))
+    }
+
     /// The same shop after `away` seconds, with what was kept.
     pub(crate) fn again(self, saved: &Saved, away: f64) -> Shop {
         let mut normalizer = Normalizer::new(self.site.clone());
@@ -54,6 +63,12 @@ impl Shop {
         shop.elapsed_ms += u64::try_from(Duration::from_secs_f64(away).as_millis()).unwrap();
         shop.normalizer.start(shop.now());
         shop
+    }
+
+    /// A message brings a plan.
+    pub(crate) fn plan(&mut self, message: &str) -> Result<String, String> {
+        let update = self.normalizer.handle_plan(message.as_bytes(), self.now())?;
+        Ok(self.shown(update))
     }
 
     /// Somebody does something with an alarm of `d`.

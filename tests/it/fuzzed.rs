@@ -421,6 +421,7 @@ static COMMANDED: LazyLock<Arc<Site>> = LazyLock::new(|| {
           { name = "coil", at = "coil:0", write = { every = "0s" } },
           { name = "bit", at = "hr:20.15", write = { function = 22, every = "0s" } },
         ]
+        alarm = { hot = { when = "i16", above = 5 } }
     "#;
     Arc::new(config::parse("fuzzed.toml", text).site.expect("a fine configuration"))
 });
@@ -451,7 +452,10 @@ pub(crate) fn command(bytes: &[u8]) {
         let at = tidegate::clock::monotonic();
         let now = allow::Now { at, received: at, wall: now, is_clock_trusted: true };
         match rules.admit(&request, |_| false, now) {
-            Ok(plan) => assert!(site.tags[plan.tag.index()].write.is_some()),
+            Ok(allow::Admitted::Write(plan)) => assert!(site.tags[plan.tag.index()].write.is_some()),
+            Ok(allow::Admitted::Alarm(order)) => {
+                assert!(site.tags[order.tag.index()].control().is_some() && &*order.alarm == "hot");
+            }
             Err(reason) => assert!(!reason.is_empty() && reason.len() < 2000),
         }
     }

@@ -42,7 +42,7 @@ impl Gateway {
         self.signal("TERM");
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let killed = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }

@@ -11,6 +11,7 @@
     reason = "a test ends with a message where something is amiss"
 )]
 
+mod alarms;
 mod brokers;
 mod cli;
 mod clock_steps;

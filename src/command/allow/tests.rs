@@ -4,6 +4,8 @@ use crate::command::plan::Check;
 use crate::config;
 use crate::tag::{DeviceId, TagId};
 
+mod alarm;
+
 const NOW: u64 = 1_764_000_000_000;
 
 const CONFIGURATION: &str = r#"
@@ -85,7 +87,12 @@ impl Case {
         }
     }
 
+    /// What is written for it.
     fn admit(&mut self, request: &WriteRequest) -> Result<Plan, String> {
+        self.admitted(request).map(plan_of)
+    }
+
+    fn admitted(&mut self, request: &WriteRequest) -> Result<Admitted, String> {
         let now = Now {
             at: self.start + Duration::from_millis(self.elapsed_ms),
             received: self.start + Duration::from_millis(self.elapsed_ms),
@@ -97,8 +104,9 @@ impl Case {
 
     #[track_caller]
     fn check(&mut self, request: &WriteRequest, expected: &str) {
-        let shown = match self.admit(request) {
-            Ok(plan) => format!("{:?}", plan.job),
+        let shown = match self.admitted(request) {
+            Ok(Admitted::Write(plan)) => format!("{:?}", plan.job),
+            Ok(Admitted::Alarm(order)) => format!("{} {:?}", order.alarm, order.act),
             Err(reason) => reason,
         };
         assert!(shown.contains(expected), "wanted \"{expected}\", got \"{shown}\"");
@@ -111,6 +119,13 @@ impl Case {
         let request =
             WriteRequest { sent_at: Some(Timestamp::from_millis(NOW + self.elapsed_ms)), ..request };
         self.check(&request, expected);
+    }
+}
+
+fn plan_of(admitted: Admitted) -> Plan {
+    match admitted {
+        Admitted::Write(plan) => plan,
+        Admitted::Alarm(order) => panic!("{order:?}"),
     }
 }
 
@@ -273,7 +288,7 @@ fn a_command_that_has_waited_here_has_less_time_to_reach_the_wire_and_at_last_no
     let mut after = |waited_ms: u64| {
         let at = case.start + Duration::from_millis(waited_ms);
         let now = Now { at, received: case.start, wall: Timestamp::from_millis(NOW), is_clock_trusted: true };
-        case.rules.admit(&request, |_| false, now).map(|plan| plan.send_by - case.start)
+        case.rules.admit(&request, |_| false, now).map(|admitted| plan_of(admitted).send_by - case.start)
     };
     assert_eq!(after(0), Ok(Duration::from_secs(10)));
     assert_eq!(after(9999), Ok(Duration::from_secs(10)));

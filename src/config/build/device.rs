@@ -107,9 +107,12 @@ impl Devices<'_> {
             }
         }
         let share = value(fields, "share", values::share).unwrap_or_default();
+        let is_commanded = flag_or(self.root.table("commands"), "enabled", false);
         let (drafts, computed) = (&mut self.drafts, &mut self.computed);
         let window = self.window;
-        Generator { build, drafts, computed, device: id, merged: &merged, share, window }.run(first);
+        let device = id;
+        Generator { build, drafts, computed, device, merged: &merged, share, window, is_commanded }
+            .run(first);
         let probes = probes(build, fields, &of_type, merged.get("probe"));
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         check_count(build, instance, self.drafts.len() - first);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::finding::Finding;
 use super::super::site::{
-    ClassStep, Deadband, Kind, MachineTag, Registers, Report, Scaling, Share, Source, Tag, Total, WindowStep,
-    WindowTag,
+    AlarmControl, ClassStep, Deadband, Kind, MachineTag, Registers, Report, Scaling, Share, Source, Tag,
+    Total, WindowStep, WindowTag,
 };
 use super::super::tree::{Entry, Node, Place, Table};
 use super::super::values;
@@ -100,6 +100,8 @@ pub(super) struct Generator<'a> {
     pub(super) share: Share,
     /// How long the windows of "aggregate" tags are, if anybody wants them.
     pub(super) window: Option<Duration>,
+    /// Whether commands are allowed.
+    pub(super) is_commanded: bool,
 }
 
 impl Generator<'_> {
@@ -280,6 +282,17 @@ impl Generator<'_> {
             let (device, table, at) = (self.device, table.clone(), entry.key_at);
             let gives = Gives::Alarm { name: shared(&name), tag, events };
             self.computed.pending.push(Pending { device, table, at, gives });
+        }
+        if self.is_commanded {
+            self.controls(share);
+        }
+    }
+
+    /// The tags by which somebody acknowledges and shelves alarms.
+    fn controls(&mut self, share: Share) {
+        for control in AlarmControl::ALL {
+            let tag = self.add(control.tag_name(), ValueType::Text, Kind::Info, share);
+            self.change(tag, |tag| tag.source = Source::Control(control));
         }
     }
 

@@ -222,7 +222,7 @@ fn clash(json: &Json, devices: &[Device], tags: &[Tag]) -> Option<String> {
         let readings = (json.extent == Extent::Device).then_some(Owner::Readings(device));
         std::iter::once(Owner::Status(device)).chain(readings)
     });
-    let of_tags = tags.iter().filter(|_| json.extent == Extent::Tag);
+    let of_tags = tags.iter().filter(|tag| json.extent == Extent::Tag && tag.control().is_none());
     let of_tags = of_tags.filter_map(|tag| Some(Owner::Tag(devices.get(tag.device.index())?, tag)));
     let mut taken = HashMap::new();
     std::iter::once(Owner::Gateway).chain(of_devices).chain(of_tags).find_map(|owner| {

@@ -28,6 +28,37 @@ pub struct AlarmStep {
     pub inputs: Vec<TagId>,
 }
 
+impl AlarmStep {
+    /// Whether it is the alarm of `device` with this name.
+    #[must_use]
+    pub fn is_called(&self, device: DeviceId, name: &str) -> bool {
+        self.device == device && *self.name == *name
+    }
+}
+
+/// What may be done with the alarms of a device, by a command to a tag of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmControl {
+    /// Say that somebody knows of it.
+    Acknowledge,
+    /// Put it aside for a time, or take it back.
+    Shelve,
+}
+
+impl AlarmControl {
+    /// All of them.
+    pub const ALL: [AlarmControl; 2] = [AlarmControl::Acknowledge, AlarmControl::Shelve];
+
+    /// The name of the tag: no tag of a configuration can be called so.
+    #[must_use]
+    pub const fn tag_name(self) -> &'static str {
+        match self {
+            AlarmControl::Acknowledge => "Device Control/Acknowledge",
+            AlarmControl::Shelve => "Device Control/Shelve",
+        }
+    }
+}
+
 /// The longest time that an alarm may be shelved for.
 pub const SHELVE_MAX: Duration = Duration::from_secs(24 * 3600);
 

@@ -1,6 +1,6 @@
 //! Which tags may leave by which uplink.
 
-use super::Site;
+use super::{Site, Tag};
 use crate::tag::{DeviceId, TagId};
 
 /// The sharing class of a tag: how far its readings may go.
@@ -92,6 +92,13 @@ impl Shared {
         Shared { tags: site.tags.iter().map(|tag| shares.takes(tag.share)).collect(), devices }
     }
 
+    /// The same without the tags that are there for commands only, for an uplink that takes none.
+    #[must_use]
+    pub fn without_controls(self, site: &Site) -> Shared {
+        let is_told = |(is_shared, tag): (bool, &Tag)| is_shared && tag.control().is_none();
+        Shared { tags: self.tags.into_iter().zip(&site.tags).map(is_told).collect(), ..self }
+    }
+
     /// Whether readings of the tag may.
     #[must_use]
     pub fn has_tag(&self, tag: TagId) -> bool {
@@ -127,5 +134,24 @@ mod tests {
         );
         assert!(!Shares::new(vec![Enterprise, Cluster]).takes(Share::Summary));
         assert!(!Shares::default().takes_aggregates_only());
+    }
+
+    #[test]
+    fn tags_that_are_there_for_commands_leave_by_no_uplink_that_takes_none() {
+        let text = "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n\
+             [commands]\nenabled = true\n[link.l]\ntcp = '127.0.0.1:502'\n[device.d]\nlink = 'l'\n\
+             tags = [{ name = 't', at = 'hr:0' }]\nalarm = { hot = { when = 't', above = 5 } }";
+        let site = crate::config::parse("test.toml", text).site.unwrap();
+        let names = |shared: &Shared| {
+            let told = site.tags.iter().filter(|tag| shared.has_tag(tag.id));
+            told.map(|tag| tag.name.to_string()).collect::<Vec<_>>()
+        };
+        let shared = Shared::new(&site, &Shares::default());
+        let controls = ["Device Control/Acknowledge", "Device Control/Shelve"];
+        let all = [&["t", "event/alarm", "alarm/hot"][..], &controls].concat();
+        assert_eq!(names(&shared), all);
+        let without = shared.without_controls(&site);
+        assert_eq!(names(&without), ["t", "event/alarm", "alarm/hot"]);
+        assert!(without.has_device(DeviceId(0)));
     }
 }

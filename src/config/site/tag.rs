@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deadband, Report, Share, WritePolicy};
+use super::{AlarmControl, Deadband, Report, Share, WritePolicy};
 use crate::expression::Expression;
 use crate::reading::{Quality, Value};
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, ValueType};
@@ -57,6 +57,8 @@ pub enum Source {
     Constant(Value),
     /// They are computed from other tags.
     Computed,
+    /// It is always an empty text: what is written to it is done with an alarm of its device.
+    Control(AlarmControl),
 }
 
 /// What is read, and what is made of it.
@@ -300,12 +302,27 @@ impl Layout {
 }
 
 impl Tag {
+    /// Whether a command may name it.
+    #[must_use]
+    pub const fn takes_commands(&self) -> bool {
+        self.write.is_some() || self.control().is_some()
+    }
+
+    /// What a command to it does with an alarm of its device; `None`: nothing.
+    #[must_use]
+    pub const fn control(&self) -> Option<AlarmControl> {
+        match self.source {
+            Source::Control(control) => Some(control),
+            Source::Registers(_) | Source::Constant(_) | Source::Computed => None,
+        }
+    }
+
     /// What is read of the device, where it is read.
     #[must_use]
     pub const fn registers(&self) -> Option<&Registers> {
         match &self.source {
             Source::Registers(registers) => Some(registers),
-            Source::Constant(_) | Source::Computed => None,
+            Source::Constant(_) | Source::Computed | Source::Control(_) => None,
         }
     }
 

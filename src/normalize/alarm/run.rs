@@ -112,6 +112,14 @@ impl Run {
         }
     }
 
+    /// Whether somebody could do something with it. Nothing is done.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, act: Act, who: &str) -> Result<(), Refusal> {
+        self.alarm.as_ref().map_or(Ok(()), |alarm| alarm.check(act, who))
+    }
+
     /// An event; to be taken after each call, until there is none.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.alarm.as_mut()?.poll_event()

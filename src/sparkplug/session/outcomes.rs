@@ -180,7 +180,7 @@ impl Session {
     /// Whether anything of the device may be written by way of this uplink.
     fn takes_commands(&self, device: &Device) -> bool {
         let mut tags = self.site.tags_of(device).iter();
-        self.site.commands.enabled && tags.any(|tag| tag.write.is_some() && self.shared.has_tag(tag.id))
+        self.site.commands.enabled && tags.any(|tag| tag.takes_commands() && self.shared.has_tag(tag.id))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Alarms in made-up time, from their configuration to what is reported of them.
 
+use std::time::Duration;
+
 use crate::normalize::alarm::run::Act;
 use crate::normalize::tests::Shop;
 
@@ -108,6 +110,51 @@ fn a_latched_alarm_stays_until_somebody_has_acknowledged_it_also_over_a_restart(
     assert!(shown.contains(r#""by":"Li""#), "{shown}");
     assert_eq!(shop.act("oil", Act::Acknowledge), Err("there is nothing to acknowledge".to_owned()));
     assert_eq!(shop.act("water", Act::Acknowledge), Err("there is no alarm `water`".to_owned()));
+}
+
+#[test]
+fn whether_something_could_be_done_is_told_without_doing_it() {
+    let mut shop = shop();
+    shop.read("t=0BB8 most=01F4 mode=0002 oil=0000 shots=0001");
+    let check = |shop: &Shop, name: &str, act: Act| {
+        let device = shop.site.devices[0].id;
+        shop.normalizer.check_act((device, name), act, "Li")
+    };
+    let nothing = Err("there is nothing to acknowledge".to_owned());
+    let too_long = Err("an alarm is shelved for more than 0 s and at most 24 h".to_owned());
+    let hour = Duration::from_secs(3600);
+    assert_eq!(check(&shop, "oil", Act::Acknowledge), nothing);
+    assert_eq!(check(&shop, "oil", Act::Unshelve), Err("the alarm is not shelved".to_owned()));
+    assert_eq!(check(&shop, "oil", Act::Shelve(Duration::ZERO)), too_long);
+    assert_eq!(check(&shop, "oil", Act::Shelve(24 * hour + Duration::from_millis(1))), too_long);
+    assert_eq!(check(&shop, "oil", Act::Shelve(24 * hour)), Ok(()));
+    assert_eq!(check(&shop, "water", Act::Shelve(hour)), Err("there is no alarm `water`".to_owned()));
+    shop.read("oil=0001");
+    assert_eq!(check(&shop, "oil", Act::Acknowledge), Ok(()));
+    assert_eq!(check(&shop, "oil", Act::Acknowledge), Ok(()), "nothing has been done");
+    shop.act("oil", Act::Acknowledge).unwrap();
+    assert_eq!(check(&shop, "oil", Act::Acknowledge), nothing);
+    shop.act("oil", Act::Shelve(hour)).unwrap();
+    assert_eq!(check(&shop, "oil", Act::Unshelve), Ok(()));
+}
+
+#[test]
+fn the_tags_that_are_there_for_commands_hold_an_empty_text() {
+    let text = |is_enabled: bool| {
+        format!(
+            "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1:1'\n\
+             [commands]\nenabled = true\n[link.l]\ntcp = '127.0.0.1:1'\n[device.d]\nlink = 'l'\nenabled = {is_enabled}\n\
+             tags = [{{ name = 't', at = 'hr:0' }}]\nalarm = {{ hot = {{ when = 't', above = 5 }} }}"
+        )
+    };
+    assert_eq!(
+        Shop::started(&text(true)),
+        "Device Control/Acknowledge= Device Control/Shelve= event/alarm=-(uncertain:initial) alarm/hot=-(bad:no_communication)"
+    );
+    assert_eq!(
+        Shop::started(&text(false)),
+        "Device Control/Acknowledge=-(bad:out_of_service) Device Control/Shelve=-(bad:out_of_service) alarm/hot=-(bad:out_of_service)"
+    );
 }
 
 #[test]

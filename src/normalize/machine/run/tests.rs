@@ -131,6 +131,27 @@ fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
     assert_eq!(only(&shown, "machine/apt").last(), Some(&"machine/apt=120(uncertain:not_accurate)"));
 }
 
+#[test]
+fn a_plan_holds_until_another_one_comes_also_over_a_restart() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.pass(100.0);
+    let shown = shop.plan(r#"{"machine": "d", "cycle_s": 10, "shifts": {"long": "00:00-12:00"}}"#).unwrap();
+    assert!(shown.contains("machine/shift=2026-11-26 long"), "{shown}");
+    shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    // 10 counts of 10 s, in 160 s
+    assert_eq!(only(&shop.pass(60.0), "machine/performance"), ["machine/performance=0.625"]);
+    shop.normalizer.settle(shop.now());
+    let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+    let mut shop = shop.again(&serde_json::from_str(&text).unwrap(), 1000.0);
+    let shown = shop.read("on=0001 broken=0000 shots=006F rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=22"], "the same shift goes on");
+    let shown = shop.plan(r#"{"machine": "d"}"#).unwrap();
+    assert!(shown.contains("machine/shift=2026-11-26 late"), "as configured: {shown}");
+    assert_eq!(shop.plan(r#"{"machine": "meter"}"#), Err("that device is no machine".to_owned()));
+    assert_eq!(shop.plan(r#"{"machine": "x"}"#), Err("there is no device `x`".to_owned()));
+}
+
 /// The script of the day, and what is true of it: see `tests/peers/oee.py`.
 const DAY_EVENTS: &str = include_str!("../../../../tests/it/day/events.jsonl");
 const DAY_FIGURES: &str = include_str!("../../../../tests/it/day/figures.json");
