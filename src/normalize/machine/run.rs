@@ -107,11 +107,6 @@ impl Run {
         Ok(())
     }
 
-    fn machine_of(&mut self, step: &MachineStep, now: Now) -> &mut Machine {
-        let saved = &mut self.saved;
-        self.machine.get_or_insert_with(|| Machine::new(step.rule.clone(), saved.take(), now.at))
-    }
-
     /// The machine, once something has been asked of it.
     #[must_use]
     pub const fn machine(&self) -> Option<&Machine> {
