@@ -55,7 +55,7 @@ impl Comparison {
     /// Takes what the floor has served since.
     pub(super) fn add_served(&mut self, log: BTreeMap<PointName, Vec<Served>>) {
         for ((device, tag), all) in log {
-            let sides = self.points.entry((device.to_owned(), tag.to_owned())).or_default();
+            let sides = self.points.entry((device.to_string(), tag.to_string())).or_default();
             for served in all {
                 if sides.last_served.as_ref() != Some(&served.truth) {
                     sides.last_served = Some(served.truth.clone());
@@ -151,7 +151,7 @@ mod tests {
         let served = served
             .iter()
             .map(|&(at, value)| Served { at: Timestamp::from_millis(at), truth: Truth::Integer(value) });
-        comparison.add_served(BTreeMap::from([(("d", "t"), served.collect())]));
+        comparison.add_served(BTreeMap::from([(("d".into(), "t".into()), served.collect())]));
         for &(at, value) in received {
             comparison.add_received(Received {
                 device: "d".into(),

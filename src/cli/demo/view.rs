@@ -108,7 +108,7 @@ fn shown(truth: &Truth) -> String {
     match truth {
         Truth::Float(value) => format!("{value:.3}"),
         Truth::Double(value) => format!("{value:.3}"),
-        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) => truth.to_string(),
+        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) | Truth::Time(_) => truth.to_string(),
     }
 }
 
@@ -132,6 +132,7 @@ fn decode(value: metric::Value, datatype: u32) -> Option<Truth> {
         (metric::Value::DoubleValue(value), 10) => Truth::Double(value),
         (metric::Value::BooleanValue(value), 11) => Truth::Bool(value),
         (metric::Value::StringValue(value), 12) => Truth::Text(value),
+        (metric::Value::LongValue(ms), 13) => Truth::Time(Timestamp::from_millis(ms)),
         _ => return None,
     })
 }
