@@ -2,6 +2,7 @@
 //!
 //! Scans come in from every bus; updates go out to every uplink. Where registers came from is not known here.
 
+pub mod alarm;
 pub mod computed;
 pub mod counter;
 pub mod decode;
@@ -17,14 +18,17 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::site::{Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
-use computed::Computed;
+use computed::{Computed, Told, View};
 use counter::SavedCounter;
 use decode::Zone;
 use live::Live;
+use machine::run::SavedRun;
 use recipe::{Known, Made};
 use report::Reporter;
 use totals::Totals;
@@ -48,6 +52,8 @@ pub struct Normalizer {
     counters: Totals,
     /// What is computed.
     computed: Computed,
+    /// What a step has told; empty between two steps.
+    computed_now: Vec<Told>,
     /// By tag: whether its value needs that of another.
     needs_others: Vec<bool>,
     has_needy: bool,
@@ -74,6 +80,7 @@ impl Normalizer {
             reporters: site.tags.iter().map(|tag| Reporter::new(tag.report, tag.deadband)).collect(),
             counters: Totals::new(&site),
             computed: Computed::new(&site),
+            computed_now: Vec::new(),
             has_needy: needs_others.contains(&true),
             needs_others,
             up_since: vec![None; site.devices.len()],
@@ -85,8 +92,8 @@ impl Normalizer {
         }
     }
 
-    /// What is known before anything is read: the values that stand in the configuration.
-    pub fn start(&mut self, now: Now) -> Option<Update> {
+    /// What is known before anything is read: the values that stand in the configuration, and what is said of the site.
+    pub fn start(&mut self, now: Now) -> Vec<Update> {
         let site = self.site.clone();
         for tag in &site.tags {
             let is_enabled = site.devices.get(tag.device.index()).is_none_or(|device| device.enabled);
@@ -95,8 +102,15 @@ impl Normalizer {
                 self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
             }
         }
+        for step in site.steps.iter().filter(|step| !is_in_service(&site, step)) {
+            for tag in step.outputs() {
+                self.accept(tag, Err(Quality::BadOutOfService), Quality::Good, now.stamp, now.at);
+            }
+        }
+        self.computed.start();
         self.compute(now);
-        self.told()
+        let own = site.devices.iter().filter(|device| device.is_own());
+        self.told().into_iter().chain(own.map(|device| Update::DeviceUp(device.id))).collect()
     }
 
     /// The same, where devices tell the time of `zone` and not UTC.
@@ -248,16 +262,18 @@ impl Normalizer {
     /// Computes what has new inputs, what others need before them.
     fn compute(&mut self, now: Now) {
         let site = self.site.clone();
+        let mut told = std::mem::take(&mut self.computed_now);
         while let Some(index) = self.computed.next_dirty() {
-            match site.steps.get(index) {
-                Some(Step::Derived(derived)) => {
-                    let (value, doubt) =
-                        self.computed.derive(index, derived, &self.live, &self.counters, now.at);
-                    self.accept(derived.tag, value, doubt, now.stamp, now.at);
-                }
-                None => {}
+            let Some(step) = site.steps.get(index).filter(|step| is_in_service(&site, step)) else {
+                continue;
+            };
+            let view = View { live: &self.live, counters: &self.counters };
+            self.computed.step(index, step, &view, now, &mut told);
+            for one in told.drain(..) {
+                self.accept(one.tag, one.value, one.doubt, one.at, now.at);
             }
         }
+        self.computed_now = told;
     }
 
     /// Readings that were held back and would never be told: there is nothing after them.
@@ -279,13 +295,21 @@ impl Normalizer {
 
     /// What is kept over a restart.
     #[must_use]
-    pub fn saved(&self) -> BTreeMap<String, SavedCounter> {
-        self.counters.saved(&self.site)
+    pub fn saved(&self) -> Saved {
+        let name =
+            |device: DeviceId| self.site.devices.get(device.index()).map(|device| device.name.to_string());
+        let machines = self.computed.saved_machines();
+        Saved {
+            totals: self.counters.saved(&self.site),
+            machines: machines.filter_map(|(device, run)| Some((name(device)?, run))).collect(),
+        }
     }
 
-    /// Goes on from what an earlier run has kept.
-    pub fn restore(&mut self, saved: &BTreeMap<String, SavedCounter>) {
-        self.counters.restore(&self.site, saved);
+    /// Goes on from what an earlier run has kept, before the start.
+    pub fn restore(&mut self, saved: &Saved) {
+        self.counters.restore(&self.site, &saved.totals);
+        let site = &self.site;
+        self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
     }
 
     /// A value that no sample has confirmed turns stale; one that has been is looked at again later.
@@ -307,6 +331,24 @@ impl Normalizer {
                 self.computed.note(id);
             }
         }
+    }
+}
+
+/// What is kept over a restart, by the names of devices and tags.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Saved {
+    /// By `device:tag`.
+    pub totals: BTreeMap<String, SavedCounter>,
+    /// By device.
+    pub machines: BTreeMap<String, SavedRun>,
+}
+
+/// Whether what a step tells is told: a device that is out of service has no machine.
+fn is_in_service(site: &Site, step: &Step) -> bool {
+    match step {
+        Step::Derived(_) | Step::Class(_) => true,
+        Step::Machine(step) => site.devices.get(step.device.index()).is_none_or(|device| device.enabled),
     }
 }
 

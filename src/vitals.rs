@@ -89,7 +89,7 @@ impl Observer {
         let mut vitals = self.of_gateway(facts, passed, now);
         vitals.extend(self.of_links(&is_told, passed));
         for (device, counters) in self.site.devices.iter().zip(&self.counters.devices) {
-            if is_told(device) {
+            if is_told(device) && !device.is_own() {
                 let given = self.before.given.get(device.id.index()).copied().unwrap_or_default();
                 let given = counters.readings.get().saturating_sub(given);
                 vitals.extend(of_device(&self.site, device, counters, given, passed));

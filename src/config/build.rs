@@ -24,6 +24,7 @@ mod generated;
 mod json;
 mod layers;
 mod link;
+mod machine;
 mod names;
 mod place;
 mod recipe;
@@ -79,7 +80,7 @@ impl Build {
         let queue = self.queue(root.table("queue"));
         let commands = self.commands(root.table("commands"), root.table("uplink"));
         let calendar = calendar::of_gateway(self, root.table("gateway"));
-        let Shop { devices, tags, steps, totals } = device::build(self, root);
+        let Shop { devices, tags, steps, totals } = device::build(self, root, calendar.as_ref());
         self.check_aggregates(root.table("uplink"), &uplinks, &tags);
         json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
         if devices.is_empty() && self.findings.is_empty() {

@@ -94,9 +94,9 @@ const GATEWAY: Fields = &[
     ("timezone", TEXT),
     ("language", Rule::Value(|node| only(node, &["en"], &["zh"]))),
     ("properties", PROPERTIES),
-    ("shifts", Rule::Later),
-    ("breaks", Rule::Later),
-    ("workdays", Rule::Later),
+    ("shifts", SHIFTS),
+    ("breaks", BREAKS),
+    ("workdays", WORKDAYS),
     ("clock", Rule::Value(|node| values::choice(node, &["auto", "system"]).map(drop))),
 ];
 
@@ -268,7 +268,7 @@ const TYPE: Fields = &[
     ("request", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
     ("alarm", Rule::Later),
-    ("machine", Rule::Later),
+    ("machine", Rule::Table(MACHINE)),
 ];
 
 /// The keys of a device, beside those of its type.
@@ -307,7 +307,7 @@ pub(super) const DEVICE: Fields = &[
     ("vars", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
     ("alarm", Rule::Later),
-    ("machine", Rule::Later),
+    ("machine", Rule::Table(MACHINE)),
 ];
 
 macro_rules! tag_fields {
@@ -368,6 +368,35 @@ const DERIVED: Fields = &[
     ("report", REPORT),
     ("share", SHARE),
     ("title", TEXT),
+];
+
+const SHIFTS: Rule = Rule::Value(|node| values::shifts(node).map(drop));
+const BREAKS: Rule = Rule::OneOrMany(|node| values::span(node).map(drop));
+const WORKDAYS: Rule = Rule::Value(|node| values::workdays(node).map(drop));
+
+const MACHINE: Fields = &[
+    ("fault", EXPRESSION),
+    ("setup", EXPRESSION),
+    ("running", EXPRESSION),
+    ("idle", EXPRESSION),
+    ("pieces", Rule::Table(COUNT)),
+    ("scrap", Rule::Table(COUNT)),
+    ("energy", NAMED_TAG),
+    ("product", NAMED_TAG),
+    ("cycle", Rule::Value(|node| values::cycle(node).map(drop))),
+    ("class", NAME),
+    ("share", SHARE),
+    ("shifts", SHIFTS),
+    ("breaks", BREAKS),
+    ("workdays", WORKDAYS),
+    ("title", TEXT),
+];
+
+const COUNT: Fields = &[
+    ("counter", NAMED_TAG),
+    ("rising", NAMED_TAG),
+    ("event", NAMED_TAG),
+    ("each", Rule::Value(|node| values::each(node).map(drop))),
 ];
 
 /// The keys of a tag in `tags`.

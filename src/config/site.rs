@@ -1,5 +1,6 @@
 //! The site as checked: what the gateway runs on. Nothing invalid can be built from here on, so nobody checks again.
 
+mod alarm;
 mod commands;
 mod computed;
 mod json;
@@ -20,13 +21,14 @@ use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
 use crate::tag::{DeviceId, Span, UnitId};
+pub use alarm::{AlarmRule, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
     Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use computed::{Derived, Step, Total};
 pub use json::{Extent, Json, Payload, Piece, Topics};
-pub use machine::{Amount, Count, CountKind, MachineRule};
+pub use machine::{Amount, ClassStep, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
 pub use network::{Network, NetworkError};
 pub use report::{Deadband, Report};
 pub use share::{Share, Shared, Shares};
@@ -323,6 +325,8 @@ pub const MAX_REGISTERS: u16 = 125;
 pub const MAX_BITS: u16 = 2000;
 /// `connect_timeout` where none is written.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The link of what is on no line: a device of the gateway's own.
+pub const NO_LINK: usize = usize::MAX;
 /// `report` where none is written.
 pub const REPORT: Report = Report::OnChange { at_most: None, at_least: REPORT_AT_LEAST };
 /// How often an unchanged value is repeated where `report` does not say.
@@ -363,7 +367,7 @@ pub struct Device {
     pub properties: Vec<(String, String)>,
     /// The type that it is of, if it names one.
     pub type_name: Option<Arc<str>>,
-    /// Index into [`Site::links`]; beyond them all: the gateway's own, on no line.
+    /// Index into [`Site::links`], or [`NO_LINK`].
     pub link: usize,
     /// Its address on the link.
     pub unit: UnitId,
@@ -387,6 +391,14 @@ pub struct Device {
     pub probes: Vec<Probe>,
     /// Its tags, a range of [`Site::tags`].
     pub tags: std::ops::Range<u32>,
+}
+
+impl Device {
+    /// Whether it stands in no cabinet: the gateway tells of the whole site under its name.
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
+        self.link == NO_LINK
+    }
 }
 
 /// Where a device differs from what the specification asks of it.

@@ -4,6 +4,7 @@
 pub(super) mod at;
 pub(super) mod codes;
 pub(super) mod condition;
+mod work;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use super::site::{
 use super::tree::{Content, Entry, Node};
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
 use crate::unit::{self, Unit};
+pub(super) use work::{NumberOrTag, cycle, each, shifts, span, workdays};
 
 /// The most memory that a compiled pattern may take, in bytes: a registration is short.
 const PATTERN_SIZE: usize = 1 << 20;

@@ -4,20 +4,44 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use super::Now;
 use super::live::Live;
+use super::machine::Capacity;
+use super::machine::run::{Run, SavedRun};
 use super::totals::Totals;
-use crate::config::site::{Derived, Site, Step};
+use crate::config::site::{ClassStep, Derived, Site, Step};
 use crate::expression::{Inputs, Memory, Sample};
-use crate::reading::{Quality, Value};
-use crate::tag::TagId;
+use crate::reading::{Quality, Stamp, Value};
+use crate::tag::{DeviceId, TagId};
 
-/// Which steps are to be computed, and what expressions remember.
+/// What was computed: a sample of a tag that the gateway makes itself.
+#[derive(Debug)]
+pub struct Told {
+    /// Whose.
+    pub tag: TagId,
+    /// What, or why there is nothing.
+    pub value: Result<Value, Quality>,
+    /// What it is to be doubted for.
+    pub doubt: Quality,
+    /// Of when it is.
+    pub at: Stamp,
+}
+
+/// What a step remembers.
+#[derive(Debug)]
+enum Kept {
+    Derived(Memory),
+    Machine(DeviceId, Box<Run>),
+    Class,
+}
+
+/// Which steps are to be computed, and what each remembers.
 #[derive(Debug)]
 pub struct Computed {
     /// By tag: the steps that need it.
     dependents: Vec<Vec<usize>>,
-    /// Of derived tags.
-    memories: Vec<Memory>,
+    /// By step.
+    kept: Vec<Kept>,
     /// The steps with new inputs; those that others need come first.
     dirty: BinaryHeap<Reverse<usize>>,
     is_dirty: Vec<bool>,
@@ -36,12 +60,14 @@ impl Computed {
                 dependents.get_mut(tag.index()).into_iter().for_each(|of: &mut Vec<usize>| of.push(index));
             }
         }
-        let memory = |step: &Step| match step {
-            Step::Derived(derived) => Memory::new(&derived.expression),
+        let kept = |step: &Step| match step {
+            Step::Derived(derived) => Kept::Derived(Memory::new(&derived.expression)),
+            Step::Machine(step) => Kept::Machine(step.device, Box::new(Run::new(step))),
+            Step::Class(_) => Kept::Class,
         };
         Computed {
             dependents,
-            memories: site.steps.iter().map(memory).collect(),
+            kept: site.steps.iter().map(kept).collect(),
             dirty: BinaryHeap::new(),
             is_dirty: vec![false; site.steps.len()],
             due: BinaryHeap::new(),
@@ -89,25 +115,73 @@ impl Computed {
         }
     }
 
-    /// The value of a derived tag now, or why there is none, and what it is to be doubted for.
-    pub fn derive(
-        &mut self,
-        step: usize,
-        derived: &Derived,
-        live: &[Live],
-        counters: &Totals,
-        now: Instant,
-    ) -> (Result<Value, Quality>, Quality) {
-        let Some(memory) = self.memories.get_mut(step) else {
-            return (Err(Quality::BadConfig), Quality::Good);
+    /// Everything that says something although nothing has been read is to be computed.
+    pub fn start(&mut self) {
+        for (step, kept) in self.kept.iter().enumerate() {
+            let is_told = match kept {
+                Kept::Derived(_) => false,
+                Kept::Machine(..) | Kept::Class => true,
+            };
+            if let Some(is_dirty) = self.is_dirty.get_mut(step).filter(|is_dirty| is_told && !**is_dirty) {
+                *is_dirty = true;
+                self.dirty.push(Reverse(step));
+            }
+        }
+    }
+
+    /// Computes a step; what it gives is `told`.
+    pub fn step(&mut self, index: usize, step: &Step, view: &View<'_>, now: Now, told: &mut Vec<Told>) {
+        let due = match (step, self.kept.get_mut(index)) {
+            (Step::Derived(derived), Some(Kept::Derived(memory))) => {
+                let evaluated = derived.expression.evaluate(view, memory, now.at);
+                let value = evaluated.value.map_or(Err(evaluated.quality), |value| shaped(value, derived));
+                told.push(Told { tag: derived.tag, value, doubt: evaluated.quality, at: now.stamp });
+                evaluated.due
+            }
+            (Step::Machine(step), Some(Kept::Machine(_, run))) => Some(run.handle(step, view, now, told)),
+            (Step::Class(class), _) => {
+                self.tell_class(class, now.stamp, told);
+                None
+            }
+            (Step::Derived(_) | Step::Machine(_), _) => None,
         };
-        let evaluated = derived.expression.evaluate(&View { live, counters }, memory, now);
-        self.wake_at(step, evaluated.due);
-        let value = match evaluated.value {
-            None => Err(evaluated.quality),
-            Some(value) => shaped(value, derived),
-        };
-        (value, evaluated.quality)
+        self.wake_at(index, due);
+    }
+
+    fn tell_class(&self, class: &ClassStep, at: Stamp, told: &mut Vec<Told>) {
+        let mut capacity = Capacity::default();
+        for kept in &self.kept {
+            if let Kept::Machine(device, run) = kept
+                && class.machines.contains(device)
+                && let Some(machine) = run.machine()
+            {
+                capacity.add(machine);
+            }
+        }
+        let doubt = if capacity.unknown > 0 { Quality::UncertainNotAccurate } else { Quality::Good };
+        let figures = [capacity.machines.into(), capacity.free.into(), capacity.free_24h, capacity.free_7d];
+        for (tag, figure) in class.tags.into_iter().zip(figures) {
+            told.push(Told { tag, value: Ok(Value::Double(figure)), doubt, at });
+        }
+    }
+
+    /// What is to be kept of machines over a restart, by device.
+    pub fn saved_machines(&self) -> impl Iterator<Item = (DeviceId, SavedRun)> {
+        self.kept.iter().filter_map(|kept| match kept {
+            Kept::Machine(device, run) => Some((*device, run.saved()?)),
+            Kept::Derived(_) | Kept::Class => None,
+        })
+    }
+
+    /// Machines go on from what an earlier run has kept, before anything is computed.
+    pub fn restore_machines<'a>(&mut self, saved: impl Fn(DeviceId) -> Option<&'a SavedRun>) {
+        for kept in &mut self.kept {
+            if let Kept::Machine(device, run) = kept
+                && let Some(saved) = saved(*device)
+            {
+                run.restore(saved);
+            }
+        }
     }
 
     fn wake_at(&mut self, step: usize, due: Option<Instant>) {
@@ -139,10 +213,21 @@ fn shaped(value: Value, derived: &Derived) -> Result<Value, Quality> {
     })
 }
 
-/// What expressions see.
-struct View<'a> {
-    live: &'a [Live],
-    counters: &'a Totals,
+/// What is known of all tags, as steps see it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// By tag.
+    pub live: &'a [Live],
+    /// The totals of counters.
+    pub counters: &'a Totals,
+}
+
+impl View<'_> {
+    /// How often a counter was reset or replaced in this run.
+    #[must_use]
+    pub fn resets(&self, tag: TagId) -> u64 {
+        self.counters.resets(tag)
+    }
 }
 
 impl Inputs for View<'_> {

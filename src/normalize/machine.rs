@@ -10,6 +10,7 @@ pub mod capacity;
 mod count;
 pub mod figures;
 pub mod plan;
+pub mod run;
 mod state;
 mod tally;
 

@@ -1,6 +1,5 @@
-//! The task between the buses and the store; what is kept over restarts, in `totals` of the state directory.
+//! The task between the buses and the store; what is kept over restarts, in `accounts` of the state directory.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,10 +9,9 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::counter::SavedCounter;
 use super::decode::Zone;
 use super::totals::KEEP_EVERY;
-use super::{Normalizer, Now};
+use super::{Normalizer, Now, Saved};
 use crate::calendar;
 use crate::clock;
 use crate::config::site::Site;
@@ -31,22 +29,23 @@ enum Event {
 /// happen for moments only: it waits for no disk and no uplink.
 pub async fn run(site: Arc<Site>, mut polled: mpsc::Receiver<Polled>, store: mpsc::Sender<Update>) {
     let zone = site.calendar.zone.clone();
-    let path = site.gateway.state_dir.join("totals");
+    let path = site.gateway.state_dir.join("accounts");
     let mut normalizer =
         Normalizer::new(site).with_zone(Zone::new(move |local| calendar::to_utc(&zone, local)));
     let mut kept = read(&path);
     normalizer.restore(&kept);
     let mut keep_at = clock::monotonic() + KEEP_EVERY;
-    let mut update = normalizer.start(now());
+    let mut updates = normalizer.start(now());
     loop {
-        if let Some(update) = update.take() {
+        for update in updates.drain(..) {
             store.send(update).await.ok(); // ended: it has said so itself
         }
-        update = match wait(&mut polled, &normalizer).await {
+        let update = match wait(&mut polled, &normalizer).await {
             Event::Polled(polled) => normalizer.handle(polled, now()),
             Event::Due => normalizer.handle_due(now()),
             Event::End => break,
         };
+        updates.extend(update);
         if clock::monotonic() >= keep_at {
             keep_at = keep(&path, &normalizer, &mut kept).await;
         }
@@ -72,21 +71,19 @@ async fn wait(polled: &mut mpsc::Receiver<Polled>, normalizer: &Normalizer) -> E
     }
 }
 
-type Saved = BTreeMap<String, SavedCounter>;
-
-/// What an earlier run has kept; a file that cannot be read is passed over: totals begin again at 0.
+/// What an earlier run has kept; a file that cannot be read is passed over: all begins again at 0.
 fn read(path: &Path) -> Saved {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Saved::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Saved::default(),
         Err(error) => {
-            warn!(file = %path.display(), %error, "totals cannot be read: they begin at 0");
-            return Saved::new();
+            warn!(file = %path.display(), %error, "what was kept of totals and machines cannot be read: they begin at 0");
+            return Saved::default();
         }
     };
     serde_json::from_str(&text).unwrap_or_else(|error| {
-        warn!(file = %path.display(), %error, "totals are damaged: they begin at 0");
-        Saved::new()
+        warn!(file = %path.display(), %error, "what was kept of totals and machines is damaged: they begin at 0");
+        Saved::default()
     })
 }
 
@@ -98,8 +95,10 @@ async fn keep(path: &Path, normalizer: &Normalizer, kept: &mut Saved) -> Instant
         let to = path.to_owned();
         match tokio::task::spawn_blocking(move || write(&to, &text)).await {
             Ok(Ok(())) => *kept = saved,
-            Ok(Err(error)) => warn!(file = %path.display(), %error, "totals cannot be written down"),
-            Err(error) => warn!(%error, "totals cannot be written down"),
+            Ok(Err(error)) => {
+                warn!(file = %path.display(), %error, "totals and machines cannot be written down")
+            }
+            Err(error) => warn!(%error, "totals and machines cannot be written down"),
         }
     }
     clock::monotonic() + KEEP_EVERY

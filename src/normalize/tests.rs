@@ -46,6 +46,16 @@ impl Shop {
         shop
     }
 
+    /// The same shop after `away` seconds, with what was kept.
+    pub(crate) fn again(self, saved: &Saved, away: f64) -> Shop {
+        let mut normalizer = Normalizer::new(self.site.clone());
+        normalizer.restore(saved);
+        let mut shop = Shop { normalizer, ..self };
+        shop.elapsed_ms += u64::try_from(Duration::from_secs_f64(away).as_millis()).unwrap();
+        shop.normalizer.start(shop.now());
+        shop
+    }
+
     pub(crate) fn now(&self) -> Now {
         let wall = Timestamp::from_millis(self.wall_ms + self.elapsed_ms);
         Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp: Stamp::Wall(wall) }

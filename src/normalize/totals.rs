@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::counter::{Counter, CounterRule, SavedCounter};
+use super::computed::Told;
+use super::counter::{Counter, CounterEvent, CounterRule, SavedCounter};
 use crate::config::site::{EVERY, Site, Total};
 use crate::reading::{Quality, Stamp, Timestamp, Value};
 use crate::tag::TagId;
@@ -23,17 +24,8 @@ struct Entry {
     counter: Counter,
     /// The wall time of the last sample.
     wall: Option<Timestamp>,
-}
-
-/// A total after a sample of its counter.
-#[derive(Debug)]
-pub struct Told {
-    /// Where it is told.
-    pub tag: TagId,
-    /// The total, or why it is not known.
-    pub value: Result<Value, Quality>,
-    /// What it is to be doubted for.
-    pub doubt: Quality,
+    /// How often it was reset or replaced in this run.
+    resets: u64,
 }
 
 impl Totals {
@@ -46,7 +38,13 @@ impl Totals {
             let every = site.tags.get(total.of.index()).and_then(|tag| tag.every).unwrap_or(EVERY);
             let rule = CounterRule { wraps_at: total.wraps_at, max_rate: total.max_rate, every };
             of.get_mut(total.of.index()).into_iter().for_each(|of| *of = Some(counters.len()));
-            counters.push(Entry { total: *total, rule, counter: Counter::new(rule, None), wall: None });
+            counters.push(Entry {
+                total: *total,
+                rule,
+                counter: Counter::new(rule, None),
+                wall: None,
+                resets: 0,
+            });
         }
         Totals { counters, of }
     }
@@ -79,7 +77,7 @@ impl Totals {
     ) -> Option<Told> {
         let index = self.of.get(tag.index()).copied().flatten()?;
         let entry = self.counters.get_mut(index)?;
-        let told = |value| Some(Told { tag: entry.total.tag, value, doubt: quality });
+        let told = |value| Some(Told { tag: entry.total.tag, value, doubt: quality, at });
         if quality.is_bad() {
             return told(Err(quality));
         }
@@ -91,6 +89,7 @@ impl Totals {
             return told(Err(Quality::BadSensorFailure));
         };
         entry.wall = wall.or(entry.wall);
+        entry.resets += u64::from(step.event == Some(CounterEvent::Reset));
         told(Ok(Value::Double(step.total)))
     }
 
@@ -99,6 +98,13 @@ impl Totals {
     pub fn total(&self, tag: TagId) -> Option<f64> {
         let index = self.of.get(tag.index()).copied().flatten()?;
         self.counters.get(index).map(|entry| entry.counter.total())
+    }
+
+    /// How often a counter was reset or replaced in this run; 0 for what is none.
+    #[must_use]
+    pub fn resets(&self, tag: TagId) -> u64 {
+        let index = self.of.get(tag.index()).copied().flatten();
+        index.and_then(|index| self.counters.get(index)).map_or(0, |entry| entry.resets)
     }
 }
 

@@ -1,8 +1,9 @@
-//! `timezone`: whose local time it is.
+//! `timezone`, `shifts`, `breaks` and `workdays`: whose local time it is, and when work is planned in it.
 
 use super::super::finding::{Finding, did_you_mean};
 use super::super::tree::{Node, Table};
-use super::Build;
+use super::super::values;
+use super::{Build, value};
 use crate::calendar::{self, Calendar};
 
 /// The calendar of `[gateway]`.
@@ -20,5 +21,25 @@ pub(super) fn of_gateway(build: &mut Build, table: &Table) -> Option<Calendar> {
             }
         },
     };
-    Some(Calendar::new(zone))
+    Some(planned(build, table, Calendar::new(zone)))
+}
+
+/// A calendar, but for what `table` says of it.
+pub(super) fn planned(build: &mut Build, table: &Table, of_gateway: Calendar) -> Calendar {
+    let mut calendar = of_gateway;
+    let keys = ["shifts", "breaks", "workdays"].map(|key| table.get(key));
+    if let Some(shifts) = value(table, "shifts", values::shifts) {
+        calendar.shifts = shifts;
+    }
+    if let Some(node) = table.get("breaks") {
+        calendar.breaks = node.one_or_many().iter().filter_map(|one| values::span(one).ok()).collect();
+    }
+    if let Some(workdays) = value(table, "workdays", values::workdays) {
+        calendar.workdays = workdays;
+    }
+    let at = keys.into_iter().flatten().next().map(|node| node.at);
+    for fault in at.map(|_| calendar.faults()).unwrap_or_default() {
+        build.find(Finding::new(at.unwrap_or(build.whole), fault));
+    }
+    calendar
 }

@@ -1,13 +1,15 @@
-//! `derived`: what is computed from tags, and in which order.
+//! What is computed from tags, and in which order; `derived`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::finding::Finding;
-use super::super::site::{Derived, Step, Tag};
+use super::super::site::{ClassStep, Derived, MachineTag, Step, Tag, Total};
 use super::super::tree::{Node, Place, Table};
 use super::super::values::codes;
 use super::Build;
+use super::generated::Computed;
 use super::names::Names;
+use crate::calendar::Calendar;
 use crate::expression::{Expression, Fault, Kind, Known, Scope};
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
 
@@ -23,25 +25,59 @@ pub(super) struct Pending {
     pub(super) table: Table,
     /// Where its name stands.
     pub(super) at: Place,
-    /// The tag that it gives.
-    pub(super) tag: TagId,
+    /// The tags that it gives.
+    pub(super) gives: Gives,
+}
+
+/// What is computed.
+#[derive(Clone, Debug)]
+pub(super) enum Gives {
+    /// A derived tag.
+    Derived(TagId),
+    /// What a machine tells.
+    Machine(Vec<(MachineTag, TagId)>),
+    /// The free capacity of a class of machines.
+    Class(ClassStep),
 }
 
 /// Compiles all of it, and puts it in the order in which it is computed.
-pub(super) fn build(build: &mut Build, names: &Names, tags: &mut [Tag], pending: &[Pending]) -> Vec<Step> {
-    let derived = (0..).zip(pending).map(|(index, one)| (one.tag, index)).collect();
-    let mut compiler =
-        Compiler { build, names, tags, pending, derived, done: BTreeMap::new(), busy: BTreeSet::new() };
-    let step = |one: &Pending| Some((one.at, Step::Derived(compiler.derived(one.tag, 0)?)));
+pub(super) fn build(
+    build: &mut Build,
+    names: &Names,
+    tags: &mut [Tag],
+    computed: &Computed,
+    calendar: Option<&Calendar>,
+) -> Vec<Step> {
+    let pending = &computed.pending;
+    let derived = (0..).zip(pending).filter_map(|(index, one)| match &one.gives {
+        Gives::Derived(tag) => Some((*tag, index)),
+        Gives::Machine(_) | Gives::Class(_) => None,
+    });
+    let derived = derived.collect();
+    let totals = &computed.totals;
+    let (done, busy) = (BTreeMap::new(), BTreeSet::new());
+    let mut compiler = Compiler { build, names, tags, pending, totals, calendar, derived, done, busy };
+    let step = |one: &Pending| {
+        let step = match &one.gives {
+            Gives::Derived(tag) => Step::Derived(compiler.derived(*tag, 0)?),
+            Gives::Machine(tags) => Step::Machine(Box::new(compiler.machine(one, tags)?)),
+            Gives::Class(class) => Step::Class(class.clone()),
+        };
+        Some((one.at, step))
+    };
     let steps: Vec<(Place, Step)> = pending.iter().filter_map(step).collect();
     ordered(build, steps)
 }
 
 /// Compiles expressions, whose kinds depend on those of the derived tags in them.
-struct Compiler<'a> {
-    build: &'a mut Build,
-    names: &'a Names,
-    tags: &'a mut [Tag],
+pub(super) struct Compiler<'a> {
+    pub(super) build: &'a mut Build,
+    pub(super) names: &'a Names,
+    pub(super) tags: &'a mut [Tag],
+    /// The counters whose totals are kept.
+    pub(super) totals: &'a [Total],
+    /// When work is planned at the place.
+    pub(super) calendar: Option<&'a Calendar>,
     pending: &'a [Pending],
     derived: BTreeMap<TagId, usize>,
     done: BTreeMap<TagId, Option<Derived>>,
@@ -50,7 +86,13 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// The expression in `node`, if it can be one.
-    fn compile(&mut self, key: &str, node: &Node, device: DeviceId, depth: u32) -> Option<Expression> {
+    pub(super) fn compile(
+        &mut self,
+        key: &str,
+        node: &Node,
+        device: DeviceId,
+        depth: u32,
+    ) -> Option<Expression> {
         let text = node.text()?;
         let compiled = Expression::compile(text, Scope::Live, &mut |name| {
             let tag = self.names.find(device, name)?;
@@ -145,7 +187,7 @@ impl Compiler<'_> {
 }
 
 /// A kind in words.
-const fn said(kind: Kind) -> &'static str {
+pub(super) const fn said(kind: Kind) -> &'static str {
     match kind {
         Kind::Number => "a number",
         Kind::Flag => "true or false",
@@ -165,7 +207,7 @@ fn finding(key: &str, node: &Node, text: &str, fault: Fault) -> Finding {
 
 /// What gives a tag stands before what needs it; where that goes round, it is a finding.
 fn ordered(build: &mut Build, mut waiting: Vec<(Place, Step)>) -> Vec<Step> {
-    let mut missing: BTreeSet<TagId> = waiting.iter().map(|(_, step)| step.output()).collect();
+    let mut missing: BTreeSet<TagId> = waiting.iter().flat_map(|(_, step)| step.outputs()).collect();
     let mut ordered = Vec::new();
     loop {
         let is_ready = |step: &Step| step.inputs().iter().all(|tag| !missing.contains(tag));
@@ -177,7 +219,7 @@ fn ordered(build: &mut Build, mut waiting: Vec<(Place, Step)>) -> Vec<Step> {
             return ordered;
         }
         for (_, step) in ready {
-            missing.remove(&step.output());
+            step.outputs().iter().for_each(|tag| _ = missing.remove(tag));
             ordered.push(step);
         }
         waiting = rest;

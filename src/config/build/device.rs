@@ -12,17 +12,21 @@ use super::super::site::{self, Device, Layout, Probe, Quirks, Step, Tag, Total, 
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
 use super::computed;
-use super::generated::{Computed, Generator};
+use super::generated::{self, Computed, Generator};
 use super::layers::Layers;
 use super::names::Names;
 use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
 use super::{recipe, write};
+use crate::calendar::Calendar;
 use crate::tag::{DeviceId, TagId, UnitId};
 
+/// The gateway's own device, where machines have a class.
+const CAPACITY: &str = "capacity";
+
 /// All devices and all tags, as far as they can be built.
-pub(super) fn build(build: &mut Build, root: &Table) -> Shop {
+pub(super) fn build(build: &mut Build, root: &Table, calendar: Option<&Calendar>) -> Shop {
     let mut out = Devices {
         root,
         devices: Vec::new(),
@@ -42,14 +46,14 @@ pub(super) fn build(build: &mut Build, root: &Table) -> Shop {
         schema::walk(&instance.fields, schema::DEVICE, "", &mut build.findings);
         out.add(build, instance);
     }
+    out.add_classes(build);
     let names = Names::new(&out.devices, out.drafts.iter().map(|draft| &draft.tag));
     let naming: Vec<Table> = out.drafts.iter().map(|draft| draft.naming.clone()).collect();
     let mut tags: Vec<Tag> = out.drafts.into_iter().map(|draft| draft.tag).collect();
     recipe::resolve(build, &names, &mut tags, &naming);
     write::build(build, &names, &out.devices, &mut tags, &naming);
-    let Computed { pending, totals } = out.computed;
-    let steps = computed::build(build, &names, &mut tags, &pending);
-    Shop { devices: out.devices, tags, steps, totals }
+    let steps = computed::build(build, &names, &mut tags, &out.computed, calendar);
+    Shop { devices: out.devices, tags, steps, totals: out.computed.totals }
 }
 
 /// All devices, their tags, and what is computed of them.
@@ -119,6 +123,39 @@ impl Devices<'_> {
             warmup: duration_or(&merged, "warmup", Duration::ZERO),
             probes,
             tags: range(first)..range(self.drafts.len()),
+        });
+    }
+
+    /// The gateway's own device, that tells the free capacity of classes of machines.
+    fn add_classes(&mut self, build: &mut Build) {
+        let id = DeviceId(u32::try_from(self.devices.len()).unwrap_or(u32::MAX));
+        let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let first = index(self.drafts.len());
+        if !generated::classes(&mut self.drafts, &mut self.computed, id) {
+            return;
+        }
+        if let Some(at) = self.names.get(CAPACITY) {
+            let message = format!("`{CAPACITY}` is the device on which the gateway tells free machines");
+            build.find(Finding::new(*at, message).with_help("give this device another name"));
+        }
+        self.devices.push(Device {
+            id,
+            name: shared(CAPACITY),
+            title: None,
+            properties: Vec::new(),
+            type_name: None,
+            link: site::NO_LINK,
+            unit: UnitId(0),
+            timeout: site::TIMEOUT,
+            retries: 0,
+            max_registers: site::MAX_REGISTERS,
+            max_bits: site::MAX_BITS,
+            quirks: Quirks::default(),
+            caller: None,
+            enabled: true,
+            warmup: Duration::ZERO,
+            probes: Vec::new(),
+            tags: first..index(self.drafts.len()),
         });
     }
 

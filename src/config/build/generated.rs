@@ -1,20 +1,84 @@
-//! Tags that the gateway makes itself: totals of counters, derived tags.
+//! Tags that the gateway makes itself: totals of counters, derived tags, what machines tell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::finding::Finding;
-use super::super::site::{Deadband, Kind, Registers, Report, Scaling, Share, Source, Tag, Total};
-use super::super::tree::{Entry, Node, Table};
+use super::super::site::{
+    ClassStep, Deadband, Kind, MachineTag, Registers, Report, Scaling, Share, Source, Tag, Total,
+};
+use super::super::tree::{Entry, Node, Place, Table};
 use super::super::values;
-use super::computed::Pending;
+use super::computed::{Gives, Pending};
 use super::tag::Draft;
 use super::{Build, shared, value};
 use crate::config::site;
 use crate::tag::{DeviceId, TagId, ValueType};
+use crate::unit;
+
+/// Figures of a machine move all the time: they are not reported oftener, unless its device says so.
+const FIGURES_EVERY: Duration = Duration::from_secs(60);
 
 /// What is computed of all devices, beside their tags.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
     pub(super) pending: Vec<Pending>,
     pub(super) totals: Vec<Total>,
+}
+
+/// What the gateway makes of all machines of a class, on a device of its own.
+const CLASS_TAGS: [&str; 4] = ["machines", "free/now", "free/24h", "free/7d"];
+
+/// Adds the tags of all classes, `device`'s, to `drafts`; `false`: no machine has a class.
+pub(super) fn classes(drafts: &mut Vec<Draft>, computed: &mut Computed, device: DeviceId) -> bool {
+    let mut classes: BTreeMap<String, (Place, Vec<DeviceId>, Vec<TagId>)> = BTreeMap::new();
+    for one in &computed.pending {
+        let Gives::Machine(tags) = &one.gives else { continue };
+        let Some(class) = value(&one.table, "class", values::name) else { continue };
+        let (_, machines, inputs) = classes.entry(class).or_insert((one.at, Vec::new(), Vec::new()));
+        machines.push(one.device);
+        inputs.extend(tags.iter().filter(|(what, _)| *what == MachineTag::State).map(|(_, tag)| *tag));
+    }
+    let has_classes = !classes.is_empty();
+    for (class, (at, machines, inputs)) in classes {
+        let tags = CLASS_TAGS.map(|name| {
+            let tag = Tag {
+                unit: unit::find(if name.ends_with('h') || name.ends_with('d') { "h" } else { "1" }),
+                report: Report::OnChange { at_most: Some(FIGURES_EVERY), at_least: site::REPORT_AT_LEAST },
+                ..made(device, drafts.len(), &format!("{class}/{name}"), ValueType::Double)
+            };
+            let tag = Tag { share: Share::Summary, ..tag };
+            let id = tag.id;
+            drafts.push(Draft { tag, naming: Table::default() });
+            id
+        });
+        let gives = Gives::Class(ClassStep { machines, tags, inputs });
+        computed.pending.push(Pending { device, table: Table::default(), at, gives });
+    }
+    has_classes
+}
+
+/// A tag that the gateway makes.
+fn made(device: DeviceId, index: usize, name: &str, value_type: ValueType) -> Tag {
+    Tag {
+        id: TagId(u32::try_from(index).unwrap_or(u32::MAX)),
+        device,
+        name: shared(name),
+        title: None,
+        source: Source::Computed,
+        value_type,
+        kind: Kind::default(),
+        unit: None,
+        every: None,
+        stale_after: None,
+        stuck_after: None,
+        is_optional: false,
+        report: site::REPORT,
+        deadband: Deadband::None,
+        range: None,
+        share: Share::default(),
+        write: None,
+    }
 }
 
 /// Adds to `drafts`, of which those from `first` on are `device`'s, what is computed of them.
@@ -37,31 +101,16 @@ impl Generator<'_> {
         for entry in &self.merged.table("derived").entries {
             self.derived(entry);
         }
+        if let Some(entry) = self.merged.entry("machine") {
+            self.machine(entry);
+        }
         self.check_names(first);
     }
 
     /// A tag that is computed.
     fn add(&mut self, name: &str, value_type: ValueType, kind: Kind, share: Share) -> TagId {
-        let id = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
-        let tag = Tag {
-            id,
-            device: self.device,
-            name: shared(name),
-            title: None,
-            source: Source::Computed,
-            value_type,
-            kind,
-            unit: None,
-            every: None,
-            stale_after: None,
-            stuck_after: None,
-            is_optional: false,
-            report: site::REPORT,
-            deadband: Deadband::None,
-            range: None,
-            share,
-            write: None,
-        };
+        let tag = Tag { kind, share, ..made(self.device, self.drafts.len(), name, value_type) };
+        let id = tag.id;
         self.drafts.push(Draft { tag, naming: Table::default() });
         id
     }
@@ -107,7 +156,49 @@ impl Generator<'_> {
             tag.deadband = deadband.and_then(|deadband| deadband.of(tag.range)).unwrap_or_default();
         });
         let (device, table, at) = (self.device, table.clone(), entry.key_at);
-        self.computed.pending.push(Pending { device, table, at, tag });
+        self.computed.pending.push(Pending { device, table, at, gives: Gives::Derived(tag) });
+    }
+
+    /// What a machine tells, as far as it can from what is said of it.
+    fn machine(&mut self, entry: &Entry) {
+        let Some(table) = entry.node.table() else { return };
+        let share = value(table, "share", values::share).unwrap_or_default();
+        let at_most = match value(self.merged, "report", values::report) {
+            Some(Report::OnChange { at_most: Some(at_most), .. }) => at_most,
+            Some(Report::Always | Report::OnChange { at_most: None, .. }) | None => FIGURES_EVERY,
+        };
+        let figure = Report::OnChange { at_most: Some(at_most), at_least: site::REPORT_AT_LEAST };
+        let mut tags = Vec::new();
+        for what in MachineTag::ALL.into_iter().filter(|what| is_told(*what, table)) {
+            let (name, unit) = what.name();
+            let (value_type, kind, report) = match what {
+                MachineTag::State | MachineTag::Shift => (ValueType::Text, Kind::State, site::REPORT),
+                MachineTag::Account => (ValueType::Text, Kind::Event, Report::Always),
+                MachineTag::Pieces | MachineTag::Scrap | MachineTag::Good => {
+                    (ValueType::Double, Kind::Measurement, site::REPORT)
+                }
+                MachineTag::Energy
+                | MachineTag::EnergyPerPiece
+                | MachineTag::Availability
+                | MachineTag::Performance
+                | MachineTag::Quality
+                | MachineTag::Oee
+                | MachineTag::Apt
+                | MachineTag::Adot
+                | MachineTag::Adet
+                | MachineTag::Aust
+                | MachineTag::Pbt => (ValueType::Double, Kind::Measurement, figure),
+            };
+            let tag = self.add(name, value_type, kind, share);
+            self.change(tag, |tag| {
+                tag.report = report;
+                tag.unit = unit.and_then(unit::find);
+                tag.title = value(table, "title", values::text).filter(|_| what == MachineTag::State);
+            });
+            tags.push((what, tag));
+        }
+        let (device, table, at) = (self.device, table.clone(), entry.key_at);
+        self.computed.pending.push(Pending { device, table, at, gives: Gives::Machine(tags) });
     }
 
     /// The name that stands before an entry, if it can be one.
@@ -135,6 +226,29 @@ impl Generator<'_> {
             let at = self.merged.entries.first().map_or(self.build.whole, |entry| entry.key_at);
             self.build.find(Finding::new(at, message).with_help("give the other one another name"));
         }
+    }
+}
+
+/// Whether what is said of a machine makes a figure; what would never have a value has no tag.
+fn is_told(what: MachineTag, table: &Table) -> bool {
+    let has = |keys: &[&str]| keys.iter().all(|key| table.get(key).is_some());
+    match what {
+        MachineTag::State
+        | MachineTag::Shift
+        | MachineTag::Availability
+        | MachineTag::Apt
+        | MachineTag::Adot
+        | MachineTag::Pbt
+        | MachineTag::Account => true,
+        MachineTag::Adet => has(&["fault"]),
+        MachineTag::Aust => has(&["setup"]),
+        MachineTag::Pieces => has(&["pieces"]),
+        MachineTag::Scrap => has(&["scrap"]),
+        MachineTag::Good | MachineTag::Quality => has(&["pieces", "scrap"]),
+        MachineTag::Energy => has(&["energy"]),
+        MachineTag::EnergyPerPiece => has(&["energy", "pieces"]),
+        MachineTag::Performance => has(&["pieces", "cycle"]),
+        MachineTag::Oee => has(&["pieces", "scrap", "cycle"]),
     }
 }
 

@@ -1,7 +1,8 @@
-//! What is computed from tags: derived tags, totals of counters.
+//! What is computed from tags: derived tags, totals of counters, machines.
 
 use std::sync::Arc;
 
+use super::{ClassStep, MachineStep};
 use crate::expression::Expression;
 use crate::tag::TagId;
 
@@ -10,6 +11,10 @@ use crate::tag::TagId;
 pub enum Step {
     /// A derived tag.
     Derived(Derived),
+    /// A machine's state and account.
+    Machine(Box<MachineStep>),
+    /// The free capacity of a class of machines.
+    Class(ClassStep),
 }
 
 /// A tag whose value is that of an expression.
@@ -44,14 +49,18 @@ impl Step {
     pub fn inputs(&self) -> &[TagId] {
         match self {
             Step::Derived(derived) => derived.expression.inputs(),
+            Step::Machine(machine) => &machine.inputs,
+            Step::Class(class) => &class.inputs,
         }
     }
 
-    /// The tag that it gives.
+    /// The tags that it gives.
     #[must_use]
-    pub const fn output(&self) -> TagId {
+    pub fn outputs(&self) -> Vec<TagId> {
         match self {
-            Step::Derived(derived) => derived.tag,
+            Step::Derived(derived) => vec![derived.tag],
+            Step::Machine(machine) => machine.tags.iter().map(|(_, tag)| *tag).collect(),
+            Step::Class(class) => class.tags.to_vec(),
         }
     }
 }

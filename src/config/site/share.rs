@@ -15,9 +15,13 @@ pub enum Share {
     Cluster,
     /// To the cluster only as means and extremes of a window, to the firm as they are.
     Aggregate,
+    /// What has been made of many readings: it goes wherever [`Share::Aggregate`] is named. No tag is given this class,
+    /// the gateway's own tags have it.
+    Summary,
 }
 
 impl Share {
+    /// Those that a tag may be given.
     const ALL: [Share; 4] = [Share::Private, Share::Enterprise, Share::Cluster, Share::Aggregate];
     /// The words of the configuration.
     pub const WORDS: [&'static str; 4] = ["private", "enterprise", "cluster", "aggregate"];
@@ -53,6 +57,7 @@ impl Shares {
     pub fn takes(&self, share: Share) -> bool {
         match share {
             Share::Aggregate => self.0.contains(&share) && self.0.contains(&Share::Enterprise),
+            Share::Summary => self.0.contains(&Share::Aggregate),
             Share::Private | Share::Enterprise | Share::Cluster => self.0.contains(&share),
         }
     }
@@ -114,6 +119,10 @@ mod tests {
         check(&[Enterprise, Aggregate], [false, true, false, true]);
         assert_eq!(Share::ALL.map(|share| Shares::default().takes(share)), [false, true, true, true]);
         assert!(Shares::new(vec![Aggregate]).takes_aggregates_only());
+        assert!(
+            Shares::new(vec![Aggregate]).takes(Share::Summary) && Shares::default().takes(Share::Summary)
+        );
+        assert!(!Shares::new(vec![Enterprise, Cluster]).takes(Share::Summary));
         assert!(!Shares::default().takes_aggregates_only());
     }
 }

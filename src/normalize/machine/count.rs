@@ -12,6 +12,8 @@ pub enum Seen {
     Level(Option<bool>),
     /// A value came.
     Event,
+    /// Something may have been counted that nobody can tell of: a counter was reset or replaced.
+    Missed,
 }
 
 /// What something seen adds to an account.
@@ -67,6 +69,7 @@ impl Counting {
                 if is_edge { 1.0 } else { 0.0 }
             }
             (CountKind::Event, Seen::Event) => 1.0,
+            (_, Seen::Missed) => return gap,
             (CountKind::Counter | CountKind::Rising | CountKind::Event, _) => 0.0,
         };
         if counts <= 0.0 {
