@@ -29,6 +29,7 @@ mod lossless;
 mod proto;
 mod quirks;
 mod rig;
+mod shops;
 mod simulator;
 mod tidy;
 mod tls;

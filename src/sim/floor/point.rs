@@ -262,7 +262,7 @@ pub struct Point {
     pub layout: Layout,
     /// How it moves.
     pub motion: Motion,
-    /// The word that each number in the registers stands for; none where the number is what counts.
+    /// The word that each number stands for; none where the number is what counts. Registers of text hold the word.
     pub words: Arc<[(i64, Arc<str>)]>,
 }
 
@@ -288,8 +288,11 @@ impl Point {
     /// What the point is, and the registers that say so.
     pub(super) fn moment(&self, elapsed_ms: u64) -> (Truth, Vec<u16>) {
         let raw = self.layout.hold(self.motion.at(elapsed_ms));
-        let registers = encode::registers(self.layout, &raw);
-        let truth = self.word(&raw).map_or_else(|| self.layout.value(raw), Truth::Text);
+        let word = self.word(&raw).map(Truth::Text);
+        let is_text = matches!(self.layout.form, Form::Text(_) | Form::Gbk(_) | Form::Letters(_));
+        let held = word.as_ref().filter(|_| is_text).unwrap_or(&raw);
+        let registers = encode::registers(self.layout, held);
+        let truth = word.unwrap_or_else(|| self.layout.value(raw));
         (truth, registers)
     }
 
@@ -378,5 +381,7 @@ mod tests {
             .with_words(&[(0, "stop"), (1, "run")]);
         assert_eq!(point.moment(0), (Truth::Text("run".into()), vec![1]));
         assert_eq!(point.moment(1000), (Truth::Text("9".into()), vec![9]));
+        let text = Point { layout: Layout::new(Form::Text(2)), ..point };
+        assert_eq!(text.moment(0), (Truth::Text("run".into()), vec![0x7275, 0x6E00]));
     }
 }
