@@ -8,6 +8,7 @@ pub mod allow;
 pub mod audit;
 pub mod encode;
 pub mod history;
+mod interlock;
 pub mod plan;
 pub mod socket;
 pub mod task;

@@ -45,6 +45,7 @@ mod tree;
 mod window;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::reading::{Quality, Value};
@@ -110,6 +111,17 @@ pub struct Known {
     pub tag: TagId,
     /// What its published values are.
     pub kind: Kind,
+}
+
+/// A tag and a word that it is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Which tag.
+    pub tag: TagId,
+    /// The word.
+    pub word: Arc<str>,
+    /// The bytes of the text where that stands.
+    pub range: Range<usize>,
 }
 
 /// Why a text is no expression.
@@ -186,6 +198,7 @@ pub struct Expression {
     tags: Vec<TagId>,
     kinds: Vec<Kind>,
     cells: Vec<Cell>,
+    compared: Vec<Compared>,
 }
 
 impl Expression {
@@ -200,7 +213,8 @@ impl Expression {
     ) -> Result<Expression, Fault> {
         let compiled = parse::parse(text, scope, names)?;
         let (tags, kinds) = compiled.inputs.into_iter().unzip();
-        Ok(Expression { text: text.to_owned(), tree: compiled.tree, tags, kinds, cells: compiled.cells })
+        let (tree, cells, compared) = (compiled.tree, compiled.cells, compiled.compared);
+        Ok(Expression { text: text.to_owned(), tree, tags, kinds, cells, compared })
     }
 
     /// What it gives.
@@ -213,6 +227,13 @@ impl Expression {
     #[must_use]
     pub fn inputs(&self) -> &[TagId] {
         &self.tags
+    }
+
+    /// The words that tags are compared with, in the order of the text: a word that its tag never has makes a condition
+    /// that says nothing.
+    #[must_use]
+    pub fn compared(&self) -> &[Compared] {
+        &self.compared
     }
 
     /// Whether what it gives depends on more than what is known now.
@@ -247,6 +268,18 @@ impl Expression {
             Ok((value, quality)) => Evaluated { value: Some(value), quality, due },
             Err(quality) => Evaluated { value: None, quality, due },
         }
+    }
+
+    /// Its value and the worst quality of all inputs, of an expression without memory ([`Scope::Once`],
+    /// [`Scope::Registers`]). A number or a flag takes no memory from the heap.
+    ///
+    /// # Errors
+    /// Why there is no value.
+    pub fn once(&self, inputs: &impl Inputs) -> Result<(Value, Quality), Quality> {
+        let quality = self.trust(inputs)?;
+        let view = View { inputs, states: &[] };
+        let value = self.tree.of(&view).map_err(|why| quality.worst(why))?;
+        Ok((value, quality))
     }
 
     /// The worst quality of all inputs; an error where one of them has no value.

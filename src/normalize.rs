@@ -12,6 +12,7 @@ pub mod recipe;
 pub mod report;
 pub mod task;
 pub mod totals;
+pub mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -20,10 +21,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::site::{Recipe, Site, Source, Step};
-use crate::reading::{Quality, Reading, Stamp, Update, Value};
+use crate::config::site::{Kind, Recipe, Site, Source, Step};
+use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
+use alarm::SavedAlarm;
 use computed::{Computed, Told, View};
 use counter::SavedCounter;
 use decode::Zone;
@@ -40,6 +42,17 @@ pub struct Now {
     pub at: Instant,
     /// What a reading of now is stamped with.
     pub stamp: Stamp,
+}
+
+impl Now {
+    /// The wall time, where it is to be trusted.
+    #[must_use]
+    pub const fn wall(self) -> Option<Timestamp> {
+        match self.stamp {
+            Stamp::Wall(at) => Some(at),
+            Stamp::SinceBoot(_) => None,
+        }
+    }
 }
 
 /// Turns scans into readings; keeps what is known of every tag.
@@ -96,15 +109,24 @@ impl Normalizer {
     pub fn start(&mut self, now: Now) -> Vec<Update> {
         let site = self.site.clone();
         for tag in &site.tags {
-            let is_enabled = site.devices.get(tag.device.index()).is_none_or(|device| device.enabled);
             if let Source::Constant(value) = &tag.source {
-                let value = if is_enabled { Ok(value.clone()) } else { Err(Quality::BadOutOfService) };
+                let value = if is_enabled(&site, tag.device) {
+                    Ok(value.clone())
+                } else {
+                    Err(Quality::BadOutOfService)
+                };
                 self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
             }
         }
         for step in site.steps.iter().filter(|step| !is_in_service(&site, step)) {
             for tag in step.outputs() {
                 self.accept(tag, Err(Quality::BadOutOfService), Quality::Good, now.stamp, now.at);
+            }
+        }
+        for tag in site.tags.iter().filter(|tag| matches!(tag.source, Source::Computed)) {
+            if tag.kind == Kind::Event && is_enabled(&site, tag.device) {
+                let none_yet = Err(Quality::UncertainInitial);
+                self.accept(tag.id, none_yet, Quality::Good, now.stamp, now.at);
             }
         }
         self.computed.start();
@@ -150,6 +172,25 @@ impl Normalizer {
         self.computed.wake(now.at);
         self.compute(now);
         self.told()
+    }
+
+    /// Somebody, `who`, does something with an alarm of a device; what to tell of it.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn handle_act(
+        &mut self,
+        alarm: (DeviceId, &str),
+        act: alarm::run::Act,
+        who: &str,
+        now: Now,
+    ) -> Result<Option<Update>, String> {
+        let site = self.site.clone();
+        let mut told = Vec::new();
+        self.computed.act(&site, alarm, act, who, now, &mut told)?;
+        self.accept_all(&mut told, now.at);
+        self.compute(now);
+        Ok(self.told())
     }
 
     fn told(&mut self) -> Option<Update> {
@@ -263,17 +304,23 @@ impl Normalizer {
     fn compute(&mut self, now: Now) {
         let site = self.site.clone();
         let mut told = std::mem::take(&mut self.computed_now);
+        self.computed.pass(now, &mut told);
+        self.accept_all(&mut told, now.at);
         while let Some(index) = self.computed.next_dirty() {
             let Some(step) = site.steps.get(index).filter(|step| is_in_service(&site, step)) else {
                 continue;
             };
             let view = View { live: &self.live, counters: &self.counters };
             self.computed.step(index, step, &view, now, &mut told);
-            for one in told.drain(..) {
-                self.accept(one.tag, one.value, one.doubt, one.at, now.at);
-            }
+            self.accept_all(&mut told, now.at);
         }
         self.computed_now = told;
+    }
+
+    fn accept_all(&mut self, told: &mut Vec<Told>, now: Instant) {
+        for one in told.drain(..) {
+            self.accept(one.tag, one.value, one.doubt, one.at, now);
+        }
     }
 
     /// Readings that were held back and would never be told: there is nothing after them.
@@ -295,13 +342,17 @@ impl Normalizer {
 
     /// What is kept over a restart.
     #[must_use]
-    pub fn saved(&self) -> Saved {
+    pub fn saved(&self, now: Now) -> Saved {
         let name =
             |device: DeviceId| self.site.devices.get(device.index()).map(|device| device.name.to_string());
         let machines = self.computed.saved_machines();
+        let alarms = self.computed.saved_alarms(&self.site, now);
         Saved {
             totals: self.counters.saved(&self.site),
             machines: machines.filter_map(|(device, run)| Some((name(device)?, run))).collect(),
+            alarms: alarms
+                .filter_map(|(alarm, saved)| Some((format!("{}:{}", name(alarm.device)?, alarm.name), saved)))
+                .collect(),
         }
     }
 
@@ -310,6 +361,10 @@ impl Normalizer {
         self.counters.restore(&self.site, &saved.totals);
         let site = &self.site;
         self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
+        self.computed.restore_alarms(site, |alarm| {
+            let device = &site.devices.get(alarm.device.index())?.name;
+            saved.alarms.get(&format!("{device}:{}", alarm.name))
+        });
     }
 
     /// A value that no sample has confirmed turns stale; one that has been is looked at again later.
@@ -342,13 +397,20 @@ pub struct Saved {
     pub totals: BTreeMap<String, SavedCounter>,
     /// By device.
     pub machines: BTreeMap<String, SavedRun>,
+    /// By `device:alarm`.
+    pub alarms: BTreeMap<String, SavedAlarm>,
 }
 
-/// Whether what a step tells is told: a device that is out of service has no machine.
+fn is_enabled(site: &Site, device: DeviceId) -> bool {
+    site.devices.get(device.index()).is_none_or(|device| device.enabled)
+}
+
+/// Whether what a step tells is told: a device that is out of service is no machine and has no alarms.
 fn is_in_service(site: &Site, step: &Step) -> bool {
     match step {
         Step::Derived(_) | Step::Class(_) => true,
-        Step::Machine(step) => site.devices.get(step.device.index()).is_none_or(|device| device.enabled),
+        Step::Machine(step) => is_enabled(site, step.device),
+        Step::Alarm(step) => is_enabled(site, step.device),
     }
 }
 

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::Value as Json;
 
 use super::{FAULT, USAGE, block_on, check, complain, say};
-use crate::command::encode::encode;
+use crate::command::encode::encode_as;
 use crate::command::{socket, wording};
 use crate::config::site::{Device, Layout, Site, Tag};
 use crate::config::{self, Checked, finding};
@@ -86,7 +86,7 @@ fn have_written(site: &Arc<Site>, wanted: &Wanted) -> anyhow::Result<bool> {
         _ => bail!("wanted DEVICE:TAG VALUE, or LINK --unit N ADDRESS VALUE"),
     };
     let typed = wording::parse_value(tag, value).map_err(|why| anyhow!(why))?;
-    let raw = tag.layout().and_then(|layout| encode(layout, &typed).ok());
+    let raw = tag.write.as_ref().and_then(|policy| encode_as(policy, &typed).ok());
     let raw = raw.map(|data| shown(&data)).unwrap_or_default();
     let unit = tag.unit.map(|unit| format!(" {}", unit.written)).unwrap_or_default();
     let question = format!(

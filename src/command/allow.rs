@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::encode::encode;
+use super::encode::encode_as;
 use super::history::{History, Known};
 use super::plan::{Check, Plan, Readback, Rule, Wanted, decimal, devices};
-use crate::config::site::{self, Device, Operand, Site, Tag, WriteBy, WriteFunctions, WritePolicy};
+use crate::config::site::{self, Device, Layout, Operand, Site, Tag, WriteBy, WriteFunctions, WritePolicy};
 use crate::poll::lane::Job;
 use crate::reading::{Timestamp, Value};
 use crate::scan::Data;
-use crate::tag::{DataType, DeviceId, ValueType};
+use crate::tag::{DataType, DeviceId, TagId, ValueType};
 use crate::write::{ID_MAX, Requester, WriteRequest};
 
 /// A command that has not reached the wire within this since it came is refused, however long `max_age` is.
@@ -68,7 +68,7 @@ impl Rules {
         let site = self.site.clone();
         let (device, tag, policy) = target(&site, request)?;
         let value = request.value.as_ref().ok_or("no value, or not one of its datatype")?;
-        let data = encode(policy.layout, value).map_err(|error| error.to_string())?;
+        let data = encode_as(policy, value).map_err(|error| error.to_string())?;
         check_value(policy, value, &data)?;
         self.check_new(request, now.at)?;
         if let Some(wait) = self.history.wait(tag.id, policy.every, now.at) {
@@ -201,13 +201,13 @@ fn check_value(policy: &WritePolicy, value: &Value, data: &Data) -> Result<(), S
             Operand::Flag(flag) => Value::Bool(*flag),
             Operand::Word(word) => Value::Text(word.as_str().into()),
         };
-        encode(policy.layout, &allowed).is_ok_and(|allowed| allowed == *data)
+        encode_as(policy, &allowed).is_ok_and(|allowed| allowed == *data)
     };
     if !policy.allow.is_empty() && !policy.allow.iter().any(is_allowed) {
         let all: Vec<String> = policy.allow.iter().map(ToString::to_string).collect();
         return Err(format!("{value} is not allowed: write.allow has {}", all.join(", ")));
     }
-    if policy.layout.value_type() == ValueType::Bool {
+    if policy.words.is_some() || policy.layout.value_type() == ValueType::Bool {
         return Ok(());
     }
     let number = decimal(value).ok_or("not a number")?;
@@ -235,21 +235,18 @@ fn check_grid(number: f64, first: f64, step: f64) -> Result<(), String> {
 
 /// What must be read right before the write.
 fn checks(site: &Site, device: &Device, policy: &WritePolicy, value: &Value) -> Vec<Check> {
-    let probe = |probe: &site::Probe| Check {
-        device: device.id,
-        layout: probe.layout,
-        rule: Rule::Probe(probe.test.clone()),
-    };
+    let one = |layout: Layout, rule: Rule| Check { reads: vec![(device.id, layout.span)], rule };
+    let probe = |probe: &site::Probe| one(probe.layout, Rule::Probe(probe.layout, probe.test.clone()));
     let mut checks: Vec<Check> = device.probes.iter().map(probe).collect();
-    if let Some(condition) = &policy.interlock
-        && let Some(of) = site.tags.get(condition.tag.index())
-        && let Some(layout) = of.layout()
-    {
-        let rule = Rule::Interlock(of.name.to_string(), condition.clone());
-        checks.push(Check { device: of.device, layout, rule });
+    if let Some(interlock) = &policy.interlock {
+        let read =
+            |id: &TagId| site.tags.get(id.index()).and_then(|tag| Some((tag.device, tag.layout()?.span)));
+        let reads = interlock.reads.iter().filter_map(read).collect();
+        checks.push(Check { reads, rule: Rule::Interlock(interlock.clone()) });
     }
     if let (Some(most), Some(wanted)) = (policy.max_change, decimal(value)) {
-        checks.push(Check { device: device.id, layout: policy.layout, rule: Rule::Change { most, wanted } });
+        let layout = policy.layout;
+        checks.push(one(layout, Rule::Change { layout, most, wanted }));
     }
     checks
 }
@@ -278,12 +275,12 @@ fn readback(site: &Site, tag: &Tag, policy: &WritePolicy, value: &Value, data: D
         site::Readback::Own => {
             // of a register of which one bit was written, the others are not known
             let wanted = if is_bit { Wanted::Value(value.clone()) } else { Wanted::Data(data) };
-            Some(Readback { tag: tag.id, device: tag.device, layout: policy.layout, wanted })
+            Some(Readback { tag: tag.id, device: tag.device, registers: tag.registers()?.clone(), wanted })
         }
         site::Readback::Tag(id) => {
             let of = site.tags.get(id.index())?;
             let wanted = Wanted::Value(value.clone());
-            Some(Readback { tag: id, device: of.device, layout: of.layout()?, wanted })
+            Some(Readback { tag: id, device: of.device, registers: of.registers()?.clone(), wanted })
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is rounded: what the registers cannot hold is refused, with the nearest value that they can.
 
-use crate::config::site::{Layout, Scaling};
+use crate::config::site::{Code, Layout, Scaling, WordError, WritePolicy};
 use crate::normalize::decode::decode_at;
 use crate::reading::Value;
 use crate::scan::Data;
@@ -40,6 +40,9 @@ pub enum EncodeError {
         /// What they can hold.
         nearest: String,
     },
+    /// It is a word that stands for no code.
+    #[error(transparent)]
+    Word(#[from] WordError),
     /// No value of this type is written.
     #[error("a value of this type cannot be written")]
     Type,
@@ -57,6 +60,36 @@ pub fn encode(layout: Layout, value: &Value) -> Result<Data, EncodeError> {
         return Err(EncodeError::Kind { wanted: "true or false", got: kind(value) });
     };
     Ok(Data::Bits(vec![*bit]))
+}
+
+/// The registers, or the bit, of what `policy` lets be written: as [`encode`], and of a word those of its code.
+///
+/// # Errors
+/// Where there are none, or it is not told which.
+pub fn encode_as(policy: &WritePolicy, value: &Value) -> Result<Data, EncodeError> {
+    let Some(words) = &policy.words else { return encode(policy.layout, value) };
+    let Value::Text(word) = value else {
+        return Err(EncodeError::Kind { wanted: "a word", got: kind(value) });
+    };
+    encode(policy.layout, &raw(words.code_of(word)?, policy.layout.data_type)?)
+}
+
+/// The raw value of a code.
+fn raw(code: &Code, data_type: DataType) -> Result<Value, EncodeError> {
+    match code {
+        Code::Flag(flag) => Ok(Value::Bool(*flag)),
+        Code::Text(_) => Err(EncodeError::Type),
+        Code::Number(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+            (Ok(number), _) => Ok(Value::Int(number)),
+            (Err(_), Ok(number)) => Ok(Value::UInt(number)),
+            (Err(_), Err(_)) => Err(EncodeError::Range(number.to_string())),
+        },
+        Code::Bits(bits) if data_type == DataType::F64 => Ok(Value::Double(f64::from_bits(*bits))),
+        Code::Bits(bits) => {
+            let single = u32::try_from(*bits).map_err(|_| EncodeError::Range(format!("{bits:#x}")))?;
+            Ok(Value::Float(f32::from_bits(single)))
+        }
+    }
 }
 
 fn words(layout: Layout, value: &Value) -> Result<Vec<u16>, EncodeError> {
@@ -534,5 +567,35 @@ mod tests {
         check(F16, None, double(0.3), "the registers cannot hold 0.3: the nearest is 0.30004883");
         check(F16, None, Value::Int(2049), "the registers cannot hold 2049: the nearest is 2048");
         check(F16, Some((0.1, 0.0)), double(0.3), "4200");
+    }
+
+    #[test]
+    fn a_code_has_the_registers_that_it_was_read_from() {
+        let check = |code: Code, data_type: DataType, expected: &str| {
+            let count = data_type.registers().unwrap_or(1);
+            let span = Span { area: Area::HoldingRegisters, address: 0, count };
+            let layout = Layout { span, data_type, order: ByteOrder::default(), scaling: None };
+            let shown = match super::raw(&code, data_type).and_then(|raw| encode(layout, &raw)) {
+                Ok(Data::Words(words)) => {
+                    words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" ")
+                }
+                Ok(Data::Bits(bits)) => format!("{bits:?}"),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(shown, expected);
+        };
+        check(Code::Number(-2), DataType::I16, "FFFE");
+        check(Code::Number(i128::from(u64::MAX)), DataType::U64, "FFFF FFFF FFFF FFFF");
+        check(Code::Number(70_000), DataType::U16, "70000 does not fit the registers");
+        check(
+            Code::Number(i128::MAX),
+            DataType::U64,
+            "170141183460469231731687303715884105727 does not fit the registers",
+        );
+        check(Code::Bits(0x3FF8_0000_0000_0000), DataType::F64, "3FF8 0000 0000 0000");
+        check(Code::Bits(0x3FC0_0000), DataType::F32, "3FC0 0000");
+        check(Code::Bits(0x3FC0_0000), DataType::F16, "3E00");
+        check(Code::Flag(true), DataType::Bool { bit: Some(3) }, "[true]");
+        check(Code::Text("OK".into()), DataType::U16, "a value of this type cannot be written");
     }
 }

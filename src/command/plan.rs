@@ -1,15 +1,18 @@
 //! What is to be asked of devices for one command, and what the answers must show. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::encode::{number, whole_of};
-use crate::config::site::{Condition, Layout, Operand, ProbeTest, Site};
+use super::interlock;
+use crate::config::site::{Interlock, Layout, Operand, ProbeTest, Registers, Site};
 use crate::normalize::decode::decode_at;
+use crate::normalize::recipe::{self, Known};
 use crate::poll::lane::Job;
-use crate::reading::Value;
+use crate::reading::{Quality, Value};
 use crate::scan::Data;
-use crate::tag::{DeviceId, TagId};
+use crate::tag::{DeviceId, Span, TagId};
 
 /// Numbers with a fraction that differ by less than this part of them are the same: decimals are not exact. Whole numbers
 /// are the same or not: the next serial number is another one.
@@ -49,38 +52,41 @@ impl Plan {
     /// The last moment for the write, if the first check begins now.
     #[must_use]
     pub fn valid_until(&self, site: &Site, now: Instant) -> Instant {
-        let timeout = |check: &Check| site.devices.get(check.device.index()).map(|device| device.timeout);
-        let Some(longest) = self.checks.iter().filter_map(timeout).max() else { return self.send_by };
+        let reads = self.checks.iter().flat_map(|check| &check.reads);
+        let timeout =
+            |(device, _): &(DeviceId, Span)| site.devices.get(device.index()).map(|device| device.timeout);
+        let Some(longest) = reads.filter_map(timeout).max() else { return self.send_by };
         self.send_by.min(now + CHECKED_FOR.max(longest * CHECKED_TIMEOUTS))
     }
 }
 
 /// Whose registers are read or written.
 pub(super) fn devices(of: DeviceId, checks: &[Check], readback: Option<&Readback>) -> BTreeSet<DeviceId> {
-    let others = checks.iter().map(|check| check.device).chain(readback.map(|readback| readback.device));
+    let read = checks.iter().flat_map(|check| &check.reads).map(|(device, _)| *device);
+    let others = read.chain(readback.map(|readback| readback.device));
     others.chain([of]).collect()
 }
 
-/// A value that is read right before the write, and what it must be.
+/// What is read right before the write, and what it must be.
 #[derive(Debug)]
 pub struct Check {
-    /// Of which device.
-    pub device: DeviceId,
-    /// What is read.
-    pub layout: Layout,
+    /// What is read, of which device.
+    pub reads: Vec<(DeviceId, Span)>,
     /// What it must be.
     pub rule: Rule,
 }
 
-/// What a value that was read right before the write must be.
+/// What is read right before the write must be so.
 #[derive(Debug)]
 pub enum Rule {
     /// The device is what it is taken for.
-    Probe(ProbeTest),
-    /// The interlock: of the tag with this name.
-    Interlock(String, Condition),
+    Probe(Layout, ProbeTest),
+    /// The interlock holds.
+    Interlock(Arc<Interlock>),
     /// The value now: the new one may differ from it by so much.
     Change {
+        /// Where it is.
+        layout: Layout,
         /// By how much.
         most: f64,
         /// The new one.
@@ -95,8 +101,8 @@ pub struct Readback {
     pub tag: TagId,
     /// Of which device.
     pub device: DeviceId,
-    /// What is read.
-    pub layout: Layout,
+    /// What is read, and what is made of it.
+    pub registers: Registers,
     /// What it must be.
     pub wanted: Wanted,
 }
@@ -111,45 +117,41 @@ pub enum Wanted {
 }
 
 impl Check {
-    /// The tag that a reason of this check tells something of; what is probed is no tag.
+    /// The tags that a reason of this check tells something of; what is probed is no tag.
     #[must_use]
-    pub const fn about(&self) -> Option<TagId> {
+    pub fn about(&self) -> Vec<TagId> {
         match &self.rule {
-            Rule::Interlock(_, condition) => Some(condition.tag),
-            Rule::Probe(_) | Rule::Change { .. } => None,
+            Rule::Interlock(interlock) => {
+                let named = interlock.condition.inputs().iter().copied();
+                interlock.reads.iter().copied().chain(named).collect::<BTreeSet<_>>().into_iter().collect()
+            }
+            Rule::Probe(..) | Rule::Change { .. } => Vec::new(),
         }
     }
 
-    /// Whether what was read is as it must be.
+    /// Whether what was read is as it must be; `answers` are those to its `reads`.
     ///
     /// # Errors
     /// Why not.
-    pub fn judge(&self, data: &Data) -> Result<(), String> {
-        let value = decode_at(self.layout, data, 0);
+    pub fn judge(&self, site: &Site, answers: &[Data]) -> Result<(), String> {
+        let decoded = |layout: &Layout| {
+            answers.first().map_or(Err(Quality::BadNoCommunication), |data| decode_at(*layout, data, 0))
+        };
         match &self.rule {
-            Rule::Probe(test) => {
-                let value = value.map_err(|quality| {
-                    format!("the probe at {} is {}: is it the right device?", self.layout.span, quality.id())
+            Rule::Interlock(interlock) => interlock::judge(interlock, site, answers),
+            Rule::Probe(layout, test) => {
+                let span = layout.span;
+                let value = decoded(layout).map_err(|quality| {
+                    format!("the probe at {span} is {}: is it the right device?", quality.id())
                 })?;
                 if passes(test, &value) {
                     return Ok(());
                 }
-                Err(format!(
-                    "the probe does not hold: {} is {value}: is it the right device?",
-                    self.layout.span
-                ))
+                Err(format!("the probe does not hold: {span} is {value}: is it the right device?"))
             }
-            Rule::Interlock(name, condition) => {
-                let value = value.map_err(|quality| format!("interlock: `{name}` is {}", quality.id()))?;
-                if is_equal(&condition.operand, &value) == condition.is {
-                    return Ok(());
-                }
-                let sign = if condition.is { "==" } else { "!=" };
-                Err(format!("interlock: `{name}` must be {sign} {}, and is {value}", condition.operand))
-            }
-            Rule::Change { most, wanted } => {
-                let value =
-                    value.map_err(|quality| format!("max_change: the value now is {}", quality.id()))?;
+            Rule::Change { layout, most, wanted } => {
+                let value = decoded(layout)
+                    .map_err(|quality| format!("max_change: the value now is {}", quality.id()))?;
                 let now = decimal(&value).unwrap_or(f64::NAN);
                 let change = (wanted - now).abs();
                 if change <= most * (1.0 + SAME) {
@@ -167,7 +169,8 @@ impl Readback {
     /// # Errors
     /// What was read instead.
     pub fn judge(&self, data: &Data) -> Result<(), String> {
-        let value = decode_at(self.layout, data, 0);
+        let unknown = |_| Known { value: None, quality: Quality::BadNoCommunication, colour: Quality::Good };
+        let value = recipe::make(&self.registers, data, 0, unknown).value;
         let is_so = match &self.wanted {
             Wanted::Data(wanted) => data == wanted,
             Wanted::Value(wanted) => value.as_ref().is_ok_and(|value| is_shown(wanted, value)),

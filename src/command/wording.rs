@@ -120,6 +120,9 @@ pub fn parse_value(tag: &Tag, text: &str) -> Result<Value, String> {
             Ok(number) if number.is_finite() => Ok(Value::Double(number)),
             _ => Err(wrong("a number")),
         },
+        ValueType::Text if tag.recipe().is_some_and(|recipe| recipe.words.is_some()) => {
+            Ok(Value::Text(text.into()))
+        }
         ValueType::Text => Err(format!("tag `{}` is a string, and strings are not written", tag.name)),
         ValueType::Time => Err(format!("tag `{}` is a time, and times are not written", tag.name)),
     }

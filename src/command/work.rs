@@ -54,8 +54,8 @@ pub(super) struct Verdict {
     pub(super) is_recorded: bool,
 }
 
-/// Why it is not sent, and the tag that the reason tells something of.
-type Refusal = (String, Option<TagId>);
+/// Why it is not sent, and the tags that the reason tells something of.
+type Refusal = (String, Vec<TagId>);
 
 impl Verdict {
     /// Nothing was sent.
@@ -74,7 +74,7 @@ impl Work {
         if self.is_flooded
             && let Err((reason, about)) = self.check().await
         {
-            return Verdict { about: about.into_iter().collect(), ..Verdict::refused(reason) };
+            return Verdict { about, ..Verdict::refused(reason) };
         }
         // before the checks: flash may stall for seconds, and what was read must not grow old meanwhile
         let record = wording::wanted_record(&self.request, clock::wall());
@@ -89,7 +89,7 @@ impl Work {
         let valid_until = match self.check().await {
             Ok(valid_until) => valid_until,
             Err((reason, about)) => {
-                return Verdict { about: about.into_iter().collect(), ..Verdict::refused(reason) };
+                return Verdict { about, ..Verdict::refused(reason) };
             }
         };
         let answer = self.order(self.plan.device, self.plan.job.clone(), valid_until, false).await;
@@ -111,9 +111,12 @@ impl Work {
     async fn check(&self) -> Result<Instant, Refusal> {
         let valid_until = self.plan.valid_until(&self.site, clock::monotonic());
         for check in &self.plan.checks {
-            let data = self.read(check.device, check.layout.span, valid_until, false).await;
-            let judged = data.and_then(|data| check.judge(&data));
-            judged.map_err(|reason| (reason, check.about()))?;
+            let mut answers = Vec::with_capacity(check.reads.len());
+            for (device, span) in &check.reads {
+                let data = self.read(*device, *span, valid_until, false).await;
+                answers.push(data.map_err(|reason| (reason, check.about()))?);
+            }
+            check.judge(&self.site, &answers).map_err(|reason| (reason, check.about()))?;
         }
         Ok(valid_until)
     }
@@ -158,7 +161,7 @@ impl Work {
         let device = self.site.devices.get(readback.device.index());
         let timeout = device.map_or(Duration::ZERO, |device| device.timeout);
         let not_after = clock::monotonic() + timeout * REST_TIMEOUTS + READBACK_SLACK;
-        let data = self.read(readback.device, readback.layout.span, not_after, true).await?;
+        let data = self.read(readback.device, readback.registers.layout.span, not_after, true).await?;
         Ok(readback.judge(&data).err())
     }
 

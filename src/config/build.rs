@@ -16,10 +16,12 @@ use super::site::{
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
 
+mod alarm;
 mod broker;
 mod calendar;
 mod computed;
 mod device;
+mod expr;
 mod generated;
 mod json;
 mod layers;

@@ -4,7 +4,7 @@
 use super::finding::{Finding, did_you_mean};
 use super::topic;
 use super::tree::{Content, Node, Place, Table};
-use super::values::{self, Parsed, at, codes, condition};
+use super::values::{self, Parsed, at, codes};
 use crate::unit;
 
 /// The keys of a table.
@@ -191,9 +191,9 @@ const WRITE: Fields = &[
     ("max", LIMIT),
     ("step", Rule::Value(|node| values::positive(node).map(drop))),
     ("max_change", Rule::Value(|node| values::positive(node).map(drop))),
-    ("allow", Rule::OneOrMany(|node| values::allowed(node).map(drop))),
+    ("allow", Rule::OneOrMany(|node| values::operand(node).map(drop))),
     ("every", DURATION),
-    ("interlock", Rule::Value(|node| condition::condition(node).map(drop))),
+    ("interlock", EXPRESSION),
     ("arm", INTERVAL),
     ("readback", Rule::Value(|node| values::readback(node).map(drop))),
     ("function", Rule::Value(|node| values::function(node).map(drop))),
@@ -267,7 +267,7 @@ const TYPE: Fields = &[
     ("frame", Rule::Later),
     ("request", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
-    ("alarm", Rule::Later),
+    ("alarm", Rule::Named(ALARM)),
     ("machine", Rule::Table(MACHINE)),
 ];
 
@@ -306,7 +306,7 @@ pub(super) const DEVICE: Fields = &[
     ("areas", AREAS),
     ("vars", Rule::Later),
     ("derived", Rule::Named(DERIVED)),
-    ("alarm", Rule::Later),
+    ("alarm", Rule::Named(ALARM)),
     ("machine", Rule::Table(MACHINE)),
 ];
 
@@ -332,7 +332,7 @@ macro_rules! tag_fields {
             ("ratio", TAG_NAMES),
             ("scale_from", NAMED_TAG),
             ("decimals_from", NAMED_TAG),
-            ("expr", Rule::Later),
+            ("expr", EXPRESSION),
             ("values", Rule::Value(|node| codes::is_codes_or_name(node, codes::word))),
             ("bits", Rule::Value(codes::is_bits_or_name)),
             ("bad_values", Rule::Value(codes::is_bad_values)),
@@ -391,6 +391,25 @@ const MACHINE: Fields = &[
     ("workdays", WORKDAYS),
     ("title", TEXT),
 ];
+
+const ALARM: Fields = &[
+    ("when", EXPRESSION),
+    ("above", Rule::Value(|node| values::limit_of_alarm(node).map(drop))),
+    ("below", Rule::Value(|node| values::limit_of_alarm(node).map(drop))),
+    ("equals", Rule::Value(|node| values::operand(node).map(drop))),
+    ("rate", Rule::Table(ALARM_RATE)),
+    ("silent", INTERVAL),
+    ("hysteresis", Rule::Value(|node| values::hysteresis(node).map(drop))),
+    ("delay", DURATION),
+    ("clear_delay", DURATION),
+    ("latch", BOOL),
+    ("severity", Rule::Value(|node| values::severity(node).map(drop))),
+    ("share", SHARE),
+    ("title", TEXT),
+];
+
+const ALARM_RATE: Fields =
+    &[("above", Rule::Value(|node| values::positive(node).map(drop))), ("per", INTERVAL)];
 
 const COUNT: Fields = &[
     ("counter", NAMED_TAG),

@@ -21,10 +21,10 @@ use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
 use crate::tag::{DeviceId, Span, UnitId};
-pub use alarm::{AlarmRule, Limit, SHELVE_MAX, Severity, Test};
+pub use alarm::{AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
-    COMMAND_AGE, COMMAND_AGE_MAX, Commands, Condition, LIMIT_MAX, NodeControl, Operand, Probe, ProbeTest,
-    Readback, WRITE_EVERY, WriteBy, WritePolicy,
+    COMMAND_AGE, COMMAND_AGE_MAX, Commands, INTERLOCK_READS_MAX, Interlock, LIMIT_MAX, NodeControl, Operand,
+    Probe, ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use computed::{Derived, Step, Total};
 pub use json::{Extent, Json, Payload, Piece, Topics};
@@ -32,7 +32,7 @@ pub use machine::{Amount, ClassStep, Count, CountFrom, CountKind, MachineRule, M
 pub use network::{Network, NetworkError};
 pub use report::{Deadband, Report};
 pub use share::{Share, Shared, Shares};
-pub use tag::{Code, Codes, Kind, Layout, Recipe, Registers, Scaling, Source, Tag};
+pub use tag::{Code, Codes, Kind, Layout, Recipe, Registers, Scaling, Source, Tag, WordError};
 
 /// Everything that is wanted of one gateway.
 #[derive(Clone, Debug)]

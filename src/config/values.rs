@@ -3,7 +3,6 @@
 
 pub(super) mod at;
 pub(super) mod codes;
-pub(super) mod condition;
 mod work;
 
 use std::collections::BTreeMap;
@@ -19,7 +18,9 @@ use super::site::{
 use super::tree::{Content, Entry, Node};
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
 use crate::unit::{self, Unit};
-pub(super) use work::{NumberOrTag, cycle, each, shifts, span, workdays};
+pub(super) use work::{
+    NumberOrTag, cycle, each, hysteresis, limit_of_alarm, severity, shifts, span, workdays,
+};
 
 /// The most memory that a compiled pattern may take, in bytes: a registration is short.
 const PATTERN_SIZE: usize = 1 << 20;
@@ -126,17 +127,6 @@ pub(super) fn operand(node: &Node) -> Parsed<Operand> {
     let flag = boolean(node).map(Operand::Flag);
     flag.or_else(|_| limit(node).map(Operand::Number))
         .or_else(|_| wanted("a number, a word in quotes, true or false", node))
-}
-
-/// What `allow` may name.
-pub(super) fn allowed(node: &Node) -> Parsed<Operand> {
-    let allowed = operand(node)?;
-    if let Operand::Word(word) = &allowed {
-        return Err(format!(
-            "the word \"{word}\" needs `values`, which is not in this version: write numbers"
-        ));
-    }
-    Ok(allowed)
 }
 
 /// Two numbers, the lower one first.

@@ -115,7 +115,7 @@ fn quoted(parser: &mut Parser<'_, '_>, at: Range<usize>) -> Result<Part, Fault> 
 }
 
 fn register(parser: &mut Parser<'_, '_>, at: Range<usize>) -> Result<Part, Fault> {
-    let Scope::Registers { words, .. } = parser.scope else {
+    let Scope::Registers { words: words @ 1.., .. } = parser.scope else {
         return Err(Fault::new(at, "there are no registers here"));
     };
     let part = parser.inner()?;

@@ -9,7 +9,9 @@ use super::call::call;
 use super::memory::Cell;
 use super::token::{Placed, Token, tokens};
 use super::tree::{Flag, Math, Number, Order, Tree, Word};
-use super::{Fault, INPUTS_MAX, Kind, Known, NESTING_MAX, SPAN_MAX, STEPS_MAX, Scope, TEXT_SIZE_MAX};
+use super::{
+    Compared, Fault, INPUTS_MAX, Kind, Known, NESTING_MAX, SPAN_MAX, STEPS_MAX, Scope, TEXT_SIZE_MAX,
+};
 use crate::tag::TagId;
 
 /// Words that are never names of tags, but for `tag('…')`.
@@ -46,6 +48,7 @@ pub(super) struct Parser<'a, 'n> {
     pub(super) scope: Scope,
     pub(super) inputs: Vec<(TagId, Kind)>,
     pub(super) cells: Vec<Cell>,
+    compared: Vec<Compared>,
 }
 
 /// What a text compiles to.
@@ -53,6 +56,7 @@ pub(super) struct Compiled {
     pub(super) tree: Tree,
     pub(super) inputs: Vec<(TagId, Kind)>,
     pub(super) cells: Vec<Cell>,
+    pub(super) compared: Vec<Compared>,
 }
 
 /// The whole text.
@@ -69,10 +73,16 @@ pub(super) fn parse(text: &str, scope: Scope, names: Names<'_>) -> Result<Compil
         scope,
         inputs: Vec::new(),
         cells: Vec::new(),
+        compared: Vec::new(),
     };
     let part = parser.whole(Bond::Or)?;
     match parser.peek() {
-        (Token::End, _) => Ok(Compiled { tree: part.tree, inputs: parser.inputs, cells: parser.cells }),
+        (Token::End, _) => Ok(Compiled {
+            tree: part.tree,
+            inputs: parser.inputs,
+            cells: parser.cells,
+            compared: parser.compared,
+        }),
         (token, range) => Err(parser.surplus(token, range)),
     }
 }
@@ -200,11 +210,23 @@ impl<'a> Parser<'a, '_> {
             Token::Name(_) => Tree::Flag(Flag::And(Box::new((left.flag()?, right.flag()?)))),
             Token::Sign(sign) => match math(sign) {
                 Some(math) => Tree::Number(Number::Math(math, Box::new((left.number()?, right.number()?)))),
-                None => Tree::Flag(compared(sign, left, right)?),
+                None => {
+                    let flag = compared(sign, left, right)?;
+                    self.note_compared(&flag, &range);
+                    Tree::Flag(flag)
+                }
             },
             Token::Number(_) | Token::Span(_) | Token::Text(_) | Token::End => left.tree,
         };
         Ok(Part { tree, range })
+    }
+
+    /// Keeps which word a tag is compared with.
+    fn note_compared(&mut self, flag: &Flag, range: &Range<usize>) {
+        let Flag::Words(_, sides) = flag else { return };
+        if let (Word::Tag(tag), Word::Constant(word)) | (Word::Constant(word), Word::Tag(tag)) = &**sides {
+            self.compared.push(Compared { tag: *tag, word: word.clone(), range: range.clone() });
+        }
     }
 
     fn held(&mut self, left: Part, at: Range<usize>) -> Result<Part, Fault> {
@@ -229,7 +251,10 @@ impl<'a> Parser<'a, '_> {
             Scope::Registers { .. } => "the `expr` of a tag sees one reply, and nothing before",
         };
         let fault = Fault::new(range.clone(), format!("`{what}` looks back, and {why}"));
-        Err(fault.help(format!("make a derived tag with `{what}` and name it here")))
+        Err(match self.scope {
+            Scope::Live | Scope::Once => fault,
+            Scope::Registers { .. } => fault.help("look back in a derived tag that names this one"),
+        })
     }
 
     fn unary(&mut self, loosest: Bond) -> Result<Part, Fault> {

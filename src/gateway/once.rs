@@ -76,10 +76,11 @@ fn devices_of(site: &Site, tag: Option<TagId>) -> BTreeSet<DeviceId> {
     let tag_of = |id: TagId| site.tags.get(id.index());
     let Some(tag) = tag.and_then(tag_of) else { return BTreeSet::new() };
     let policy = tag.write.as_ref();
-    let interlock = policy.and_then(|policy| policy.interlock.as_ref()).and_then(|one| tag_of(one.tag));
+    let interlock = policy.and_then(|policy| policy.interlock.as_ref());
+    let interlock = interlock.into_iter().flat_map(|interlock| &interlock.reads).filter_map(|id| tag_of(*id));
     let readback = policy.and_then(|policy| match policy.readback {
         Readback::Tag(id) => tag_of(id),
         Readback::Answer | Readback::Own => None,
     });
-    [Some(tag), interlock, readback].into_iter().flatten().map(|tag| tag.device).collect()
+    interlock.chain(readback).chain([tag]).map(|tag| tag.device).collect()
 }

@@ -27,6 +27,7 @@ mod condition;
 mod event;
 mod flood;
 mod rise;
+pub mod run;
 mod state;
 
 use std::collections::VecDeque;

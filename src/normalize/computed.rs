@@ -5,11 +5,13 @@ use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use super::Now;
+use super::alarm::{self, Flood, SavedAlarm};
 use super::live::Live;
 use super::machine::Capacity;
 use super::machine::run::{Run, SavedRun};
+use super::recipe::{whole, word_of};
 use super::totals::Totals;
-use crate::config::site::{ClassStep, Derived, Site, Step};
+use crate::config::site::{AlarmStep, ClassStep, Derived, Site, Step};
 use crate::expression::{Inputs, Memory, Sample};
 use crate::reading::{Quality, Stamp, Value};
 use crate::tag::{DeviceId, TagId};
@@ -31,6 +33,7 @@ pub struct Told {
 #[derive(Debug)]
 enum Kept {
     Derived(Memory),
+    Alarm(Box<alarm::run::Run>),
     Machine(DeviceId, Box<Run>),
     Class,
 }
@@ -48,6 +51,8 @@ pub struct Computed {
     /// When to look at a step although nothing is new.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     due_at: Vec<Option<Instant>>,
+    /// Of all alarms together, from the first event on, and where its notices are told.
+    flood: Option<(Flood, TagId)>,
 }
 
 impl Computed {
@@ -62,6 +67,7 @@ impl Computed {
         }
         let kept = |step: &Step| match step {
             Step::Derived(derived) => Kept::Derived(Memory::new(&derived.expression)),
+            Step::Alarm(step) => Kept::Alarm(Box::new(alarm::run::Run::new(step))),
             Step::Machine(step) => Kept::Machine(step.device, Box::new(Run::new(step))),
             Step::Class(_) => Kept::Class,
         };
@@ -72,6 +78,7 @@ impl Computed {
             is_dirty: vec![false; site.steps.len()],
             due: BinaryHeap::new(),
             due_at: vec![None; site.steps.len()],
+            flood: None,
         }
     }
 
@@ -96,7 +103,9 @@ impl Computed {
     /// When a step is to be looked at although nothing is new.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.due.peek().map(|Reverse((at, _))| *at)
+        let step = self.due.peek().map(|Reverse((at, _))| *at);
+        let flood = self.flood.as_ref().and_then(|(flood, _)| flood.next_due());
+        step.into_iter().chain(flood).min()
     }
 
     /// Steps whose time has come are to be computed.
@@ -120,7 +129,7 @@ impl Computed {
         for (step, kept) in self.kept.iter().enumerate() {
             let is_told = match kept {
                 Kept::Derived(_) => false,
-                Kept::Machine(..) | Kept::Class => true,
+                Kept::Alarm(_) | Kept::Machine(..) | Kept::Class => true,
             };
             if let Some(is_dirty) = self.is_dirty.get_mut(step).filter(|is_dirty| is_told && !**is_dirty) {
                 *is_dirty = true;
@@ -138,12 +147,17 @@ impl Computed {
                 told.push(Told { tag: derived.tag, value, doubt: evaluated.quality, at: now.stamp });
                 evaluated.due
             }
+            (Step::Alarm(step), Some(Kept::Alarm(run))) => {
+                let due = run.handle(step, view, now);
+                tell_alarm(run, step, &mut self.flood, now, told);
+                due
+            }
             (Step::Machine(step), Some(Kept::Machine(_, run))) => Some(run.handle(step, view, now, told)),
             (Step::Class(class), _) => {
                 self.tell_class(class, now.stamp, told);
                 None
             }
-            (Step::Derived(_) | Step::Machine(_), _) => None,
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_), _) => None,
         };
         self.wake_at(index, due);
     }
@@ -165,11 +179,69 @@ impl Computed {
         }
     }
 
+    /// Lets time pass for what is told of all alarms together.
+    pub fn pass(&mut self, now: Now, told: &mut Vec<Told>) {
+        if let Some((flood, events)) = &mut self.flood
+            && let Some(notice) = flood.handle_time(now.wall(), now.at)
+        {
+            told.push(said(*events, notice.text(), now));
+        }
+    }
+
+    /// Somebody does something with an alarm; what comes of it is `told`.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn act(
+        &mut self,
+        site: &Site,
+        (device, name): (DeviceId, &str),
+        act: alarm::run::Act,
+        who: &str,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) -> Result<(), String> {
+        let is_it = |step: &AlarmStep| step.device == device && *step.name == *name;
+        for (step, kept) in site.steps.iter().zip(&mut self.kept) {
+            if let (Step::Alarm(step), Kept::Alarm(run)) = (step, kept)
+                && is_it(step)
+            {
+                run.act(step, act, who, now).map_err(|refusal| refusal.to_string())?;
+                tell_alarm(run, step, &mut self.flood, now, told);
+                return Ok(());
+            }
+        }
+        Err(format!("there is no alarm `{name}`"))
+    }
+
+    /// What is to be kept of alarms over a restart.
+    pub fn saved_alarms<'a>(
+        &self,
+        site: &'a Site,
+        now: Now,
+    ) -> impl Iterator<Item = (&'a AlarmStep, SavedAlarm)> {
+        site.steps.iter().zip(&self.kept).filter_map(move |(step, kept)| match (step, kept) {
+            (Step::Alarm(step), Kept::Alarm(run)) => Some((&**step, run.saved(now)?)),
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_), _) => None,
+        })
+    }
+
+    /// Alarms go on from what an earlier run has kept, before anything is computed.
+    pub fn restore_alarms<'a>(&mut self, site: &Site, saved: impl Fn(&AlarmStep) -> Option<&'a SavedAlarm>) {
+        for (step, kept) in site.steps.iter().zip(&mut self.kept) {
+            if let (Step::Alarm(step), Kept::Alarm(run)) = (step, kept)
+                && let Some(saved) = saved(step)
+            {
+                run.restore(saved);
+            }
+        }
+    }
+
     /// What is to be kept of machines over a restart, by device.
     pub fn saved_machines(&self) -> impl Iterator<Item = (DeviceId, SavedRun)> {
         self.kept.iter().filter_map(|kept| match kept {
             Kept::Machine(device, run) => Some((*device, run.saved()?)),
-            Kept::Derived(_) | Kept::Class => None,
+            Kept::Derived(_) | Kept::Alarm(_) | Kept::Class => None,
         })
     }
 
@@ -193,23 +265,42 @@ impl Computed {
     }
 }
 
+/// Tells what has happened to an alarm, and whether it is active.
+fn tell_alarm(
+    run: &mut alarm::run::Run,
+    step: &AlarmStep,
+    flood: &mut Option<(Flood, TagId)>,
+    now: Now,
+    told: &mut Vec<Told>,
+) {
+    while let Some(event) = run.poll_event() {
+        let (flood, events) = flood.get_or_insert_with(|| (Flood::new(now.at), step.events));
+        let verdict = flood.handle(&event, now.wall(), now.at);
+        if let Some(notice) = verdict.notice {
+            *events = step.events;
+            told.push(said(step.events, notice.text(), now));
+        }
+        if verdict.is_told {
+            told.push(said(step.events, event.text(&step.name), now));
+        }
+    }
+    told.extend(run.told(step.tag, now));
+}
+
+/// An event, as text.
+fn said(tag: TagId, text: String, now: Now) -> Told {
+    Told { tag, value: Ok(Value::Text(text.into())), doubt: Quality::Good, at: now.stamp }
+}
+
 /// The value as it is published: a whole number, a word.
 fn shaped(value: Value, derived: &Derived) -> Result<Value, Quality> {
     if !derived.is_whole {
         return Ok(value);
     }
-    let number = value.number().ok_or(Quality::BadDecode)?.round();
-    if number.abs() > 9_007_199_254_740_992.0 {
-        return Err(Quality::BadDecode);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "whole, and at most 2^53")]
-    let whole = Value::Int(number as i64);
+    let whole = whole(&value)?;
     Ok(match &derived.words {
         None => whole,
-        Some(words) => match words.get(&whole) {
-            Some(word) => Value::Text(word.clone()),
-            None => Value::Text(whole.to_string().into()),
-        },
+        Some(words) => word_of(&whole, words),
     })
 }
 

@@ -89,7 +89,7 @@ fn read(path: &Path) -> Saved {
 
 /// Writes down what has changed, beside the tasks: a disk may stall for seconds. When to do it again.
 async fn keep(path: &Path, normalizer: &Normalizer, kept: &mut Saved) -> Instant {
-    let saved = normalizer.saved();
+    let saved = normalizer.saved(now());
     if saved != *kept {
         let text = serde_json::to_string(&saved).unwrap_or_default();
         let to = path.to_owned();

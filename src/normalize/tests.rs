@@ -56,6 +56,14 @@ impl Shop {
         shop
     }
 
+    /// Somebody does something with an alarm of `d`.
+    pub(crate) fn act(&mut self, alarm: &str, act: alarm::run::Act) -> Result<String, String> {
+        let device = self.tag("alarm/oil").device;
+        let now = self.now();
+        let update = self.normalizer.handle_act((device, alarm), act, "Li", now)?;
+        Ok(self.shown(update))
+    }
+
     pub(crate) fn now(&self) -> Now {
         let wall = Timestamp::from_millis(self.wall_ms + self.elapsed_ms);
         Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp: Stamp::Wall(wall) }
@@ -274,7 +282,7 @@ fn the_total_of_a_counter_goes_on_over_wraps_resets_and_restarts() {
     assert_eq!(shop.read("c!bad:decode"), "c=-(bad:decode) total/c=-(bad:decode) speed=-(bad:decode)");
     shop.pass(1.0);
     assert_eq!(shop.read("c=0005"), "c=0.5 total/c=3.5 speed=0.875", "cleared");
-    let saved = shop.normalizer.saved();
+    let saved = shop.normalizer.saved(shop.now());
     let mut next = Shop::new(device);
     next.normalizer.restore(&saved);
     next.elapsed_ms = 60_000;
@@ -309,4 +317,78 @@ fn a_fast_tag_is_not_stale_while_a_silent_neighbour_may_hold_the_line() {
     assert_eq!(shop.read("a=0001"), "a=1");
     assert_eq!(shop.pass(2.9), "", "three timeouts of a second");
     assert_eq!(shop.pass(0.2), "a=1(uncertain:last_usable)");
+}
+
+#[test]
+fn an_expression_makes_a_number_of_odd_registers() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"sign\", at = \"hr:1\", expr = \"if(bit(raw, 15), 32768 - raw, raw)\" },
+            { name = \"offset\", at = \"hr:2\", expr = \"if(raw >= 10000, 10000 - raw, raw)\" },
+            { name = \"mod\", at = \"hr:3\", type = \"words\", length = 2, order = \"CDAB\", expr = \"word(0) * 10000 + word(1)\" },
+            { name = \"kw\", at = \"hr:5\", type = \"words\", length = 2, expr = \"word(0) * 10000 + word(1)\",
+              scale = 0.5, offset = 10, unit = \"W\", publish_unit = \"kW\" },
+            { name = \"digit\", at = \"hr:7\", expr = \"raw % 10\", values = { 1 = \"run\", 2 = \"stop\" } },
+            { name = \"inverse\", at = \"hr:8\", expr = \"1 / raw\", bad_values = [3] },
+        ]",
+    );
+    assert_eq!(shop.read("sign=8005"), "sign=-5");
+    assert_eq!(shop.read("sign=0005"), "sign=5");
+    assert_eq!(shop.read("offset=2715"), "offset=-5");
+    assert_eq!(shop.read("offset=270F"), "offset=9999");
+    assert_eq!(shop.read("mod=000C0D80"), "mod=123456", "word(0) is the first that came, whatever the order");
+    assert_eq!(shop.read("mod=000C"), "mod=-(bad:decode)", "one register is missing");
+    assert_eq!(shop.read("kw=000C0D80"), "kw=61.738");
+    assert_eq!(shop.read("digit=000B"), "digit=run");
+    assert_eq!(shop.read("digit=0017"), "digit=3");
+    assert_eq!(shop.read("inverse=0004"), "inverse=0.25");
+    assert_eq!(shop.read("inverse=0000"), "inverse=-(bad:sensor_failure)");
+    assert_eq!(shop.read("inverse=0002"), "inverse=0.5");
+    assert_eq!(shop.read("inverse=0003"), "inverse=-(bad:sensor_failure)");
+}
+
+#[test]
+fn an_expression_of_registers_is_as_good_as_the_tags_that_it_names() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"safe\", at = \"hr:1\", expr = \"bit(raw, 3) and not stop\" },
+            { name = \"stop\", at = \"hr:2.0\" },
+            { name = \"word\", at = \"hr:3\", type = \"string\", length = 1, expr = \"if(raw == 'OK', 'fine', raw)\" },
+            { name = \"sum\", at = \"hr:4\", expr = \"raw + plain * 2\" },
+            { name = \"plain\", at = \"hr:5\", expr = \"raw / 2\", range = [0, 100] },
+        ]",
+    );
+    assert_eq!(shop.read("safe=0008"), "safe=-(bad:no_communication)", "`stop` is not known yet");
+    assert_eq!(shop.read("safe=0008 stop=0000"), "stop=false safe=true");
+    assert_eq!(shop.read("safe=0008 stop=0001"), "stop=true safe=false");
+    assert_eq!(shop.read("stop!bad:comm_last_value_known"), "stop=true(bad:comm_last_value_known)");
+    assert_eq!(shop.read("safe=0008"), "safe=false(bad:comm_last_value_known)");
+    assert_eq!(shop.read("word=4F4B"), "word=fine");
+    assert_eq!(shop.read("word=4E4F"), "word=NO");
+    assert_eq!(shop.read("sum=0001 plain=0003"), "plain=1.5 sum=4");
+    assert_eq!(
+        shop.read("sum=0001 plain=00CA"),
+        "plain=101(uncertain:eu_exceeded) sum=203(uncertain:eu_exceeded)"
+    );
+    assert_eq!(shop.read("plain!bad:config"), "plain=-(bad:config)");
+    assert_eq!(shop.read("sum=0002"), "sum=-(bad:config)");
+}
+
+#[test]
+fn a_counter_wraps_where_its_number_does_and_not_where_its_type_does() {
+    let mut shop = Shop::new(
+        "tags = [
+            { name = \"c\", at = \"hr:1\", type = \"words\", length = 2, kind = \"counter\",
+              expr = \"word(0) * 10000 + word(1)\", wraps_at = 100000000 },
+            { name = \"r\", at = \"hr:3\", kind = \"counter\", ratio = \"ct\" }, { name = \"ct\", value = 0.99 },
+        ]",
+    );
+    assert_eq!(shop.read("c=270F270F"), "c=99999999 total/c=0");
+    assert_eq!(shop.read("c=00000001"), "c=1 total/c=2");
+    assert_eq!(shop.read("r=FFFF"), "r=64879.65 total/r=0");
+    assert_eq!(
+        shop.read("r=0002"),
+        "r=1.98",
+        "where it wraps depends on another tag: what was counted is not known"
+    );
 }

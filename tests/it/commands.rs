@@ -87,6 +87,12 @@ tags = [
   { name = "armed", at = "hr:113", write = { arm = "30s", every = "0s" } },
   { name = "blind", at = "hr:114", type = "u32", write = { readback = false, every = "0s" } },
   { name = "elsewhere", at = "hr:116", write = { readback = "ro", every = "0s" } },
+  { name = "state", at = "hr:117", values = { 5 = "run", 6 = "stop", 7 = "hold", 8 = "hold" }, write = { every = "0s" } },
+  { name = "stopper", at = "hr:118", values = { 5 = "run", 6 = "stop" }, write = { allow = ["stop"], readback = "lamp", every = "0s" } },
+  { name = "lamp", at = "hr:119", values = { 1 = "stop", 2 = "run" } },
+  { name = "select", at = "hr:120", values = { 1 = "auto", 2 = "semi_auto", 3 = "manual" } },
+  { name = "level", at = "hr:121", type = "i16", scale = 0.1, range = [0, 100], bad_values = { 0x7FFF = "bad:over_range" } },
+  { name = "guarded", at = "hr:122", write = { interlock = "(select == 'auto' or select == 'semi_auto') and level < 50", every = "0s" } },
 ]
 "#;
 
@@ -294,7 +300,7 @@ async fn whatever_a_rule_forbids_is_refused_with_its_reason_and_nothing_is_on_th
     plant.set(3, 112, &[100]);
     plant.refuses(Sent::int("near", 121), "max_change: from 100 to 121 is more than 20").await;
     plant.set(3, 10, &[0x6D61, 0x6E00]);
-    plant.refuses(Sent::int("locked", 1), "interlock: `mode` must be == 'auto', and is man").await;
+    plant.refuses(Sent::int("locked", 1), "interlock: mode == 'auto' does not hold: `mode` is man").await;
     plant.set(3, 20, &[66]);
     plant.refuses(sp(), "the probe does not hold: hr:20 is 66").await;
     plant.set(3, 20, &[65]);
@@ -312,6 +318,51 @@ async fn whatever_a_rule_forbids_is_refused_with_its_reason_and_nothing_is_on_th
     assert_eq!(plant.writes(), 5);
     let refused = plant.records("id-1");
     assert_eq!((refused.len(), &refused[0]["event"]), (1, &"refused".into()));
+}
+
+#[tokio::test]
+async fn a_word_is_written_as_its_code_and_what_is_no_word_is_not() {
+    let mut plant = Plant::start(ENABLED).await;
+    let word = |tag, word: &str| Sent::new(tag, metric::Value::StringValue(word.to_owned()));
+    plant.refuses(word("state", "hold"), "several values have the word 'hold'").await;
+    plant.refuses(word("state", "halt"), "no value has the word 'halt'").await;
+    plant.refuses(word("state", "6"), "no value has the word '6'").await;
+    plant.refuses(Sent::int("state", 6), "no value, or not one of its datatype").await;
+    plant.refuses(word("stopper", "run"), "run is not allowed: write.allow has 'stop'").await;
+    assert_eq!(plant.command(word("state", "stop")).await, ("done".to_owned(), String::new()));
+    assert_eq!((plant.holds(Table::HoldingRegisters, 117, 1), plant.writes()), (vec![6], 1));
+    // another tag must then show the same word
+    plant.set(3, 119, &[1]);
+    assert_eq!(plant.command(word("stopper", "stop")).await, ("done".to_owned(), String::new()));
+    assert_eq!((plant.holds(Table::HoldingRegisters, 118, 1), plant.writes()), (vec![6], 2));
+    plant.set(3, 119, &[2]);
+    let told = plant.command(word("stopper", "stop")).await;
+    assert_eq!(told, ("failed".to_owned(), "the device has run and not what was written".to_owned()));
+    assert_eq!(plant.records("id-6").last().unwrap()["value"], "stop");
+    let output = plant.write(&["oven3:state", "run", "--yes"]).await;
+    assert_eq!((output.status.code(), plant.holds(Table::HoldingRegisters, 117, 1)), (Some(0), vec![5]));
+}
+
+#[tokio::test]
+async fn an_interlock_of_several_tags_lets_pass_what_it_is_sure_of() {
+    let mut plant = Plant::start(ENABLED).await;
+    let mut check = async |select: u16, level: u16, refusal: Option<&str>| {
+        plant.set(3, 120, &[select, level]);
+        match refusal {
+            Some(reason) => plant.refuses(Sent::int("guarded", 1), reason).await,
+            None => {
+                let before = plant.writes();
+                let told = plant.command(Sent::int("guarded", 1)).await;
+                assert_eq!((told, plant.writes()), (("done".to_owned(), String::new()), before + 1));
+            }
+        }
+    };
+    check(3, 100, Some("does not hold: `select` is manual, `level` is 10")).await;
+    check(1, 500, Some("does not hold: `select` is auto, `level` is 50")).await;
+    check(1, 0x7FFF, Some("interlock: `level` is bad:over_range")).await;
+    check(1, 0xFFFF, Some("interlock: `level` is uncertain:eu_exceeded")).await;
+    check(1, 499, None).await;
+    check(2, 0, None).await;
 }
 
 #[tokio::test]

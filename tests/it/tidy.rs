@@ -43,7 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("normalize", &["config", "expression", "normalize"]),
     ("queue", &["config", "queue"]),
     ("outbox", &[]),
-    ("command", &["command", "config", "driver", "normalize", "poll"]),
+    ("command", &["command", "config", "driver", "expression", "normalize", "poll"]),
     ("sparkplug", &["config", "outbox", "sparkplug"]),
     ("json", &["config", "json", "outbox"]),
     ("uplink", &["config", "json", "outbox", "queue", "sparkplug", "tls", "uplink"]),

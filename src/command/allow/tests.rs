@@ -36,6 +36,11 @@ tags = [
   { name = "armed", at = "hr:113", write = { arm = "30s", every = "0s" } },
   { name = "blind", at = "hr:114", every = "never", write = { every = "0s" } },
   { name = "shown", at = "hr:115", write = { readback = "ro", function = 16, every = "0s" } },
+  { name = "state", at = "hr:130", values = { 5 = "run", 6 = "stop", 7 = "hold", 8 = "hold", 9 = "?", else = "?" }, write = { every = "0s" } },
+  { name = "stopper", at = "hr:131", values = { 5 = "run", 0xFFFE = "stop" }, write = { allow = ["stop"], readback = "lamp", every = "0s" } },
+  { name = "lamp", at = "hr:132", values = { 1 = "stop", 2 = "run" } },
+  { name = "valve", at = "coil:7", values = { 0 = "shut", 1 = "open" }, write = { every = "0s" } },
+  { name = "level", at = "hr:133", type = "f32", values = { "1.5" = "low" }, write = { every = "0s" } },
 ]
 [device.off]
 link = "l"
@@ -154,6 +159,41 @@ fn each_rule_about_the_value_has_its_boundaries() {
     case.check_value("few", Value::UInt(2), "not allowed: write.allow has 1, 5");
     let none = case.request("sp", double(25.0));
     case.check(&WriteRequest { value: None, ..none }, "no value");
+}
+
+#[test]
+fn a_word_is_written_as_the_one_code_that_means_it() {
+    let word = |word: &str| Value::Text(word.into());
+    let mut case = Case::new();
+    case.check_value("state", word("run"), "address: 130, data: Words([5])");
+    case.check_value("state", word("stop"), "Words([6])");
+    case.check_value("state", word("hold"), "several values have the word 'hold'");
+    case.check_value("state", word("?"), "several values have the word '?'");
+    case.check_value("state", word("Run"), "no value has the word 'Run'");
+    case.check_value("state", word("5"), "no value has the word '5'");
+    case.check_value("state", Value::UInt(5), "wrong type: the tag takes a word, got a whole number");
+    case.check_value("stopper", word("stop"), "Words([65534])");
+    case.check_value("stopper", word("run"), "run is not allowed: write.allow has 'stop'");
+    case.check_value("valve", word("open"), "Write { area: Coils, address: 7, data: Bits([true])");
+    case.check_value("valve", Value::Bool(true), "wrong type: the tag takes a word, got true or false");
+    case.check_value("level", word("low"), "Words([16320, 0])");
+}
+
+#[test]
+fn a_word_is_read_back_as_a_word() {
+    let mut case = Case::new();
+    let mut readback = |tag: &str, word: &str| {
+        let request = case.request(tag, Value::Text(word.into()));
+        case.admit(&request).unwrap().readback.unwrap()
+    };
+    let own = readback("state", "stop");
+    assert_eq!(own.judge(&Data::Words(vec![6])), Ok(()));
+    assert_eq!(own.judge(&Data::Words(vec![5])), Err("run".to_owned()));
+    let lamp = readback("stopper", "stop");
+    assert_eq!(lamp.registers.layout.span.address, 132);
+    assert_eq!(lamp.judge(&Data::Words(vec![1])), Ok(()));
+    assert_eq!(lamp.judge(&Data::Words(vec![2])), Err("run".to_owned()));
+    assert_eq!(lamp.judge(&Data::Words(vec![6])), Err("6".to_owned()));
 }
 
 #[test]
@@ -398,8 +438,16 @@ fn an_armed_tag_wants_the_same_command_twice_by_the_same_sender() {
 
 /// What one check says to these registers.
 #[track_caller]
-fn judged(check: &Check, words: &[u16], expected: &str) {
-    let shown = check.judge(&Data::Words(words.to_vec())).err().unwrap_or_else(|| "holds".to_owned());
+fn judged(case: &Case, check: &Check, words: &[u16], expected: &str) {
+    all_judged(case, check, &[words], expected);
+}
+
+/// What one check that reads several things says to these registers.
+#[track_caller]
+fn all_judged(case: &Case, check: &Check, answers: &[&[u16]], expected: &str) {
+    let answers: Vec<Data> = answers.iter().map(|words| Data::Words(words.to_vec())).collect();
+    let judged = check.judge(&case.rules.site, &answers);
+    let shown = judged.err().unwrap_or_else(|| "holds".to_owned());
     assert!(shown.contains(expected), "{shown}");
 }
 
@@ -409,26 +457,26 @@ fn what_is_read_right_before_must_be_as_the_rules_want_it() {
     let request = case.request("locked", Value::UInt(120));
     let plan = case.admit(&request).unwrap();
     let [probe, interlock, change] = plan.checks.as_slice() else { panic!("{:?}", plan.checks) };
-    assert!(plan.checks.iter().all(|check| check.device == DeviceId(0)));
+    assert!(plan.checks.iter().flat_map(|check| &check.reads).all(|(device, _)| *device == DeviceId(0)));
     let words = |value: f32| {
         let bits = value.to_bits();
         [u16::try_from(bits >> 16).unwrap(), u16::try_from(bits & 0xFFFF).unwrap()]
     };
-    judged(probe, &words(45.0), "holds");
-    judged(probe, &words(65.0), "holds");
-    judged(probe, &words(44.9), "the probe does not hold: ir:70+2 is 44.9: is it the right device?");
-    judged(probe, &words(f32::NAN), "the probe at ir:70+2 is bad:sensor_failure");
-    judged(probe, &[1], "bad:decode");
-    judged(interlock, &[0x6175, 0x746F], "holds");
-    judged(interlock, &[0x6D61, 0x6E00], "interlock: `mode` must be == 'auto', and is man");
-    judged(interlock, &[0xFFFF, 0xFFFF], "interlock: `mode` is bad:decode");
-    judged(change, &[140], "holds");
-    judged(change, &[100], "holds");
-    judged(change, &[141], "max_change: from 141 to 120 is more than 20");
-    judged(change, &[99], "max_change");
+    judged(&case, probe, &words(45.0), "holds");
+    judged(&case, probe, &words(65.0), "holds");
+    judged(&case, probe, &words(44.9), "the probe does not hold: ir:70+2 is 44.9: is it the right device?");
+    judged(&case, probe, &words(f32::NAN), "the probe at ir:70+2 is bad:sensor_failure");
+    judged(&case, probe, &[1], "bad:decode");
+    judged(&case, interlock, &[0x6175, 0x746F], "holds");
+    judged(&case, interlock, &[0x6D61, 0x6E00], "interlock: mode == 'auto' does not hold: `mode` is man");
+    judged(&case, interlock, &[0xFFFF, 0xFFFF], "interlock: `mode` is bad:decode");
+    judged(&case, change, &[140], "holds");
+    judged(&case, change, &[100], "holds");
+    judged(&case, change, &[141], "max_change: from 141 to 120 is more than 20");
+    judged(&case, change, &[99], "max_change");
     // what a reason tells of other tags is not for everybody
     let mode = case.rules.site.tags.iter().find(|tag| &*tag.name == "mode").unwrap().id;
-    assert_eq!([probe.about(), interlock.about(), change.about()], [None, Some(mode), None]);
+    assert_eq!([probe.about(), interlock.about(), change.about()], [vec![], vec![mode], vec![]]);
 }
 
 #[test]
@@ -448,9 +496,138 @@ fn what_is_read_after_must_be_what_was_written() {
     assert_eq!(bit.judge(&Data::Words(vec![0xFFF7])), Err("false".to_owned()));
     let shown = readback("shown", Value::UInt(7)).unwrap();
     assert_eq!(shown.tag, TagId(1));
-    assert_eq!((shown.layout.span.address, shown.judge(&Data::Words(vec![7]))), (102, Ok(())));
+    assert_eq!((shown.registers.layout.span.address, shown.judge(&Data::Words(vec![7]))), (102, Ok(())));
     assert_eq!(shown.judge(&Data::Words(vec![8])), Err("8".to_owned()));
     let coil = readback("coil", Value::Bool(true)).unwrap();
     assert_eq!(coil.judge(&Data::Bits(vec![true])), Ok(()));
     assert_eq!(coil.judge(&Data::Bits(vec![false])), Err("false".to_owned()));
+}
+
+const INTERLOCKS: &str = r#"
+[gateway]
+name = "n"
+enterprise = "e"
+[uplink.cloud]
+broker = "mqtt://127.0.0.1:1883"
+[commands]
+enabled = true
+[link.l]
+tcp = "127.0.0.1:502"
+[device.oven]
+link = "l"
+tags = [
+  { name = "mode", at = "hr:1", values = { 1 = "auto", 2 = "semi_auto", 3 = "manual" } },
+  { name = "level", at = "hr:2", type = "i16", scale = 0.1, range = [0, 100], bad_values = { 0x7FFF = "bad:over_range", 0x7FFE = "uncertain:not_accurate" } },
+  { name = "sf", at = "hr:3", type = "i16" },
+  { name = "press", at = "hr:4", scale_from = "sf", quality_from = "moving" },
+  { name = "moving", at = "hr:5.0", quality = { true = "uncertain:not_accurate" } },
+  { name = "temp", at = "hr:6", type = "f32" },
+  { name = "limit", value = 50 },
+  { name = "serial", at = "hr:8", type = "u64" },
+  { name = "odd", at = "hr:12", expr = "if(bit(raw, 15), 32768 - raw, raw)" },
+  { name = "run", at = "hr:13.3" },
+  { name = "a", at = "hr:20", write = { interlock = "mode == 'auto' or mode == 'semi_auto'" } },
+  { name = "b", at = "hr:21", write = { interlock = "level < limit and press > 2" } },
+  { name = "c", at = "hr:22", write = { interlock = "temp == 0.3" } },
+  { name = "d", at = "hr:23", write = { interlock = "serial != 0" } },
+  { name = "e", at = "hr:24", write = { interlock = "1 / odd < 0 or true" } },
+]
+"#;
+
+/// The interlock of `tag`, and the case.
+fn interlock_of(tag: &str) -> (Case, Check) {
+    let mut case = Case::of(INTERLOCKS);
+    let request = case.request(tag, Value::UInt(1));
+    let mut checks = case.admit(&request).unwrap().checks;
+    assert_eq!(checks.len(), 1);
+    (case, checks.remove(0))
+}
+
+#[test]
+fn an_interlock_sees_each_tag_as_it_is_published() {
+    let (case, mode) = interlock_of("a");
+    judged(&case, &mode, &[1], "holds");
+    judged(&case, &mode, &[2], "holds");
+    let text = "interlock: mode == 'auto' or mode == 'semi_auto' does not hold: ";
+    judged(&case, &mode, &[3], &format!("{text}`mode` is manual"));
+    judged(&case, &mode, &[9], &format!("{text}`mode` is 9"));
+    let (case, temp) = interlock_of("c");
+    judged(&case, &temp, &[0x3E99, 0x999A], "holds"); // the float next to 0.3
+    judged(&case, &temp, &[0x3E99, 0x999B], "temp == 0.3 does not hold: `temp` is 0.30000004");
+    let (case, odd) = interlock_of("e");
+    judged(&case, &odd, &[0x8005], "holds");
+    judged(&case, &odd, &[0], "interlock: 1 / odd < 0 or true cannot be told: bad:sensor_failure");
+}
+
+#[test]
+fn what_an_interlock_needs_is_read_too_and_whatever_is_not_good_forbids_the_write() {
+    let (case, check) = interlock_of("b");
+    let spans: Vec<String> = check.reads.iter().map(|(_, span)| span.to_string()).collect();
+    assert_eq!(spans, ["hr:5", "hr:3", "hr:2", "hr:4"], "what others need comes first");
+    // moving, power of ten, level × 10, pressure
+    all_judged(&case, &check, &[&[0], &[0xFFFF], &[499], &[21]], "holds");
+    all_judged(
+        &case,
+        &check,
+        &[&[0], &[0xFFFF], &[500], &[21]],
+        "`level` is 50, `limit` is 50, `press` is 2.1",
+    );
+    all_judged(&case, &check, &[&[0], &[0xFFFF], &[499], &[20]], "`press` is 2");
+    all_judged(&case, &check, &[&[0], &[0xFFFF], &[0x7FFF], &[21]], "interlock: `level` is bad:over_range");
+    all_judged(
+        &case,
+        &check,
+        &[&[0], &[0xFFFF], &[0x7FFE], &[21]],
+        "interlock: `level` is uncertain:not_accurate",
+    );
+    all_judged(
+        &case,
+        &check,
+        &[&[0], &[0xFFFF], &[0xFFFF], &[21]],
+        "interlock: `level` is uncertain:eu_exceeded",
+    );
+    all_judged(
+        &case,
+        &check,
+        &[&[1], &[0xFFFF], &[499], &[21]],
+        "interlock: `press` is uncertain:not_accurate",
+    );
+    all_judged(&case, &check, &[&[0], &[99], &[499], &[21]], "interlock: `press` is bad:decode");
+    all_judged(&case, &check, &[&[0], &[0xFFFF], &[499]], "interlock: `press` is bad:no_communication");
+    let (case, serial) = interlock_of("d");
+    judged(&case, &serial, &[0, 0, 0, 7], "holds");
+    judged(&case, &serial, &[0, 0, 0, 0], "serial != 0 does not hold: `serial` is 0");
+    judged(&case, &serial, &[0x20, 0, 0, 0], "holds"); // 2^53
+    judged(&case, &serial, &[0x20, 0, 0, 1], "`serial` is beyond 2^53");
+}
+
+/// The forms of an interlock before there was a language mean what they did.
+#[test]
+fn the_small_forms_of_an_interlock_keep_their_meaning() {
+    let holds = |interlock: &str, words: &[u16]| {
+        let text = INTERLOCKS.replace("mode == 'auto' or mode == 'semi_auto'", interlock);
+        let mut case = Case::of(&text);
+        let request = case.request("a", Value::UInt(1));
+        let plan = case.admit(&request).unwrap();
+        plan.checks[0].judge(&case.rules.site, &[Data::Words(words.to_vec())]).is_ok()
+    };
+    for (interlock, yes, no) in [
+        ("run", &[8_u16][..], &[7_u16][..]),
+        ("not run", &[7], &[8]),
+        ("run == true", &[8], &[7]),
+        ("run != false", &[8], &[7]),
+        ("odd == 3", &[3], &[4]),
+        ("odd != 3", &[4], &[3]),
+        ("odd == -2", &[0x8002], &[2]),
+        ("level == 2.5", &[25], &[26]),
+        ("level == 0", &[0], &[1]),
+        ("temp != 0.3", &[0x3E99, 0x999B], &[0x3E99, 0x999A]),
+        ("mode == 'auto'", &[1], &[2]),
+        ("oven:mode != 'auto'", &[2], &[1]),
+        ("tag('mode') == 'auto'", &[1], &[2]),
+        ("serial == 4000000000", &[0, 0, 0xEE6B, 0x2800], &[0, 0, 0xEE6B, 0x2801]),
+    ] {
+        assert!(holds(interlock, yes), "{interlock} with {yes:?}");
+        assert!(!holds(interlock, no), "{interlock} with {no:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What is computed from tags, and in which order; `derived`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::super::finding::Finding;
 use super::super::site::{ClassStep, Derived, MachineTag, Step, Tag, Total};
@@ -34,6 +35,15 @@ pub(super) struct Pending {
 pub(super) enum Gives {
     /// A derived tag.
     Derived(TagId),
+    /// Whether an alarm is active, and what happens to it.
+    Alarm {
+        /// The alarm.
+        name: Arc<str>,
+        /// True while it is active.
+        tag: TagId,
+        /// What happens to alarms of its device.
+        events: TagId,
+    },
     /// What a machine tells.
     Machine(Vec<(MachineTag, TagId)>),
     /// The free capacity of a class of machines.
@@ -51,7 +61,7 @@ pub(super) fn build(
     let pending = &computed.pending;
     let derived = (0..).zip(pending).filter_map(|(index, one)| match &one.gives {
         Gives::Derived(tag) => Some((*tag, index)),
-        Gives::Machine(_) | Gives::Class(_) => None,
+        Gives::Alarm { .. } | Gives::Machine(_) | Gives::Class(_) => None,
     });
     let derived = derived.collect();
     let totals = &computed.totals;
@@ -60,6 +70,9 @@ pub(super) fn build(
     let step = |one: &Pending| {
         let step = match &one.gives {
             Gives::Derived(tag) => Step::Derived(compiler.derived(*tag, 0)?),
+            Gives::Alarm { name, tag, events } => {
+                Step::Alarm(Box::new(compiler.alarm(one, name, *tag, *events)?))
+            }
             Gives::Machine(tags) => Step::Machine(Box::new(compiler.machine(one, tags)?)),
             Gives::Class(class) => Step::Class(class.clone()),
         };
@@ -196,7 +209,7 @@ pub(super) const fn said(kind: Kind) -> &'static str {
 }
 
 /// A fault of an expression, at its place in the text where the text stands in the file as it is.
-fn finding(key: &str, node: &Node, text: &str, fault: Fault) -> Finding {
+pub(super) fn finding(key: &str, node: &Node, text: &str, fault: Fault) -> Finding {
     let mut at = node.at;
     if at.end - at.start == text.len() + 2 {
         at = Place { start: at.start + 1 + fault.range.start, end: at.start + 1 + fault.range.end, ..at };

@@ -18,7 +18,7 @@ use super::names::Names;
 use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
-use super::{recipe, write};
+use super::{expr, recipe, write};
 use crate::calendar::Calendar;
 use crate::tag::{DeviceId, TagId, UnitId};
 
@@ -49,7 +49,9 @@ pub(super) fn build(build: &mut Build, root: &Table, calendar: Option<&Calendar>
     out.add_classes(build);
     let names = Names::new(&out.devices, out.drafts.iter().map(|draft| &draft.tag));
     let naming: Vec<Table> = out.drafts.iter().map(|draft| draft.naming.clone()).collect();
+    let numeric: Vec<_> = out.drafts.iter().map(|draft| draft.numeric.clone()).collect();
     let mut tags: Vec<Tag> = out.drafts.into_iter().map(|draft| draft.tag).collect();
+    expr::compile(build, &names, &mut tags, &naming, &numeric);
     recipe::resolve(build, &names, &mut tags, &naming);
     write::build(build, &names, &out.devices, &mut tags, &naming);
     let steps = computed::build(build, &names, &mut tags, &out.computed, calendar);

@@ -49,7 +49,7 @@ pub(super) fn classes(drafts: &mut Vec<Draft>, computed: &mut Computed, device: 
             };
             let tag = Tag { share: Share::Summary, ..tag };
             let id = tag.id;
-            drafts.push(Draft { tag, naming: Table::default() });
+            drafts.push(Draft { tag, naming: Table::default(), numeric: Vec::new() });
             id
         });
         let gives = Gives::Class(ClassStep { machines, tags, inputs });
@@ -104,6 +104,7 @@ impl Generator<'_> {
         if let Some(entry) = self.merged.entry("machine") {
             self.machine(entry);
         }
+        self.alarms();
         self.check_names(first);
     }
 
@@ -111,7 +112,7 @@ impl Generator<'_> {
     fn add(&mut self, name: &str, value_type: ValueType, kind: Kind, share: Share) -> TagId {
         let tag = Tag { kind, share, ..made(self.device, self.drafts.len(), name, value_type) };
         let id = tag.id;
-        self.drafts.push(Draft { tag, naming: Table::default() });
+        self.drafts.push(Draft { tag, naming: Table::default(), numeric: Vec::new() });
         id
     }
 
@@ -129,7 +130,15 @@ impl Generator<'_> {
         let (of, name, share, unit, report) =
             (draft.tag.id, draft.tag.name.clone(), draft.tag.share, draft.tag.unit, draft.tag.report);
         let wraps_at = draft.naming.get("wraps_at").and_then(|node| values::positive(node).ok());
-        let wraps_at = draft.tag.registers().and_then(|registers| modulus(registers, wraps_at));
+        let has = |key: &&str| draft.naming.get(key).is_some();
+        let is_varying = ["ratio", "scale_from", "decimals_from", "unit_from"].iter().any(has);
+        let is_computed = has(&"expr");
+        let registers = draft.tag.registers().filter(|_| !is_varying);
+        let wraps_at = registers.and_then(|registers| {
+            // where a type ends says nothing of what an expression makes of it
+            let of_type = registers.layout.data_type.modulus().filter(|_| !is_computed);
+            modulus(registers, wraps_at.or(of_type)?)
+        });
         let max_rate = draft.naming.get("max_rate").and_then(|node| values::rate(node).ok());
         let tag = self.add(&format!("total/{name}"), ValueType::Double, Kind::Counter, share);
         self.change(tag, |tag| (tag.unit, tag.report) = (unit, report));
@@ -201,6 +210,32 @@ impl Generator<'_> {
         self.computed.pending.push(Pending { device, table, at, gives: Gives::Machine(tags) });
     }
 
+    /// The tags of all alarms, and the one that tells what happens to them: no farther than any of them may go.
+    fn alarms(&mut self) {
+        let alarms: Vec<(&Entry, &Table)> = self
+            .merged
+            .table("alarm")
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry, entry.node.table()?)))
+            .collect();
+        let share_of = |table: &Table| value(table, "share", values::share);
+        let own = self.share;
+        let shares = alarms.iter().map(|(_, table)| share_of(table).unwrap_or(own));
+        let Some(share) = shares.min() else { return };
+        let events = self.add("event/alarm", ValueType::Text, Kind::Event, share);
+        self.change(events, |tag| tag.report = Report::Always);
+        for (entry, table) in alarms {
+            let Some(name) = self.name_of(entry) else { continue };
+            let share = share_of(table).unwrap_or(own);
+            let tag = self.add(&format!("alarm/{name}"), ValueType::Bool, Kind::State, share);
+            self.change(tag, |tag| tag.title = value(table, "title", values::text));
+            let (device, table, at) = (self.device, table.clone(), entry.key_at);
+            let gives = Gives::Alarm { name: shared(&name), tag, events };
+            self.computed.pending.push(Pending { device, table, at, gives });
+        }
+    }
+
     /// The name that stands before an entry, if it can be one.
     fn name_of(&mut self, entry: &Entry) -> Option<String> {
         let node =
@@ -252,11 +287,9 @@ fn is_told(what: MachineTag, table: &Table) -> bool {
     }
 }
 
-/// Where the counter in `registers` goes back to 0, in its published unit: at `wraps_at` raw, else where its type ends.
-fn modulus(registers: &Registers, wraps_at: Option<f64>) -> Option<f64> {
+/// Where the counter in `registers` goes back to 0, in its published unit: at `raw` before scaling.
+fn modulus(registers: &Registers, raw: f64) -> Option<f64> {
     let recipe = registers.recipe.as_deref();
-    let is_varying = recipe.is_some_and(|recipe| recipe.computes() && recipe.conversion.is_none());
-    let raw = wraps_at.or_else(|| registers.layout.data_type.modulus()).filter(|_| !is_varying)?;
     // a range that begins at 0 and goes up is the only one whose end can be told
     let is_shifted = |scaling: &Scaling| scaling.scale < 0.0 || scaling.offset.abs() > 0.0;
     if registers.layout.scaling.as_ref().is_some_and(is_shifted) {

@@ -79,7 +79,7 @@ impl Compiler<'_> {
     }
 
     /// The tag that `node` names.
-    fn found(&mut self, key: &str, node: &Node, device: DeviceId) -> Option<TagId> {
+    pub(super) fn found(&mut self, key: &str, node: &Node, device: DeviceId) -> Option<TagId> {
         match self.names.find(device, node.text()?) {
             Ok(tag) => Some(tag),
             Err(message) => {
@@ -90,11 +90,11 @@ impl Compiler<'_> {
     }
 
     /// The tag that stands under `key`.
-    fn named(&mut self, key: &str, table: &Table, device: DeviceId) -> Option<TagId> {
+    pub(super) fn named(&mut self, key: &str, table: &Table, device: DeviceId) -> Option<TagId> {
         self.found(key, table.get(key)?, device)
     }
 
-    fn type_of(&self, tag: TagId) -> Option<ValueType> {
+    pub(super) fn type_of(&self, tag: TagId) -> Option<ValueType> {
         self.tags.get(tag.index()).map(|tag| tag.value_type)
     }
 
@@ -140,7 +140,7 @@ impl Compiler<'_> {
         found.map(|total| total.of)
     }
 
-    fn number_tag(&mut self, key: &str, table: &Table, device: DeviceId) -> Option<TagId> {
+    pub(super) fn number_tag(&mut self, key: &str, table: &Table, device: DeviceId) -> Option<TagId> {
         let node = table.get(key)?;
         let tag = self.found(key, node, device)?;
         match self.type_of(tag)? {

@@ -334,7 +334,8 @@ pub(super) fn scaling(
     if scale.is_none() && offset.is_none() {
         return None;
     }
-    if !data_type.is_number() {
+    let is_computed = layers.get(table, "expr").is_some();
+    if !data_type.is_number() && !is_computed {
         for node in ["scale", "offset"].iter().filter_map(|key| layers.own(table, key)) {
             build.find(Finding::new(node.at, "only a number can be scaled"));
         }

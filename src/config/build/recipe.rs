@@ -5,6 +5,7 @@ use super::super::site::{Kind, Recipe, Source, Tag};
 use super::super::tree::{Node, Table};
 use super::Build;
 use super::names::Names;
+use crate::expression;
 use crate::tag::{TagId, ValueType};
 
 /// Gives each tag the others that its `naming` names.
@@ -32,6 +33,13 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn fill(&mut self, recipe: &mut Recipe) {
+        let colours = |tag: &Tag| tag.recipe().is_some_and(|recipe| !recipe.colours.is_empty());
+        recipe.quality_from =
+            self.all("quality_from", colours, "one that says `quality = { … }` of its values");
+        if recipe.expression.as_ref().is_some_and(|expression| expression.kind() != expression::Kind::Number)
+        {
+            return; // what a device's defaults say of numbers
+        }
         recipe.ratio = self.all("ratio", is_number, "a number");
         recipe.scale_from = self.all("scale_from", is_number, "a number").first().copied();
         recipe.decimals_from = self.all("decimals_from", is_number, "a number").first().copied();
@@ -42,9 +50,6 @@ impl Resolver<'_> {
             let finding = Finding::new(node.at, "`unit_from` needs `unit`: what is the value to be in?");
             self.build.find(finding.with_help("write unit = \"kg\""));
         }
-        let colours = |tag: &Tag| tag.recipe().is_some_and(|recipe| !recipe.colours.is_empty());
-        recipe.quality_from =
-            self.all("quality_from", colours, "one that says `quality = { … }` of its values");
     }
 
     /// The tags that `key` names, each of the right sort.

@@ -6,13 +6,13 @@ use super::super::finding::Finding;
 use super::super::site::{
     self, Codes, Deadband, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag,
 };
-use super::super::tree::{Content, Node, Table};
+use super::super::tree::{Content, Node, Place, Table};
 use super::super::values::{self, codes};
 use super::layers::Layers;
 use super::place::{bit_of, check_reach, order, place, scaling};
 use super::{Build, shared, value};
 use crate::reading::Value;
-use crate::tag::{DeviceId, TagId, ValueType};
+use crate::tag::{DataType, DeviceId, TagId, ValueType};
 use crate::unit::Unit;
 
 /// A tag that is not read oftener than this if it tells what hardly ever changes.
@@ -21,8 +21,33 @@ const INFO_EVERY: Duration = Duration::from_secs(3600);
 /// line for that long.
 const STALE_READS: u32 = 3;
 /// Keys that name other tags, or are about what is made of this one: looked at when all tags are known.
-const NAMING: [&str; 8] =
-    ["ratio", "scale_from", "decimals_from", "unit_from", "quality_from", "write", "wraps_at", "max_rate"];
+const NAMING: [&str; 9] = [
+    "ratio",
+    "scale_from",
+    "decimals_from",
+    "unit_from",
+    "expr",
+    "quality_from",
+    "write",
+    "wraps_at",
+    "max_rate",
+];
+/// How many of [`NAMING`], from the first, make a double of what is read.
+const COMPUTING: usize = 5;
+/// Keys that only a number has. What `expr` makes is known when all tags are.
+const NUMERIC: [&str; 11] = [
+    "scale",
+    "offset",
+    "ratio",
+    "scale_from",
+    "decimals_from",
+    "unit_from",
+    "publish_unit",
+    "range",
+    "deadband",
+    "wraps_at",
+    "max_rate",
+];
 
 /// A tag, and what of it names others.
 #[derive(Debug)]
@@ -31,6 +56,14 @@ pub(super) struct Draft {
     pub(super) tag: Tag,
     /// The keys of [`NAMING`] that it has, whoever has said them.
     pub(super) naming: Table,
+    /// The keys that only a number has which a tag with `expr` says itself, and where.
+    pub(super) numeric: Vec<(&'static str, Place)>,
+}
+
+impl Draft {
+    fn plain(tag: Tag) -> Draft {
+        Draft { tag, naming: Table::default(), numeric: Vec::new() }
+    }
 }
 
 /// What a device asks of its tags.
@@ -98,7 +131,7 @@ impl Maker<'_, '_> {
         }
         let mut tag = self.common(name, Source::Constant(constant), value_type);
         (tag.every, tag.stale_after, tag.stuck_after) = (None, None, None);
-        Some(Draft { tag, naming: Table::default() })
+        Some(Draft::plain(tag))
     }
 
     fn layout(&mut self) -> Option<Layout> {
@@ -118,7 +151,7 @@ impl Maker<'_, '_> {
                 return Vec::new();
             }
         };
-        for key in ["scale", "offset", "values", "bad_values", "range", "write", "quality", "ratio"] {
+        for key in ["scale", "offset", "values", "bad_values", "range", "write", "quality", "ratio", "expr"] {
             if self.layers.own(self.table, key).is_some() {
                 self.find(key, format!("`{key}` is of no use beside `bits`, which make a bool of each bit"));
             }
@@ -132,7 +165,7 @@ impl Maker<'_, '_> {
             let source = Source::Registers(Registers { layout, recipe: None });
             let mut tag = self.common(&format!("{name}/{bit_name}"), source, ValueType::Bool);
             tag.unit = None;
-            drafts.push(Draft { tag, naming: Table::default() });
+            drafts.push(Draft::plain(tag));
         }
         drafts
     }
@@ -140,7 +173,8 @@ impl Maker<'_, '_> {
     fn of_registers(&mut self, name: &str, layout: Layout) -> Option<Draft> {
         let recipe = self.recipe(layout)?;
         let naming = self.naming(layout);
-        let computes = recipe.computes() || NAMING.iter().take(4).any(|key| naming.get(key).is_some());
+        let computes =
+            recipe.computes() || NAMING.iter().take(COMPUTING).any(|key| naming.get(key).is_some());
         let value_type = match &recipe {
             recipe if recipe.words.is_some() => ValueType::Text,
             _ if computes => ValueType::Double,
@@ -153,7 +187,16 @@ impl Maker<'_, '_> {
             || naming.get("quality_from").is_some();
         let recipe = needs_recipe.then(|| Box::new(recipe));
         let tag = self.common(name, Source::Registers(Registers { layout, recipe }), value_type);
-        Some(Draft { tag, naming })
+        Some(Draft { tag, naming, numeric: self.numeric() })
+    }
+
+    fn is_computed(&self) -> bool {
+        self.layers.get(self.table, "expr").is_some()
+    }
+
+    fn numeric(&self) -> Vec<(&'static str, Place)> {
+        let own = |key: &'static str| Some((key, self.layers.own(self.table, key)?.at));
+        NUMERIC.into_iter().filter(|_| self.is_computed()).filter_map(own).collect()
     }
 
     /// What names other tags; where a device's defaults say it of what is no number, it does not count.
@@ -161,8 +204,8 @@ impl Maker<'_, '_> {
         let mut naming = Table::default();
         for key in NAMING {
             let Some(node) = self.layers.get(self.table, key) else { continue };
-            let is_about_numbers = !["write", "quality_from"].contains(&key);
-            if is_about_numbers && !layout.data_type.is_number() {
+            let is_about_numbers = !["write", "quality_from", "expr"].contains(&key);
+            if is_about_numbers && !layout.data_type.is_number() && !self.is_computed() {
                 if self.layers.own(self.table, key).is_some() {
                     self.find(key, format!("only a number has `{key}`"));
                 }
@@ -177,13 +220,16 @@ impl Maker<'_, '_> {
     /// What is done with raw values and needs no other tag.
     fn recipe(&mut self, layout: Layout) -> Option<Recipe> {
         let (data_type, mut faults) = (layout.data_type, Vec::new());
-        let bad_values =
-            self.layers.get(self.table, "bad_values").map(|node| codes::bad_values(node, data_type));
-        let colours = self.layers.own(self.table, "quality").and_then(Node::table);
+        let is_bare = data_type == DataType::Words;
+        // an expression gives numbers of any size
+        let coded = if self.is_computed() { DataType::I64 } else { data_type };
+        let bad_values = self.layers.get(self.table, "bad_values").filter(|_| !is_bare);
+        let bad_values = bad_values.map(|node| codes::bad_values(node, data_type));
+        let colours = self.layers.own(self.table, "quality").filter(|_| !is_bare).and_then(Node::table);
         let colours = colours.map(|table| codes::codes(table, data_type, codes::quality));
         let words = self.layers.table_of(self.table, "values").map(|node| {
             let table = node.and_then(|node| node.table().ok_or_else(|| "no table".to_owned()));
-            table.and_then(|table| codes::codes(table, data_type, codes::word))
+            table.and_then(|table| codes::codes(table, coded, codes::word))
         });
         let mut taken = |key: &'static str, message: String| faults.push((key, message));
         let recipe = Recipe {
@@ -193,6 +239,11 @@ impl Maker<'_, '_> {
             conversion: self.conversion(&mut taken),
             ..Recipe::default()
         };
+        for key in ["bad_values", "quality"] {
+            if is_bare && self.layers.own(self.table, key).is_some() {
+                taken(key, "\"words\" have no raw value that could be compared".to_owned());
+            }
+        }
         if recipe.words.is_some() && layout.scaling.is_some() {
             taken("values", "words and a scale exclude each other".to_owned());
         }

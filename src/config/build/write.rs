@@ -2,15 +2,20 @@
 //!
 //! A policy may name tags of any device, so it is built when all of them are known.
 
-use super::super::finding::Finding;
+use std::sync::Arc;
+
+use super::super::finding::{Finding, did_you_mean};
 use super::super::site::{
-    Condition, Device, Layout, Operand, Probe, ProbeTest, Readback, Tag, WriteBy, WriteFunctions, WritePolicy,
+    Device, Interlock, Layout, Operand, Probe, ProbeTest, Readback, Recipe, Source, Tag, WriteBy,
+    WriteFunctions, WritePolicy,
 };
 use super::super::tree::{Node, Table};
-use super::super::values::{self, ReadbackKey, condition};
+use super::super::values::{self, ReadbackKey};
+use super::computed::{finding, said};
 use super::names::Names;
 use super::{Build, duration_or, value};
 use crate::config::site;
+use crate::expression::{self, Compared, Expression, Fault, Known, Scope};
 use crate::tag::{Area, ByteForm, DataType, TagId, ValueType};
 
 /// Builds the policies of all tags that may be written.
@@ -56,8 +61,9 @@ impl Draft<'_> {
             return None;
         };
         let layout = registers.layout;
-        if registers.recipe.as_ref().is_some_and(|recipe| recipe.words.is_some()) {
-            self.find("", format!("tag `{name}` cannot be written: writing words is not in this version"));
+        if registers.recipe.as_ref().is_some_and(|recipe| recipe.expression.is_some()) {
+            let why = "what an expression makes of registers cannot be undone";
+            self.find("", format!("tag `{name}` cannot be written: {why}"));
             return None;
         }
         if registers.recipe.as_ref().is_some_and(|recipe| recipe.computes()) {
@@ -81,6 +87,7 @@ impl Draft<'_> {
         self.check_numbers(layout);
         Some(WritePolicy {
             layout,
+            words: registers.recipe.as_ref().and_then(|recipe| recipe.words.clone()),
             min: value(self.table, "min", values::limit),
             max: value(self.table, "max", values::limit),
             step: value(self.table, "step", values::positive),
@@ -96,7 +103,7 @@ impl Draft<'_> {
 
     /// Limits belong to numbers, and lie within what the type can hold.
     fn check_numbers(&mut self, layout: Layout) {
-        if self.tag.value_type == ValueType::Bool {
+        if matches!(self.tag.value_type, ValueType::Bool | ValueType::Text) {
             for key in ["min", "max", "step", "max_change"] {
                 if self.table.get(key).is_some() {
                     self.find(key, format!("only a number has `{key}`"));
@@ -128,47 +135,105 @@ impl Draft<'_> {
         if node.one_or_many().is_empty() {
             self.find("allow", "`allow` names no value".to_owned());
         }
+        let words = self.tag.recipe().and_then(|recipe| recipe.words.as_deref());
         for one in node.one_or_many() {
-            let Ok(operand) = values::allowed(one) else { continue };
+            let Ok(operand) = values::operand(one) else { continue };
             let is_bool = self.tag.value_type == ValueType::Bool;
-            let message = match (&operand, is_bool) {
-                (Operand::Flag(_), true) => None,
-                (Operand::Number(number), false) if (least..=most).contains(number) => None,
-                (Operand::Number(number), false) => {
-                    Some(format!("`allow`: {number} is outside of {least} to {most}"))
-                }
-                (_, true) => Some("`allow`: the tag is a bool: write true or false".to_owned()),
-                (_, false) => Some("`allow`: the tag is a number".to_owned()),
+            let message = match (&operand, words) {
+                (Operand::Word(word), Some(words)) => words.code_of(word).err().map(|why| why.to_string()),
+                (_, Some(_)) => Some("the tag has `values`: write their words".to_owned()),
+                (Operand::Flag(_), None) if is_bool => None,
+                (_, None) if is_bool => Some("the tag is a bool: write true or false".to_owned()),
+                (Operand::Number(number), None) if (least..=most).contains(number) => None,
+                (Operand::Number(number), None) => Some(format!("{number} is outside of {least} to {most}")),
+                (Operand::Word(_), None) => Some("the tag is a number: words need `values`".to_owned()),
+                (Operand::Flag(_), None) => Some("the tag is a number".to_owned()),
             };
             if let Some(message) = message {
-                self.build.find(Finding::new(one.at, message));
+                self.build.find(Finding::new(one.at, format!("`allow`: {message}")));
             }
             all.push(operand);
         }
         all
     }
 
-    fn interlock(&mut self) -> Option<Condition> {
-        let written = value(self.table, "interlock", condition::condition)?;
-        let tag = self.plain("interlock", &written.tag)?;
-        let tag_type = self.tags.get(tag.index())?.value_type;
-        let fits = match written.operand {
-            Operand::Number(_) => !matches!(tag_type, ValueType::Bool | ValueType::Text | ValueType::Time),
-            Operand::Word(_) => tag_type == ValueType::Text,
-            Operand::Flag(_) => tag_type == ValueType::Bool,
+    fn interlock(&mut self) -> Option<Arc<Interlock>> {
+        let node = self.table.get("interlock")?;
+        let text = node.text()?;
+        let compiled = Expression::compile(text, Scope::Once, &mut |name| {
+            let tag = self.names.find(self.device.id, name)?;
+            Ok(Known { tag, kind: self.kind(tag, name)? })
+        });
+        let condition = match compiled {
+            Ok(condition) => condition,
+            Err(fault) => {
+                self.build.find(finding("interlock", node, text, fault));
+                return None;
+            }
         };
-        if !fits {
-            let kind = match tag_type {
-                ValueType::Bool => "a bool: write `TAG` or `not TAG`",
-                ValueType::Text => "a string: compare it with 'a word'",
-                ValueType::Time => "a time, which is compared with nothing",
-                ValueType::Integer(_) | ValueType::Float | ValueType::Double => {
-                    "a number: compare it with a number"
-                }
-            };
-            self.find("interlock", format!("`interlock`: `{}` is {kind}", written.tag));
+        if condition.kind() != expression::Kind::Flag {
+            let message = format!("`interlock`: it is {}, and a condition is wanted", said(condition.kind()));
+            self.build.find(Finding::new(node.at, message).with_help("compare it: mode == 'auto'"));
         }
-        Some(Condition { tag, is: written.is, operand: written.operand })
+        self.check_words(&condition, node, text);
+        let reads = self.reads(condition.inputs());
+        if reads.len() > site::INTERLOCK_READS_MAX {
+            let most = site::INTERLOCK_READS_MAX;
+            self.find(
+                "interlock",
+                format!("`interlock`: more than {most} tags would be read before a write"),
+            );
+        }
+        Some(Arc::new(Interlock { condition, reads }))
+    }
+
+    /// With a word that its tag never has, `!=` would always let pass.
+    fn check_words(&mut self, condition: &Expression, node: &Node, text: &str) {
+        for Compared { tag, word, range } in condition.compared() {
+            let Some(tag) = self.tags.get(tag.index()) else { continue };
+            let Some(words) = tag.recipe().and_then(|recipe| recipe.words.as_deref()) else { continue };
+            if words.gives(word) {
+                continue;
+            }
+            let message = format!("`{}` is never '{word}'", tag.name);
+            let known = words.entries.iter().map(|(_, word)| &**word).chain(words.otherwise.as_deref());
+            let help = did_you_mean(word, known);
+            let fault = Fault { range: range.clone(), message, help };
+            self.build.find(finding("interlock", node, text, fault));
+        }
+    }
+
+    /// What a tag is in the condition of an interlock: it is read right before the write, or stands in the configuration.
+    fn kind(&self, id: TagId, name: &str) -> Result<expression::Kind, String> {
+        let tag = self.tags.get(id.index()).ok_or_else(|| format!("no tag is called `{name}`"))?;
+        let is_computed = |tag: &Tag| matches!(tag.source, Source::Computed);
+        if is_computed(tag) {
+            return Err(format!("`{name}` is computed, and only what is read right before the write counts"));
+        }
+        let inputs = tag.recipe().into_iter().flat_map(Recipe::inputs);
+        let computed = inputs.filter_map(|id| self.tags.get(id.index())).find(|tag| is_computed(tag));
+        if let Some(of) = computed {
+            return Err(format!("`{name}` needs `{}`, which is not read but computed", of.name));
+        }
+        match tag.value_type {
+            ValueType::Bool => Ok(expression::Kind::Flag),
+            ValueType::Text => Ok(expression::Kind::Word),
+            ValueType::Time => Err("a time cannot be used here".to_owned()),
+            ValueType::Integer(_) | ValueType::Float | ValueType::Double => Ok(expression::Kind::Number),
+        }
+    }
+
+    /// What is read for `tags`, each once, what others need first.
+    fn reads(&self, tags: &[TagId]) -> Vec<TagId> {
+        let tag_of = |id: &TagId| self.tags.get(id.index());
+        let needed = tags.iter().filter_map(tag_of).filter_map(Tag::recipe).flat_map(Recipe::inputs);
+        let mut reads: Vec<TagId> = Vec::new();
+        for id in needed.chain(tags.iter().copied()) {
+            if tag_of(&id).is_some_and(|tag| tag.registers().is_some()) && !reads.contains(&id) {
+                reads.push(id);
+            }
+        }
+        reads
     }
 
     fn readback(&mut self) -> Readback {
@@ -178,10 +243,8 @@ impl Draft<'_> {
             ReadbackKey::Own(false) => Readback::Answer,
             ReadbackKey::Tag(name) => {
                 let Some(tag) = self.plain("readback", &name) else { return Readback::Own };
-                let is_number = |tag: &Tag| {
-                    !matches!(tag.value_type, ValueType::Bool | ValueType::Text | ValueType::Time)
-                };
-                if self.tags.get(tag.index()).is_some_and(|other| is_number(other) != is_number(self.tag)) {
+                let of = self.tags.get(tag.index()).map(|of| sort(of.value_type));
+                if of != Some(sort(self.tag.value_type)) {
                     self.find("readback", format!("`readback`: `{name}` is of another kind of value"));
                 }
                 Readback::Tag(tag)
@@ -189,16 +252,15 @@ impl Draft<'_> {
         }
     }
 
-    /// The tag that `name` means, whose value is what its registers say: it is read right before or after a write, by itself.
+    /// The tag that `name` means, whose value is what its registers say: it is read right after a write, by itself.
     fn plain(&mut self, key: &str, name: &str) -> Option<TagId> {
         let id = self.named(key, name)?;
         let tag = self.tags.get(id.index())?;
-        if tag.registers().is_some_and(|registers| registers.recipe.is_none()) {
+        let needs_others = tag.recipe().is_some_and(|recipe| recipe.inputs().next().is_some());
+        if tag.registers().is_some() && !needs_others {
             return Some(id);
         }
-        let message = format!(
-            "`{key}`: `{name}` is not a plain value of registers: such tags are not in this version here"
-        );
+        let message = format!("`{key}`: `{name}` is not what its registers say by themselves");
         self.find(key, message);
         None
     }
@@ -243,6 +305,16 @@ impl Draft<'_> {
             self.find("function", message);
         }
         by
+    }
+}
+
+/// Values of one sort can be the same.
+const fn sort(value_type: ValueType) -> u8 {
+    match value_type {
+        ValueType::Bool => 0,
+        ValueType::Integer(_) | ValueType::Float | ValueType::Double => 1,
+        ValueType::Text => 2,
+        ValueType::Time => 3,
     }
 }
 

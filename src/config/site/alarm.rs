@@ -1,10 +1,32 @@
-//! What is said of an alarm: what raises it, how long that must last, and how much it matters.
-//!
-//! Conditions and the tags of limits are not here: whoever evaluates them hands in what they gave.
+//! What is said of an alarm: what raises it, how long that must last, how much it matters, and the tags that tell it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::expression::Expression;
 use crate::reading::Value;
+use crate::tag::{DeviceId, TagId};
+
+/// One alarm: its rule, what it watches, and the tags that it gives.
+#[derive(Clone, Debug)]
+pub struct AlarmStep {
+    /// Whose it is.
+    pub device: DeviceId,
+    /// Its name there.
+    pub name: Arc<str>,
+    /// Its rule.
+    pub rule: AlarmRule,
+    /// What it watches: a tag, or a whole condition.
+    pub when: Expression,
+    /// The tag that is its limit.
+    pub limit: Option<TagId>,
+    /// The tag that is true while it is active.
+    pub tag: TagId,
+    /// The tag that tells what happens to alarms of its device.
+    pub events: TagId,
+    /// The tags that it needs, each once.
+    pub inputs: Vec<TagId>,
+}
 
 /// The longest time that an alarm may be shelved for.
 pub const SHELVE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -102,8 +124,8 @@ impl Severity {
 
     /// The severity that OPC UA has, 1 to 1000 (Part 5, 6.4.2).
     ///
-    /// In the middle of the fifths of OPC 40250-1, 6.6.1, that have these names; high and critical are also in the upper
-    /// third, and medium in the middle one, of companion specifications that have three.
+    /// Each in the middle of one of the fifths of OPC 40250-1, 6.6.1; in companion specifications with three bands, high and
+    /// critical lie in the upper one, medium and low in theirs.
     #[must_use]
     pub const fn opcua(self) -> u16 {
         match self {

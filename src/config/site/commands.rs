@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use super::Layout;
+use super::{Codes, Layout};
+use crate::expression::Expression;
 use crate::tag::TagId;
 
 /// `max_age` where none is written.
@@ -14,6 +15,8 @@ pub const COMMAND_AGE: Duration = Duration::from_secs(10);
 pub const COMMAND_AGE_MAX: Duration = Duration::from_secs(3600);
 /// `every` of a `write` where none is written.
 pub const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// The most tags that are read for one interlock: what was read first must still count at the end.
+pub const INTERLOCK_READS_MAX: usize = 16;
 /// Limits of a `write` lie within this of 0: whole numbers are exact there.
 pub const LIMIT_MAX: f64 = 9_007_199_254_740_991.0;
 
@@ -44,6 +47,8 @@ pub struct NodeControl {
 pub struct WritePolicy {
     /// Where it is written.
     pub layout: Layout,
+    /// The words that may be written, each by its code; `None`: it takes what the registers hold.
+    pub words: Option<Arc<Codes<Arc<str>>>>,
     /// The least; `None`: what the type can hold.
     pub min: Option<f64>,
     /// The most; `None`: what the type can hold.
@@ -57,7 +62,7 @@ pub struct WritePolicy {
     /// Not oftener than this.
     pub every: Duration,
     /// Must hold right before.
-    pub interlock: Option<Condition>,
+    pub interlock: Option<Arc<Interlock>>,
     /// The same command must come twice within this.
     pub arm: Option<Duration>,
     /// What shows that it was done.
@@ -91,15 +96,13 @@ pub enum WriteBy {
     Mask,
 }
 
-/// A comparison of one tag's value.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
-    /// Whose.
-    pub tag: TagId,
-    /// `==`; `false`: `!=`.
-    pub is: bool,
-    /// With what.
-    pub operand: Operand,
+/// A condition of tags that are read for it.
+#[derive(Clone, Debug)]
+pub struct Interlock {
+    /// What must be true, in [`crate::expression::Scope::Once`].
+    pub condition: Expression,
+    /// What is read for it, at most [`INTERLOCK_READS_MAX`]: tags with registers, what others need before them.
+    pub reads: Vec<TagId>,
 }
 
 /// What a value is compared with.

@@ -1,8 +1,8 @@
-//! What is computed from tags: derived tags, totals of counters, machines.
+//! What is computed from tags: derived tags, totals of counters, alarms, machines.
 
 use std::sync::Arc;
 
-use super::{ClassStep, MachineStep};
+use super::{AlarmStep, ClassStep, MachineStep};
 use crate::expression::Expression;
 use crate::tag::TagId;
 
@@ -11,6 +11,8 @@ use crate::tag::TagId;
 pub enum Step {
     /// A derived tag.
     Derived(Derived),
+    /// An alarm.
+    Alarm(Box<AlarmStep>),
     /// A machine's state and account.
     Machine(Box<MachineStep>),
     /// The free capacity of a class of machines.
@@ -49,16 +51,18 @@ impl Step {
     pub fn inputs(&self) -> &[TagId] {
         match self {
             Step::Derived(derived) => derived.expression.inputs(),
+            Step::Alarm(alarm) => &alarm.inputs,
             Step::Machine(machine) => &machine.inputs,
             Step::Class(class) => &class.inputs,
         }
     }
 
-    /// The tags that it gives.
+    /// The tags that it alone gives.
     #[must_use]
     pub fn outputs(&self) -> Vec<TagId> {
         match self {
             Step::Derived(derived) => vec![derived.tag],
+            Step::Alarm(alarm) => vec![alarm.tag],
             Step::Machine(machine) => machine.tags.iter().map(|(_, tag)| *tag).collect(),
             Step::Class(class) => class.tags.to_vec(),
         }

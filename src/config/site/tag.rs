@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Deadband, Report, Share, WritePolicy};
+use crate::expression::Expression;
 use crate::reading::{Quality, Value};
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, ValueType};
 use crate::unit::{Conversion, Unit};
@@ -70,11 +71,13 @@ pub struct Registers {
 /// What becomes of a raw value, beside its [`Scaling`]:
 ///
 /// value = (raw × scale × ratio … × 10^scale_from ÷ 10^decimals_from) + offset, then from the unit that came to
-/// the one that is wanted.
+/// the one that is wanted. Where there is an expression, what it gives stands in place of raw.
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// Raw values that say that there is none, and why.
     pub bad_values: Codes<Quality>,
+    /// What is made of the registers first, in [`crate::expression::Scope::Registers`].
+    pub expression: Option<Expression>,
     /// Tags that it is multiplied by: transformers.
     pub ratio: Vec<TagId>,
     /// The tag with the power of ten.
@@ -85,7 +88,7 @@ pub struct Recipe {
     pub unit_from: Option<(TagId, &'static Unit)>,
     /// From the unit of the registers to the one that is published.
     pub conversion: Option<Conversion>,
-    /// The word for each raw value; published is the word.
+    /// The word for each raw value, or each whole number that the expression gives; published is the word.
     pub words: Option<Arc<Codes<Arc<str>>>>,
     /// Tags that colour this one: the worst of what they say counts.
     pub quality_from: Vec<TagId>,
@@ -97,13 +100,16 @@ impl Recipe {
     /// The tags without which there is no value.
     pub fn inputs(&self) -> impl Iterator<Item = TagId> {
         let one = [self.scale_from, self.decimals_from, self.unit_from.map(|(tag, _)| tag)];
-        self.ratio.iter().chain(&self.quality_from).copied().chain(one.into_iter().flatten())
+        let named = self.expression.as_ref().map_or(&[][..], Expression::inputs);
+        let many = self.ratio.iter().chain(&self.quality_from).chain(named).copied();
+        many.chain(one.into_iter().flatten())
     }
 
     /// Whether the value is a number that more than scale and offset have made.
     #[must_use]
     pub fn computes(&self) -> bool {
-        !self.ratio.is_empty()
+        self.expression.is_some()
+            || !self.ratio.is_empty()
             || self.scale_from.is_some()
             || self.decimals_from.is_some()
             || self.unit_from.is_some()
@@ -164,6 +170,44 @@ impl<T> Codes<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.otherwise.is_none()
+    }
+}
+
+/// Why a word stands for no code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    /// There is no such word.
+    #[error("no value has the word '{0}'")]
+    Unknown(String),
+    /// More than one code has it, or it is the word of all others.
+    #[error("several values have the word '{0}': which of them is meant cannot be told")]
+    Several(String),
+}
+
+impl Codes<Arc<str>> {
+    /// Whether a value can have this word; without a word for all others a code that has none is its own.
+    #[must_use]
+    pub fn gives(&self, word: &str) -> bool {
+        let mut codes = self.entries.iter().map(|(code, _)| code);
+        let is_code = word.parse::<f64>().is_ok()
+            || ["true", "false"].contains(&word)
+            || codes.any(|code| matches!(code, Code::Text(_)));
+        let mut all = self.entries.iter().map(|(_, of)| of).chain(&self.otherwise);
+        (is_code && self.otherwise.is_none()) || all.any(|of| **of == *word)
+    }
+
+    /// The one code that `word` stands for.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn code_of(&self, word: &str) -> Result<&Code, WordError> {
+        let mut all = self.entries.iter().filter(|(_, of)| **of == *word).map(|(code, _)| code);
+        let is_others = self.otherwise.as_deref() == Some(word);
+        match (all.next(), all.next()) {
+            (Some(code), None) if !is_others => Ok(code),
+            (None, _) if !is_others => Err(WordError::Unknown(word.to_owned())),
+            (Some(_) | None, _) => Err(WordError::Several(word.to_owned())),
+        }
     }
 }
 
@@ -275,5 +319,31 @@ impl Tag {
     #[must_use]
     pub fn recipe(&self) -> Option<&Recipe> {
         self.registers().and_then(|registers| registers.recipe.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_has_one_code_or_none_and_can_be_what_no_table_has() {
+        let codes = |entries: &[(Code, &str)], otherwise: Option<&str>| Codes::<Arc<str>> {
+            entries: entries.iter().map(|(code, word)| (code.clone(), (*word).into())).collect(),
+            otherwise: otherwise.map(Into::into),
+        };
+        let number = Code::Number;
+        let open = codes(&[(number(1), "run"), (number(2), "hold"), (number(3), "hold")], None);
+        assert_eq!(open.code_of("run"), Ok(&Code::Number(1)));
+        assert_eq!(open.code_of("hold"), Err(WordError::Several("hold".to_owned())));
+        assert_eq!(open.code_of("7"), Err(WordError::Unknown("7".to_owned())));
+        assert!(open.gives("run") && open.gives("7") && !open.gives("stop"));
+        let closed = codes(&[(number(1), "run"), (number(2), "?")], Some("?"));
+        assert_eq!(closed.code_of("run"), Ok(&Code::Number(1)));
+        assert_eq!(closed.code_of("?"), Err(WordError::Several("?".to_owned())));
+        assert!(closed.gives("run") && closed.gives("?") && !closed.gives("7"));
+        assert_eq!(codes(&[], Some("all")).code_of("all"), Err(WordError::Several("all".to_owned())));
+        let texts = codes(&[(Code::Text("OK".into()), "fine")], None);
+        assert!(texts.gives("anything"), "a text that is not listed is its own word");
     }
 }

@@ -1,9 +1,10 @@
-//! When work is planned, how long a piece takes, and how many there are of it, as they are written.
+//! When work is planned, how long a piece takes, how many there are of it, and what raises an alarm, as they are written.
 
 use std::time::Duration;
 
-use super::{Content, Node, Parsed, duration, named_tag, number, text, wanted};
+use super::{Content, Node, Parsed, choice, duration, named_tag, number, text, wanted};
 use crate::calendar::{self, Shift, Span};
+use crate::config::site::Severity;
 
 /// A number, or the tag that gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,5 +64,32 @@ pub(in crate::config) fn each(node: &Node) -> Parsed<NumberOrTag> {
     match number(node) {
         Ok(each) if each >= 0.0 => Ok(NumberOrTag::Number(each)),
         Ok(_) | Err(_) => wanted("a number from 0, or the name of a tag", node),
+    }
+}
+
+/// The limit of an alarm: a number, or the tag that gives it.
+pub(in crate::config) fn limit_of_alarm(node: &Node) -> Parsed<NumberOrTag> {
+    if node.text().is_some() {
+        return named_tag(node).map(NumberOrTag::Tag);
+    }
+    match number(node) {
+        Ok(limit) => Ok(NumberOrTag::Number(limit)),
+        Err(_) => wanted("a number, or the name of a tag", node),
+    }
+}
+
+/// How far beyond its limit a number must come back: from 0.
+pub(in crate::config) fn hysteresis(node: &Node) -> Parsed<f64> {
+    match number(node) {
+        Ok(width) if width >= 0.0 => Ok(width),
+        Ok(_) | Err(_) => wanted("a number from 0", node),
+    }
+}
+
+/// How much an alarm matters.
+pub(in crate::config) fn severity(node: &Node) -> Parsed<Severity> {
+    match node.text().and_then(Severity::from_word) {
+        Some(severity) => Ok(severity),
+        None => choice(node, &Severity::ALL.map(Severity::word)).and(Err("no such severity".to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! Too many alarms for somebody to read: they are counted, and told of in one event (EEMUA 191; ISA-18.2-2016, 16.5).
+//! Too many alarms for somebody to read: they are counted, and told of in one event (EEMUA 191, ISA-18.2-2016).
 //!
 //! A flood begins when more than 10 alarms ask somebody to look within 10 minutes, and ends when fewer than 5 have done so in
 //! the last 10. While it lasts, what happens by itself to alarms below critical is held back and counted; critical alarms

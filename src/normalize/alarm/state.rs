@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::site::SHELVE_MAX;
 use crate::reading::Timestamp;
 
-/// What an alarm is to whoever watches it (ISA-18.2-2016, 5.5; the letters are those of its diagram).
+/// What an alarm is to whoever watches it (ISA-18.2-2016; the letters are those of its state diagram).
 ///
 /// State D, cleared and not acknowledged, is not here: an alarm that does not latch is normal once it has cleared. State
 /// H, suppressed by design, is not here either: that belongs into the alarm's condition.

@@ -303,7 +303,9 @@ fn an_event_says_who_did_it_and_since_when_the_alarm_is_raised() {
     assert_eq!(said, [(None, since), (Some("Li"), since), (None, since), (Some("Li"), since)]);
     let values: Vec<_> = scene.events.iter().map(|event| event.value.as_ref().unwrap().to_string()).collect();
     assert_eq!(values, ["321", "321", "300", "300"]);
-    scene.play("@5000 321");
+    scene.play("shelve:1");
+    assert_eq!(scene.events.last().unwrap().since, None);
+    scene.play("unshelve @5000 321");
     assert_eq!(scene.events.last().unwrap().since, at(WALL + 5000));
     let long = "x".repeat(WHO_MAX + 1);
     let refused = scene.alarm.acknowledge(&long, None, scene.now());
@@ -405,6 +407,16 @@ fn an_alarm_that_does_not_latch_any_more_is_normal_after_a_restart() {
     scene.rule = overheat();
     scene.restart();
     assert_eq!((scene.alarm.state(), scene.alarm.is_active()), (State::Normal, false));
+    scene.play("shelve:1");
+    assert_eq!(scene.events.last().unwrap().since, None);
+}
+
+#[test]
+fn a_cleared_alarm_is_not_raised_since_anything() {
+    let mut scene = Scene::new(overheat());
+    scene.play("321 @5 300 shelve:1");
+    let since: Vec<_> = scene.events.iter().map(|event| event.since).collect();
+    assert_eq!(since, [at(WALL), at(WALL), None]);
 }
 
 #[test]
@@ -446,6 +458,9 @@ fn what_is_out_of_service_is_not_waited_for() {
     check(silent.clone(), "@10000 out @200000 bad @259999", "", "normal", false);
     check(silent, "@10000 out @200000 bad @260000", "raised@260000", "unacknowledged", true);
     check(slow(), "321 @2000 out @9000", "", "out_of_service", false);
+    let mut scene = Scene::new(rule(Test::Silent(Duration::from_secs(60))));
+    scene.play("out");
+    assert_eq!(scene.alarm.next_due(), None);
 }
 
 #[test]
@@ -475,10 +490,11 @@ fn a_whole_condition_and_an_equal_word_raise_an_alarm() {
 #[test]
 fn time_that_goes_back_stands_still() {
     let mut scene = Scene::new(slow());
-    scene.play("@5000 321");
-    let before = scene.begin;
-    scene.alarm.handle_time(None, before);
-    assert_eq!(scene.alarm.next_due(), Some(before + Duration::from_secs(8)));
+    scene.play("@5000 bad");
+    let value = Value::Double(321.0);
+    let sample = Sample { value: Some(&value), quality: Quality::Good, limit: None };
+    scene.alarm.handle(sample, None, scene.begin);
+    assert_eq!(scene.alarm.next_due(), Some(scene.begin + Duration::from_secs(8)));
 }
 
 #[test]

@@ -95,10 +95,7 @@ impl Run {
 
     /// Takes in what is known now; tells its tags. When it is to be asked again although nothing is new.
     pub fn handle(&mut self, step: &MachineStep, view: &View<'_>, now: Now, told: &mut Vec<Told>) -> Instant {
-        let wall = match now.stamp {
-            Stamp::Wall(at) => Some(at),
-            Stamp::SinceBoot(_) => None,
-        };
+        let wall = now.wall();
         let saved = &mut self.saved;
         let mut machine =
             self.machine.take().unwrap_or_else(|| Machine::new(step.rule.clone(), saved.take(), now.at));

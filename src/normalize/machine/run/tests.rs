@@ -122,7 +122,7 @@ fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
     shop.pass(60.0);
     shop.read("on=0001 broken=0000 shots=0066 rejects=0005 cavities=0002");
-    let text = serde_json::to_string(&shop.normalizer.saved()).unwrap();
+    let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
     let mut shop = shop.again(&serde_json::from_str(&text).unwrap(), 30.0);
     let shown = shop.read("on=0001 broken=0000 shots=0069 rejects=0006 cavities=0002");
     assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=10"]);

@@ -1,0 +1,124 @@
+//! Alarms in made-up time, from their configuration to what is reported of them.
+
+use crate::normalize::alarm::run::Act;
+use crate::normalize::tests::Shop;
+
+fn shop() -> Shop {
+    Shop::new(
+        r#"
+        stale_after = "1h"
+        tags = [
+            { name = "t", at = "hr:0", type = "i16", scale = 0.1 },
+            { name = "most", at = "hr:1" },
+            { name = "mode", at = "hr:2", values = { 0 = "manual", 2 = "auto" } },
+            { name = "oil", at = "hr:3.0" },
+            { name = "shots", at = "hr:4", kind = "counter", stale_after = "2m" },
+        ]
+        [device.d.alarm]
+        "overheat" = { when = "t", above = 320, hysteresis = 5, delay = "3s", severity = "high" }
+        "too-hot" = { when = "t", above = "most" }
+        "oil" = { when = "oil", latch = true, severity = "critical" }
+        "by-hand" = { when = "mode", equals = "manual" }
+        "idle" = { when = "mode == 'auto' and t < 50", delay = "10s" }
+        "runaway" = { when = "t", rate = { above = 20, per = "1m" } }
+        "silent" = { when = "shots", silent = "1m" }
+        "#,
+    )
+}
+
+/// What is told of alarms.
+#[track_caller]
+fn told(shown: &str) -> Vec<String> {
+    let parts = shown.split([' ', '|']).filter(|one| one.starts_with("alarm/"));
+    parts.map(str::to_owned).collect()
+}
+
+/// The events, in short.
+fn events(shown: &str) -> Vec<String> {
+    let event = |text: &str| {
+        let json: serde_json::Value =
+            serde_json::from_str(text.split_inclusive('}').next().unwrap()).unwrap();
+        format!("{} {}", json["alarm"].as_str().unwrap(), json["event"].as_str().unwrap())
+    };
+    shown.split("event/alarm=").skip(1).map(event).collect()
+}
+
+#[test]
+fn a_number_above_its_limit_for_its_delay_is_an_alarm_until_it_is_back_by_the_hysteresis() {
+    let mut shop = shop();
+    shop.read("t=0BB8 most=01F4 mode=0002 oil=0000 shots=0001");
+    assert!(told(&shop.read("t=0C81")).is_empty(), "320.1, not yet for 3 s");
+    let shown = shop.pass(3.0);
+    assert_eq!(told(&shown), ["alarm/overheat=true"]);
+    assert_eq!(events(&shown), ["overheat raised"]);
+    assert!(shown.contains(r#""severity":"high","at":"2026-11-26T00:00:03.000Z","since":"2026-11-26T00:00:03.000Z","value":320.1"#), "{shown}");
+    assert!(told(&shop.read("t=0C4F")).is_empty(), "315.1 is within the hysteresis");
+    let shown = shop.read("t=0C4E");
+    assert_eq!(
+        (told(&shown), events(&shown)),
+        (vec!["alarm/overheat=false".to_owned()], vec!["overheat cleared".to_owned()])
+    );
+}
+
+#[test]
+fn limits_words_conditions_rates_and_silence_raise_alarms() {
+    let mut shop = shop();
+    shop.read("t=0BB8 most=01F4 mode=0002 oil=0000 shots=0001");
+    shop.pass(20.0);
+    let shown = shop.read("most=0064");
+    assert_eq!(told(&shown), ["alarm/too-hot=true"], "300 is above 100");
+    assert_eq!(told(&shop.read("mode=0000")), ["alarm/by-hand=true"]);
+    assert_eq!(
+        told(&shop.read("mode=0002 t=012C")),
+        ["alarm/too-hot=false", "alarm/by-hand=false"],
+        "30 degrees"
+    );
+    assert_eq!(told(&shop.pass(9.0)), Vec::<String>::new());
+    assert_eq!(told(&shop.pass(1.0)), ["alarm/idle=true"]);
+    assert_eq!(told(&shop.pass(50.0)), ["alarm/silent=true"]);
+    assert_eq!(told(&shop.read("shots=0001")), ["alarm/silent=false"]);
+    shop.pass(20.0);
+    let shown = shop.read("t=0258");
+    assert_eq!(told(&shown), ["alarm/idle=false", "alarm/runaway=true"], "30 degrees in 80 s: {shown}");
+}
+
+#[test]
+fn what_is_not_known_raises_and_clears_nothing() {
+    let mut shop = shop();
+    shop.read("t=0BB8 most=01F4 mode=0002 oil=0001 shots=0001");
+    let shown = shop.read("oil!bad:comm_last_value_known");
+    assert_eq!(told(&shown), ["alarm/oil=true(bad:comm_last_value_known)"]);
+    assert!(events(&shown).is_empty());
+    assert_eq!(told(&shop.read("oil=0001")), ["alarm/oil=true"]);
+}
+
+#[test]
+fn a_latched_alarm_stays_until_somebody_has_acknowledged_it_also_over_a_restart() {
+    let mut shop = shop();
+    shop.read("t=0BB8 most=01F4 mode=0002 oil=0001 shots=0001");
+    assert!(told(&shop.read("oil=0000")).is_empty());
+    let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+    let mut shop = shop.again(&serde_json::from_str(&text).unwrap(), 60.0);
+    assert_eq!(told(&shop.read("oil=0000")), ["alarm/oil=true"]);
+    let shown = shop.act("oil", Act::Acknowledge).unwrap();
+    assert_eq!(
+        (told(&shown), events(&shown)),
+        (vec!["alarm/oil=false".to_owned()], vec!["oil acknowledged".to_owned()])
+    );
+    assert!(shown.contains(r#""by":"Li""#), "{shown}");
+    assert_eq!(shop.act("oil", Act::Acknowledge), Err("there is nothing to acknowledge".to_owned()));
+    assert_eq!(shop.act("water", Act::Acknowledge), Err("there is no alarm `water`".to_owned()));
+}
+
+#[test]
+fn a_device_out_of_service_has_no_alarms() {
+    let mut shop = Shop::new(
+        r#"
+        enabled = false
+        tags = [{ name = "t", at = "hr:0" }]
+        [device.d.alarm]
+        "silent" = { when = "t", silent = "1m" }
+        "#,
+    );
+    assert_eq!(shop.pass(600.0), "");
+}
