@@ -18,6 +18,8 @@ pub(super) struct Received {
     pub(super) tag: String,
     pub(super) at: Timestamp,
     pub(super) truth: Truth,
+    /// It was read before the device was born.
+    pub(super) is_history: bool,
 }
 
 /// All devices as the broker's consumers know them.
@@ -80,7 +82,8 @@ impl View {
         row.at = Timestamp::from_millis(metric.timestamp.unwrap_or_default());
         row.value = metric.value.and_then(|value| decode(value, row.datatype));
         let truth = row.value.clone().filter(|_| row.quality == "good")?;
-        Some(Received { device: key.0, tag: key.1, at: row.at, truth })
+        let is_history = metric.is_historical.unwrap_or_default();
+        Some(Received { device: key.0, tag: key.1, at: row.at, truth, is_history })
     }
 
     /// The table, one line a tag; ages count to `now`.

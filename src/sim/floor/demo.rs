@@ -105,6 +105,8 @@ fn meter() -> Vec<Point> {
         .add("frequency", 70, single, wave_of(50.0, 0.05, 23.0))
         .add("energy/import", 72, Layout::new(Form::Whole(2)).ordered(Cdab), ramp(70_000, 5))
         .add("energy/primary", 74, Layout::new(Form::Whole(2)).ordered(Cdab).scaled(40, 1), ramp(1_234, 2))
+        .add("export/total", 76, tenths(Form::Myriads(2)), ramp(1_239_950, 8))
+        .add("power/balance", 78, tenths(Form::SignMagnitude(1)), wave_of(0.0, 40.0, 8.0))
         .add("power/reactive", 80, tenths(Form::Whole(1)), wave_of(3.0, 12.0, 9.0))
         .add_form("power/scale", 81, Form::Whole(1), Motion::fixed(-1.0));
     let registers = of(HoldingRegisters)

@@ -48,6 +48,15 @@ impl Heard {
         self.last(device, tag).unwrap().parse().unwrap()
     }
 
+    /// What happened to the alarms of a device: "overheat raised".
+    pub(super) fn events(&self, device: &str) -> Vec<String> {
+        let event = |text: &String| {
+            let event: serde_json::Value = serde_json::from_str(text).unwrap();
+            format!("{} {}", event["alarm"].as_str().unwrap(), event["event"].as_str().unwrap())
+        };
+        self.values(device, "event/alarm").iter().map(event).collect()
+    }
+
     /// The states of a machine, but for what is unknown at the beginning.
     pub(super) fn states(&self, device: &str) -> Vec<String> {
         self.values(device, "machine/state").into_iter().skip_while(|state| state == "unknown").collect()

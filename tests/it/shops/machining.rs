@@ -186,6 +186,12 @@ async fn lathes_and_a_mill_behind_units_that_dial_in_tell_states_pieces_and_ener
         shop.check_last(device, &tags.into_iter().zip(figures).collect::<Vec<_>>());
     }
     shop.check_last("lathe-2", &[("total/parts", "3"), ("parts", "1")]);
+    let raised: &[&str] = &["false", "true", "false"];
+    shop.check(
+        "mill-1",
+        &[("alarm/overload", raised), ("alarm/drive", raised), ("alarm/offline", &["false"])],
+    );
+    shop.check("lathe-1", &[("alarm/overload", &["false"]), ("alarm/drive", &["false"])]);
     shop.check("lathe-1", &[("spindle/load", &["61.5", "0"])]);
     shop.check("lathe-2-drive", &[("current", &["12.34"]), ("torque", &["-12.5"])]);
     shop.check(

@@ -187,6 +187,7 @@ async fn three_moulding_machines_tell_states_pieces_scrap_and_the_energy_of_a_pi
         let expected: Vec<_> = tags.iter().map(String::as_str).zip(figures).collect();
         shop.check_last(device, &expected);
     }
+    check_alarms(&shop);
     check_account(&shop);
     check_times(&shop);
     shop.check("imm1", &[("mode", &["auto", "mould_change", "manual"]), ("mould", &["MX-204"])]);
@@ -199,6 +200,15 @@ async fn three_moulding_machines_tell_states_pieces_scrap_and_the_energy_of_a_pi
         "faults/ejector",
         "frequency",
     ]);
+}
+
+/// The first machine was too hot for 4 s, and short of oil for 3: that is an alarm until somebody acknowledges it.
+fn check_alarms(shop: &Shop) {
+    shop.check("imm1", &[("alarm/overheat", &["false", "true", "false"]), ("alarm/oil", &["false", "true"])]);
+    shop.check("imm2", &[("alarm/overheat", &["false"]), ("alarm/oil", &["false"])]);
+    let events = |device| shop.heard.borrow().events(device);
+    assert_eq!(events("imm1"), ["oil raised", "overheat raised", "oil cleared", "overheat cleared"]);
+    assert_eq!(events("imm2"), Vec::<String>::new());
 }
 
 /// What was made with the first mould of the third machine is closed and told.
