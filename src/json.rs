@@ -8,7 +8,7 @@ mod message;
 
 use std::sync::Arc;
 
-use crate::config::site::{Device, Extent, Json, Shared, Shares, Site, Tag};
+use crate::config::site::{Device, Extent, Json, Kind, Shared, Shares, Site, Tag};
 use crate::counters::Counters;
 use crate::outbox::{Lane, Lost, Moves, Outbox, Unsent, Waiting};
 use crate::position::{Position, Positions};
@@ -147,7 +147,8 @@ impl Session {
         if self.live.is_none() {
             return;
         }
-        if self.thinning.withholds(reading) {
+        let is_event = self.site.tags.get(reading.tag.index()).is_some_and(|tag| tag.kind == Kind::Event);
+        if !is_event && self.thinning.withholds(reading) {
             self.outbox.handle_idle(position);
         } else {
             self.add(Lane::Now, position, reading);

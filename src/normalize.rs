@@ -26,7 +26,7 @@ use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
 use alarm::SavedAlarm;
-use computed::{Computed, Told, View};
+use computed::{Computed, SavedCounts, Told, View};
 use counter::SavedCounter;
 use decode::Zone;
 use live::Live;
@@ -323,6 +323,13 @@ impl Normalizer {
         }
     }
 
+    /// Takes in the time that has passed, before what is known is kept; what to tell of it.
+    pub fn settle(&mut self, now: Now) -> Option<Update> {
+        self.computed.start();
+        self.compute(now);
+        self.told()
+    }
+
     /// Readings that were held back and would never be told: there is nothing after them.
     pub fn finish(&mut self) -> Option<Update> {
         for (index, reporter) in (0..).zip(&mut self.reporters) {
@@ -340,19 +347,21 @@ impl Normalizer {
         self.told()
     }
 
-    /// What is kept over a restart.
+    /// What is kept over a restart; time since something was handled last is not in it, see [`Normalizer::settle`].
     #[must_use]
     pub fn saved(&self, now: Now) -> Saved {
         let name =
             |device: DeviceId| self.site.devices.get(device.index()).map(|device| device.name.to_string());
         let machines = self.computed.saved_machines();
         let alarms = self.computed.saved_alarms(&self.site, now);
+        let counts = self.computed.saved_counts(&self.site);
         Saved {
             totals: self.counters.saved(&self.site),
             machines: machines.filter_map(|(device, run)| Some((name(device)?, run))).collect(),
             alarms: alarms
                 .filter_map(|(alarm, saved)| Some((format!("{}:{}", name(alarm.device)?, alarm.name), saved)))
                 .collect(),
+            counts: counts.map(|(derived, saved)| (self.site.full_name(derived.tag), saved)).collect(),
         }
     }
 
@@ -361,6 +370,7 @@ impl Normalizer {
         self.counters.restore(&self.site, &saved.totals);
         let site = &self.site;
         self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
+        self.computed.restore_counts(site, |tag| saved.counts.get(&site.full_name(tag)));
         self.computed.restore_alarms(site, |alarm| {
             let device = &site.devices.get(alarm.device.index())?.name;
             saved.alarms.get(&format!("{device}:{}", alarm.name))
@@ -399,6 +409,8 @@ pub struct Saved {
     pub machines: BTreeMap<String, SavedRun>,
     /// By `device:alarm`.
     pub alarms: BTreeMap<String, SavedAlarm>,
+    /// By `device:tag`.
+    pub counts: BTreeMap<String, SavedCounts>,
 }
 
 fn is_enabled(site: &Site, device: DeviceId) -> bool {
@@ -408,7 +420,7 @@ fn is_enabled(site: &Site, device: DeviceId) -> bool {
 /// Whether what a step tells is told: a device that is out of service is no machine and has no alarms.
 fn is_in_service(site: &Site, step: &Step) -> bool {
     match step {
-        Step::Derived(_) | Step::Class(_) => true,
+        Step::Derived(_) | Step::Class(_) | Step::Window(_) => true,
         Step::Machine(step) => is_enabled(site, step.device),
         Step::Alarm(step) => is_enabled(site, step.device),
     }

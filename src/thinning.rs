@@ -1,4 +1,5 @@
-//! Which readings an uplink does without when it has to keep to its budget: numbers that have hardly changed. Pure.
+//! Which readings an uplink does without when it has to keep to its budget: numbers that have hardly changed, never events.
+//! Pure.
 
 use std::collections::BTreeSet;
 

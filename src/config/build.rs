@@ -11,7 +11,7 @@ use super::finding::Finding;
 use super::schema;
 use super::site::{
     self, ClockTrust, Commands, Gateway, IntegerTypes, LogLevel, Login, NodeControl, Password, PrimaryHost,
-    Queue, Secret, Share, Shares, Site, Tag, Uplink,
+    Queue, Secret, Shares, Site, Uplink,
 };
 use super::tree::{Entry, Node, Place, Table};
 use super::values::{self, Parsed};
@@ -82,8 +82,8 @@ impl Build {
         let queue = self.queue(root.table("queue"));
         let commands = self.commands(root.table("commands"), root.table("uplink"));
         let calendar = calendar::of_gateway(self, root.table("gateway"));
-        let Shop { devices, tags, steps, totals } = device::build(self, root, calendar.as_ref());
-        self.check_aggregates(root.table("uplink"), &uplinks, &tags);
+        let window = self.window(root.table("uplink"), &uplinks);
+        let Shop { devices, tags, steps, totals } = device::build(self, root, window, calendar.as_ref());
         json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
@@ -106,24 +106,34 @@ impl Build {
         })
     }
 
-    /// Tags that may leave only as means and extremes need somebody who makes them.
-    fn check_aggregates(&mut self, table: &Table, uplinks: &[Option<Uplink>], tags: &[Tag]) {
-        if !tags.iter().any(|tag| tag.share == Share::Aggregate) {
-            return;
-        }
+    /// How long the windows are that tags of class "aggregate" leave in; `None`: every uplink has their readings, or
+    /// nothing of them.
+    fn window(&mut self, table: &Table, uplinks: &[Option<Uplink>]) -> Option<Duration> {
+        let mut window = None;
         for (entry, uplink) in table.entries.iter().zip(uplinks) {
-            let Some(uplink) = uplink else { continue };
-            if uplink.share.takes_aggregates_only() {
-                let at = entry
-                    .node
-                    .table()
-                    .and_then(|table| table.get("share"))
-                    .map_or(entry.key_at, |node| node.at);
-                let finding =
-                    Finding::new(at, "means and extremes of \"aggregate\" tags are not in this version");
-                self.find(finding.with_help("take \"aggregate\" out of the list: such tags stay here then"));
+            let (Some(uplink), Some(table)) = (uplink, entry.node.table()) else { continue };
+            let node = table.get("aggregate");
+            if !uplink.share.takes_aggregates_only() {
+                if let Some(node) = node {
+                    let finding =
+                        Finding::new(node.at, "`aggregate` has no effect: readings leave here as they are");
+                    self.find(
+                        finding
+                            .with_help("write share = [\"cluster\", \"aggregate\"]: without \"enterprise\""),
+                    );
+                }
+                continue;
+            }
+            let length = value(table, "aggregate", values::window).unwrap_or(site::AGGREGATE);
+            if *window.get_or_insert(length) != length {
+                let finding = Finding::new(
+                    node.map_or(entry.key_at, |node| node.at),
+                    "another uplink has windows of another length",
+                );
+                self.find(finding.with_help("write the same `aggregate` for all of them"));
             }
         }
+        window
     }
 
     fn queue(&mut self, table: &Table) -> Queue {

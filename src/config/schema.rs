@@ -122,7 +122,7 @@ const UPLINK: Fields = &[
     ("primary_host", NAME),
     ("state_format", Rule::Value(|node| values::choice(node, &["3.0", "2.2"]).map(drop))),
     ("share", Rule::OneOrMany(|node| values::share(node).map(drop))),
-    ("aggregate", Rule::Later),
+    ("aggregate", Rule::Value(|node| values::window(node).map(drop))),
     ("budget", Rule::Value(|node| values::budget(node).map(drop))),
     ("confirm", Rule::Value(|node| only(node, &["broker"], &["platform"]))),
     ("history_rate", Rule::Value(|node| values::rate(node).map(drop))),

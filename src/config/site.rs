@@ -20,13 +20,13 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
-use crate::tag::{DeviceId, Span, UnitId};
+use crate::tag::{DeviceId, Span, TagId, UnitId};
 pub use alarm::{AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, INTERLOCK_READS_MAX, Interlock, LIMIT_MAX, NodeControl, Operand,
     Probe, ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
 };
-pub use computed::{Derived, Step, Total};
+pub use computed::{Derived, Step, Total, WindowStep, WindowTag};
 pub use json::{Extent, Json, Payload, Piece, Topics};
 pub use machine::{Amount, ClassStep, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
 pub use network::{Network, NetworkError};
@@ -125,6 +125,15 @@ impl Site {
         let first = usize::try_from(device.tags.start).unwrap_or_default();
         let last = usize::try_from(device.tags.end).unwrap_or_default();
         self.tags.get(first..last).unwrap_or_default()
+    }
+
+    /// A tag by the names of its device and its own, `device:tag`.
+    #[must_use]
+    pub fn full_name(&self, tag: TagId) -> String {
+        let tag = self.tags.get(tag.index());
+        let device = tag.and_then(|tag| self.devices.get(tag.device.index()));
+        let name = |name: Option<&Arc<str>>| name.map(|name| name.to_string()).unwrap_or_default();
+        format!("{}:{}", name(device.map(|device| &device.name)), name(tag.map(|tag| &tag.name)))
     }
 
     /// The rates at which tags of `device` are read, the fastest first.
@@ -325,6 +334,8 @@ pub const MAX_REGISTERS: u16 = 125;
 pub const MAX_BITS: u16 = 2000;
 /// `connect_timeout` where none is written.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// `aggregate` where none is written.
+pub const AGGREGATE: Duration = Duration::from_secs(900);
 /// The link of what is on no line: a device of the gateway's own.
 pub const NO_LINK: usize = usize::MAX;
 /// `report` where none is written.

@@ -19,7 +19,7 @@ use super::tree::{Content, Entry, Node};
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
 use crate::unit::{self, Unit};
 pub(super) use work::{
-    NumberOrTag, cycle, each, hysteresis, limit_of_alarm, severity, shifts, span, workdays,
+    NumberOrTag, cycle, each, hysteresis, limit_of_alarm, severity, shifts, span, window, workdays,
 };
 
 /// The most memory that a compiled pattern may take, in bytes: a registration is short.

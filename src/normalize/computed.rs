@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::Now;
 use super::alarm::{self, Flood, SavedAlarm};
 use super::live::Live;
@@ -11,7 +13,8 @@ use super::machine::Capacity;
 use super::machine::run::{Run, SavedRun};
 use super::recipe::{whole, word_of};
 use super::totals::Totals;
-use crate::config::site::{AlarmStep, ClassStep, Derived, Site, Step};
+use super::window::Window;
+use crate::config::site::{AlarmStep, ClassStep, Derived, Site, Step, WindowStep, WindowTag};
 use crate::expression::{Inputs, Memory, Sample};
 use crate::reading::{Quality, Stamp, Value};
 use crate::tag::{DeviceId, TagId};
@@ -29,6 +32,15 @@ pub struct Told {
     pub at: Stamp,
 }
 
+/// What a derived tag has counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCounts {
+    /// The text of its expression.
+    of: String,
+    /// One for each `count` in it.
+    counts: Vec<u64>,
+}
+
 /// What a step remembers.
 #[derive(Debug)]
 enum Kept {
@@ -36,6 +48,8 @@ enum Kept {
     Alarm(Box<alarm::run::Run>),
     Machine(DeviceId, Box<Run>),
     Class,
+    /// The windows, and which sample of the tag they have.
+    Window(Option<Box<Window>>, (u64, Quality)),
 }
 
 /// Which steps are to be computed, and what each remembers.
@@ -70,6 +84,7 @@ impl Computed {
             Step::Alarm(step) => Kept::Alarm(Box::new(alarm::run::Run::new(step))),
             Step::Machine(step) => Kept::Machine(step.device, Box::new(Run::new(step))),
             Step::Class(_) => Kept::Class,
+            Step::Window(_) => Kept::Window(None, (0, Quality::Good)),
         };
         Computed {
             dependents,
@@ -129,7 +144,7 @@ impl Computed {
         for (step, kept) in self.kept.iter().enumerate() {
             let is_told = match kept {
                 Kept::Derived(_) => false,
-                Kept::Alarm(_) | Kept::Machine(..) | Kept::Class => true,
+                Kept::Alarm(_) | Kept::Machine(..) | Kept::Class | Kept::Window(..) => true,
             };
             if let Some(is_dirty) = self.is_dirty.get_mut(step).filter(|is_dirty| is_told && !**is_dirty) {
                 *is_dirty = true;
@@ -157,7 +172,11 @@ impl Computed {
                 self.tell_class(class, now.stamp, told);
                 None
             }
-            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_), _) => None,
+            (Step::Window(step), Some(Kept::Window(window, taken))) => {
+                let window = window.get_or_insert_with(|| Box::new(Window::new(step.length, now.at)));
+                Some(tell_window(window, taken, step, view, now, told))
+            }
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Window(_), _) => None,
         };
         self.wake_at(index, due);
     }
@@ -214,6 +233,31 @@ impl Computed {
         Err(format!("there is no alarm `{name}`"))
     }
 
+    /// What derived tags have counted, to be kept over a restart.
+    pub fn saved_counts<'a>(&self, site: &'a Site) -> impl Iterator<Item = (&'a Derived, SavedCounts)> {
+        site.steps.iter().zip(&self.kept).filter_map(|(step, kept)| match (step, kept) {
+            (Step::Derived(derived), Kept::Derived(memory)) => {
+                let counts = memory.counts();
+                let of = derived.expression.text().to_owned();
+                (!counts.is_empty()).then_some((derived, SavedCounts { of, counts }))
+            }
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
+        })
+    }
+
+    /// Derived tags go on counting from what an earlier run has kept, where they are still what they were.
+    pub fn restore_counts<'a>(&mut self, site: &Site, saved: impl Fn(TagId) -> Option<&'a SavedCounts>) {
+        for (step, kept) in site.steps.iter().zip(&mut self.kept) {
+            if let (Step::Derived(derived), Kept::Derived(memory)) = (step, kept)
+                && let Some(saved) = saved(derived.tag).filter(|saved| saved.of == derived.expression.text())
+            {
+                memory.restore_counts(&saved.counts);
+            }
+        }
+    }
+
     /// What is to be kept of alarms over a restart.
     pub fn saved_alarms<'a>(
         &self,
@@ -222,7 +266,9 @@ impl Computed {
     ) -> impl Iterator<Item = (&'a AlarmStep, SavedAlarm)> {
         site.steps.iter().zip(&self.kept).filter_map(move |(step, kept)| match (step, kept) {
             (Step::Alarm(step), Kept::Alarm(run)) => Some((&**step, run.saved(now)?)),
-            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_), _) => None,
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
         })
     }
 
@@ -241,7 +287,7 @@ impl Computed {
     pub fn saved_machines(&self) -> impl Iterator<Item = (DeviceId, SavedRun)> {
         self.kept.iter().filter_map(|kept| match kept {
             Kept::Machine(device, run) => Some((*device, run.saved()?)),
-            Kept::Derived(_) | Kept::Alarm(_) | Kept::Class => None,
+            Kept::Derived(_) | Kept::Alarm(_) | Kept::Class | Kept::Window(..) => None,
         })
     }
 
@@ -285,6 +331,42 @@ fn tell_alarm(
         }
     }
     told.extend(run.told(step.tag, now));
+}
+
+/// Takes a new sample in, and tells what has ended; when to look again.
+fn tell_window(
+    window: &mut Window,
+    taken: &mut (u64, Quality),
+    step: &WindowStep,
+    view: &View<'_>,
+    now: Now,
+    told: &mut Vec<Told>,
+) -> Instant {
+    let sample = view.sample(step.of);
+    let seen = (sample.serial, sample.quality);
+    if std::mem::replace(taken, seen) == seen {
+        window.handle_time(now.wall(), now.at);
+    } else {
+        window.handle(sample.value.and_then(Value::number), sample.quality, now.wall(), now.at);
+    }
+    while let Some(closed) = window.poll_closed() {
+        for (what, tag) in &step.tags {
+            let value = match what {
+                WindowTag::Mean => closed.mean.map(Value::Double),
+                WindowTag::Min => closed.min.map(Value::Double),
+                WindowTag::Max => closed.max.map(Value::Double),
+                WindowTag::Last => closed.last.map(Value::Double),
+                WindowTag::Delta => closed.rise.map(Value::Double),
+                WindowTag::Count => Some(Value::UInt(closed.count.into())),
+            };
+            // how many came is known in any case
+            let doubt = if *what == WindowTag::Count { Quality::Good } else { closed.quality };
+            let why = if doubt.is_good() { Quality::UncertainInitial } else { doubt };
+            let value = value.filter(|_| !doubt.is_bad()).ok_or(why);
+            told.push(Told { tag: *tag, value, doubt, at: Stamp::Wall(closed.at) });
+        }
+    }
+    window.next_due()
 }
 
 /// An event, as text.

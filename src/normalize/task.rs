@@ -47,10 +47,11 @@ pub async fn run(site: Arc<Site>, mut polled: mpsc::Receiver<Polled>, store: mps
         };
         updates.extend(update);
         if clock::monotonic() >= keep_at {
+            updates.extend(normalizer.settle(now()));
             keep_at = keep(&path, &normalizer, &mut kept).await;
         }
     }
-    if let Some(update) = normalizer.finish() {
+    for update in normalizer.settle(now()).into_iter().chain(normalizer.finish()) {
         store.send(update).await.ok();
     }
     keep(&path, &normalizer, &mut kept).await;

@@ -52,7 +52,7 @@ impl Totals {
     /// Goes on from what an earlier run has kept, before the first sample.
     pub fn restore(&mut self, site: &Site, saved: &BTreeMap<String, SavedCounter>) {
         for entry in &mut self.counters {
-            if let Some(saved) = saved.get(&key(site, entry.total.of)) {
+            if let Some(saved) = saved.get(&site.full_name(entry.total.of)) {
                 entry.wall = saved.at_ms.map(Timestamp::from_millis);
                 entry.counter = Counter::new(entry.rule, Some(saved.clone()));
             }
@@ -62,7 +62,7 @@ impl Totals {
     /// What is to be kept, by device and tag.
     #[must_use]
     pub fn saved(&self, site: &Site) -> BTreeMap<String, SavedCounter> {
-        let saved = |entry: &Entry| Some((key(site, entry.total.of), entry.counter.saved(entry.wall)?));
+        let saved = |entry: &Entry| Some((site.full_name(entry.total.of), entry.counter.saved(entry.wall)?));
         self.counters.iter().filter_map(saved).collect()
     }
 
@@ -106,13 +106,6 @@ impl Totals {
         let index = self.of.get(tag.index()).copied().flatten();
         index.and_then(|index| self.counters.get(index)).map_or(0, |entry| entry.resets)
     }
-}
-
-fn key(site: &Site, tag: TagId) -> String {
-    let tag = site.tags.get(tag.index());
-    let device = tag.and_then(|tag| site.devices.get(tag.device.index()));
-    let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
-    format!("{}:{}", name(device.map(|device| &*device.name)), name(tag.map(|tag| &*tag.name)))
 }
 
 /// How often totals are written down while the gateway runs: flash wears, and a counter says itself what came since.

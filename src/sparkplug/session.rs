@@ -21,7 +21,7 @@ use super::payload::Form;
 use super::proto::Payload;
 use super::proto::payload::Metric;
 use super::topic::{Node, Verb};
-use crate::config::site::{Device, Shared, Site, Uplink};
+use crate::config::site::{Device, Kind, Shared, Site, Uplink};
 use crate::counters::Counters;
 use crate::outbox::{Lane, Lost, Moves, Outbox, Waiting};
 use crate::position::{Position, Positions};
@@ -365,14 +365,15 @@ impl Session {
             }
             return;
         }
-        if reading.quality.is_bad() {
+        let site = self.site.clone();
+        let Some(tag) = site.tags.get(reading.tag.index()) else { return };
+        if reading.quality.is_bad() && tag.registers().is_some() {
             self.learn(device);
         }
         let is_born = self.live.is_some() && self.is_device_up(device);
-        let Some(tag) = self.site.tags.get(reading.tag.index()) else { return };
         let Some(last) = self.tags.get_mut(reading.tag.index()) else { return };
         last.reading = Some((position, reading.clone()));
-        if is_born && self.thinning.withholds(reading) {
+        if is_born && tag.kind != Kind::Event && self.thinning.withholds(reading) {
             self.outbox.handle_idle(position);
             return;
         }

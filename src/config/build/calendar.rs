@@ -26,6 +26,7 @@ pub(super) fn of_gateway(build: &mut Build, table: &Table) -> Option<Calendar> {
 
 /// A calendar, but for what `table` says of it.
 pub(super) fn planned(build: &mut Build, table: &Table, of_gateway: Calendar) -> Calendar {
+    let known = of_gateway.faults();
     let mut calendar = of_gateway;
     let keys = ["shifts", "breaks", "workdays"].map(|key| table.get(key));
     if let Some(shifts) = value(table, "shifts", values::shifts) {
@@ -38,7 +39,8 @@ pub(super) fn planned(build: &mut Build, table: &Table, of_gateway: Calendar) ->
         calendar.workdays = workdays;
     }
     let at = keys.into_iter().flatten().next().map(|node| node.at);
-    for fault in at.map(|_| calendar.faults()).unwrap_or_default() {
+    let faults = at.map(|_| calendar.faults()).unwrap_or_default();
+    for fault in faults.into_iter().filter(|fault| !known.contains(fault)) {
         build.find(Finding::new(at.unwrap_or(build.whole), fault));
     }
     calendar

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::finding::Finding;
-use super::super::site::{ClassStep, Derived, MachineTag, Step, Tag, Total};
+use super::super::site::{ClassStep, Derived, MachineTag, Step, Tag, Total, WindowStep};
 use super::super::tree::{Node, Place, Table};
 use super::super::values::codes;
 use super::Build;
@@ -48,6 +48,8 @@ pub(super) enum Gives {
     Machine(Vec<(MachineTag, TagId)>),
     /// The free capacity of a class of machines.
     Class(ClassStep),
+    /// What a tag was in each window.
+    Window(WindowStep),
 }
 
 /// Compiles all of it, and puts it in the order in which it is computed.
@@ -61,7 +63,7 @@ pub(super) fn build(
     let pending = &computed.pending;
     let derived = (0..).zip(pending).filter_map(|(index, one)| match &one.gives {
         Gives::Derived(tag) => Some((*tag, index)),
-        Gives::Alarm { .. } | Gives::Machine(_) | Gives::Class(_) => None,
+        Gives::Alarm { .. } | Gives::Machine(_) | Gives::Class(_) | Gives::Window(_) => None,
     });
     let derived = derived.collect();
     let totals = &computed.totals;
@@ -75,6 +77,7 @@ pub(super) fn build(
             }
             Gives::Machine(tags) => Step::Machine(Box::new(compiler.machine(one, tags)?)),
             Gives::Class(class) => Step::Class(class.clone()),
+            Gives::Window(window) => Step::Window(compiler.window(one, window)?),
         };
         Some((one.at, step))
     };
@@ -138,6 +141,18 @@ impl Compiler<'_> {
             Some(ValueType::Time) => Err("a time cannot be used here".to_owned()),
             Some(ValueType::Integer(_) | ValueType::Float | ValueType::Double) | None => Ok(Kind::Number),
         }
+    }
+
+    /// The windows of a tag, whose type is known only now.
+    fn window(&mut self, one: &Pending, window: &WindowStep) -> Option<WindowStep> {
+        if self.kind(window.of, 0).ok()? == Kind::Number {
+            return Some(window.clone());
+        }
+        let name = self.tags.get(window.of.index()).map_or("", |tag| &*tag.name);
+        let finding =
+            Finding::new(one.at, format!("`{name}` is \"aggregate\", and has no mean: it is no number"));
+        self.build.find(finding.with_help("give it another `share`"));
+        None
     }
 
     /// The derived tag; its type is that of its expression, unless it says one.

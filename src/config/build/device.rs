@@ -26,9 +26,15 @@ use crate::tag::{DeviceId, TagId, UnitId};
 const CAPACITY: &str = "capacity";
 
 /// All devices and all tags, as far as they can be built.
-pub(super) fn build(build: &mut Build, root: &Table, calendar: Option<&Calendar>) -> Shop {
+pub(super) fn build(
+    build: &mut Build,
+    root: &Table,
+    window: Option<Duration>,
+    calendar: Option<&Calendar>,
+) -> Shop {
     let mut out = Devices {
         root,
+        window,
         devices: Vec::new(),
         drafts: Vec::new(),
         computed: Computed::default(),
@@ -68,6 +74,8 @@ pub(super) struct Shop {
 
 struct Devices<'a> {
     root: &'a Table,
+    /// How long the windows of "aggregate" tags are, if anybody wants them.
+    window: Option<Duration>,
     devices: Vec<Device>,
     drafts: Vec<Draft>,
     computed: Computed,
@@ -100,7 +108,8 @@ impl Devices<'_> {
         }
         let share = value(fields, "share", values::share).unwrap_or_default();
         let (drafts, computed) = (&mut self.drafts, &mut self.computed);
-        Generator { build, drafts, computed, device: id, merged: &merged, share }.run(first);
+        let window = self.window;
+        Generator { build, drafts, computed, device: id, merged: &merged, share, window }.run(first);
         let probes = probes(build, fields, &of_type, merged.get("probe"));
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         check_count(build, instance, self.drafts.len() - first);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::finding::Finding;
 use super::super::site::{
-    ClassStep, Deadband, Kind, MachineTag, Registers, Report, Scaling, Share, Source, Tag, Total,
+    ClassStep, Deadband, Kind, MachineTag, Registers, Report, Scaling, Share, Source, Tag, Total, WindowStep,
+    WindowTag,
 };
 use super::super::tree::{Entry, Node, Place, Table};
 use super::super::values;
@@ -13,7 +14,7 @@ use super::computed::{Gives, Pending};
 use super::tag::Draft;
 use super::{Build, shared, value};
 use crate::config::site;
-use crate::tag::{DeviceId, TagId, ValueType};
+use crate::tag::{DataType, DeviceId, TagId, ValueType};
 use crate::unit;
 
 /// Figures of a machine move all the time: they are not reported oftener, unless its device says so.
@@ -28,6 +29,12 @@ pub(super) struct Computed {
 
 /// What the gateway makes of all machines of a class, on a device of its own.
 const CLASS_TAGS: [&str; 4] = ["machines", "free/now", "free/24h", "free/7d"];
+
+/// What is told of the windows of a number.
+const WINDOW_OF_NUMBER: [WindowTag; 5] =
+    [WindowTag::Mean, WindowTag::Min, WindowTag::Max, WindowTag::Last, WindowTag::Count];
+/// What is told of the windows of a counter.
+const WINDOW_OF_COUNTER: [WindowTag; 2] = [WindowTag::Delta, WindowTag::Count];
 
 /// Adds the tags of all classes, `device`'s, to `drafts`; `false`: no machine has a class.
 pub(super) fn classes(drafts: &mut Vec<Draft>, computed: &mut Computed, device: DeviceId) -> bool {
@@ -91,6 +98,8 @@ pub(super) struct Generator<'a> {
     pub(super) merged: &'a Table,
     /// The share of what does not say.
     pub(super) share: Share,
+    /// How long the windows of "aggregate" tags are, if anybody wants them.
+    pub(super) window: Option<Duration>,
 }
 
 impl Generator<'_> {
@@ -105,6 +114,9 @@ impl Generator<'_> {
             self.machine(entry);
         }
         self.alarms();
+        for index in first..self.drafts.len() {
+            self.windows(index);
+        }
         self.check_names(first);
     }
 
@@ -208,6 +220,41 @@ impl Generator<'_> {
         }
         let (device, table, at) = (self.device, table.clone(), entry.key_at);
         self.computed.pending.push(Pending { device, table, at, gives: Gives::Machine(tags) });
+    }
+
+    /// What a tag was in each window, where its readings may not leave as they are.
+    fn windows(&mut self, index: usize) {
+        let (Some(length), Some(draft)) = (self.window, self.drafts.get(index)) else { return };
+        let (id, name, unit) = (draft.tag.id, draft.tag.name.clone(), draft.tag.unit);
+        let is_number = match draft.tag.value_type {
+            ValueType::Integer(_) | ValueType::Float | ValueType::Double => true,
+            ValueType::Bool | ValueType::Text | ValueType::Time => false,
+        };
+        let is_total = self.computed.totals.iter().any(|total| total.tag == id);
+        if draft.tag.share != Share::Aggregate || !is_number || is_total {
+            return;
+        }
+        let total = self.computed.totals.iter().find(|total| total.of == id);
+        let (of, told) = match total {
+            Some(total) => (total.tag, &WINDOW_OF_COUNTER[..]),
+            None => (id, &WINDOW_OF_NUMBER[..]),
+        };
+        let named = self.merged.table("derived").entry(&name).or(self.merged.entries.first());
+        let at = named.map_or(self.build.whole, |entry| entry.key_at);
+        let mut tags = Vec::new();
+        for what in told {
+            let is_count = *what == WindowTag::Count;
+            let value_type = if is_count { ValueType::Integer(DataType::U32) } else { ValueType::Double };
+            let name = format!("{name}/{}", what.word());
+            let tag = self.add(&name, value_type, Kind::Measurement, Share::Window);
+            self.change(tag, |tag| {
+                tag.report = Report::Always;
+                tag.unit = unit.filter(|_| !is_count);
+            });
+            tags.push((*what, tag));
+        }
+        let gives = Gives::Window(WindowStep { of, length, tags });
+        self.computed.pending.push(Pending { device: self.device, table: Table::default(), at, gives });
     }
 
     /// The tags of all alarms, and the one that tells what happens to them: no farther than any of them may go.

@@ -1,6 +1,7 @@
-//! What is computed from tags: derived tags, totals of counters, alarms, machines.
+//! What is computed from tags: derived tags, totals of counters, alarms, machines, windows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{AlarmStep, ClassStep, MachineStep};
 use crate::expression::Expression;
@@ -17,6 +18,51 @@ pub enum Step {
     Machine(Box<MachineStep>),
     /// The free capacity of a class of machines.
     Class(ClassStep),
+    /// What a tag was in each window of time.
+    Window(WindowStep),
+}
+
+/// What a tag was in each window of time.
+#[derive(Clone, Debug)]
+pub struct WindowStep {
+    /// The tag; of a counter its total.
+    pub of: TagId,
+    /// How long a window is.
+    pub length: Duration,
+    /// The tags that tell it.
+    pub tags: Vec<(WindowTag, TagId)>,
+}
+
+/// What is told of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowTag {
+    /// The mean, each value weighted by how long it held.
+    Mean,
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+    /// The last value.
+    Last,
+    /// What a counter rose by.
+    Delta,
+    /// How many samples came in it.
+    Count,
+}
+
+impl WindowTag {
+    /// The end of the tag's name.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            WindowTag::Mean => "mean",
+            WindowTag::Min => "min",
+            WindowTag::Max => "max",
+            WindowTag::Last => "last",
+            WindowTag::Delta => "delta",
+            WindowTag::Count => "count",
+        }
+    }
 }
 
 /// A tag whose value is that of an expression.
@@ -54,6 +100,7 @@ impl Step {
             Step::Alarm(alarm) => &alarm.inputs,
             Step::Machine(machine) => &machine.inputs,
             Step::Class(class) => &class.inputs,
+            Step::Window(window) => std::slice::from_ref(&window.of),
         }
     }
 
@@ -65,6 +112,7 @@ impl Step {
             Step::Alarm(alarm) => vec![alarm.tag],
             Step::Machine(machine) => machine.tags.iter().map(|(_, tag)| *tag).collect(),
             Step::Class(class) => class.tags.to_vec(),
+            Step::Window(window) => window.tags.iter().map(|(_, tag)| *tag).collect(),
         }
     }
 }

@@ -15,8 +15,10 @@ pub enum Share {
     Cluster,
     /// To the cluster only as means and extremes of a window, to the firm as they are.
     Aggregate,
-    /// What has been made of many readings: it goes wherever [`Share::Aggregate`] is named. No tag is given this class,
-    /// the gateway's own tags have it.
+    /// What has been made of an [`Share::Aggregate`] tag in a window: to where its own readings may not go. No tag is given
+    /// this class or the next one: the gateway's own tags have them.
+    Window,
+    /// What has been made of the whole site: wherever [`Share::Aggregate`] is named.
     Summary,
 }
 
@@ -57,6 +59,7 @@ impl Shares {
     pub fn takes(&self, share: Share) -> bool {
         match share {
             Share::Aggregate => self.0.contains(&share) && self.0.contains(&Share::Enterprise),
+            Share::Window => self.takes_aggregates_only(),
             Share::Summary => self.0.contains(&Share::Aggregate),
             Share::Private | Share::Enterprise | Share::Cluster => self.0.contains(&share),
         }

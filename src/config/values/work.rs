@@ -93,3 +93,11 @@ pub(in crate::config) fn severity(node: &Node) -> Parsed<Severity> {
         None => choice(node, &Severity::ALL.map(Severity::word)).and(Err("no such severity".to_owned())),
     }
 }
+
+/// How long a window is: at least a second and at most a day.
+pub(in crate::config) fn window(node: &Node) -> Parsed<Duration> {
+    match duration(node) {
+        Ok(length) if (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&length) => Ok(length),
+        Ok(_) | Err(_) => wanted("a duration from \"1s\" to \"24h\", as \"15m\"", node),
+    }
+}

@@ -130,3 +130,131 @@ fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
     let shown = shop.pass(65.0);
     assert_eq!(only(&shown, "machine/apt").last(), Some(&"machine/apt=120(uncertain:not_accurate)"));
 }
+
+/// The script of the day, and what is true of it: see `tests/peers/oee.py`.
+const DAY_EVENTS: &str = include_str!("../../../../tests/it/day/events.jsonl");
+const DAY_FIGURES: &str = include_str!("../../../../tests/it/day/figures.json");
+
+const DAY_SHOP: &str = r#"
+[gateway]
+name = "n"
+enterprise = "e"
+timezone = "Europe/Berlin"
+shifts = ["06:00-14:00"]
+breaks = ["10:00-10:30"]
+[uplink.u]
+broker = "mqtt://127.0.0.1:1"
+[link.l]
+tcp = "127.0.0.1:1"
+[device.d]
+link = "l"
+stale_after = "1d"
+tags = [
+    { name = "fault", at = "hr:0.0" },
+    { name = "setup", at = "hr:0.1" },
+    { name = "run", at = "hr:0.2" },
+    { name = "idle", at = "hr:0.3" },
+    { name = "shots", at = "hr:1", kind = "counter" },
+    { name = "rejects", at = "hr:2", kind = "counter" },
+    { name = "energy", at = "hr:3", type = "u32", unit = "Wh", kind = "counter" },
+    { name = "product", at = "hr:5", type = "string", length = 2 },
+    { name = "cycle", at = "hr:7", unit = "s" },
+]
+[device.d.machine]
+fault = "fault"
+setup = "setup"
+running = "run"
+idle = "idle"
+pieces = { counter = "shots", each = 4 }
+scrap = { counter = "rejects" }
+energy = "energy"
+product = "product"
+cycle = "cycle"
+"#;
+
+/// What one line of the script is in the registers of the machine; those that count go on from what they were.
+fn registers(event: &serde_json::Value, rejects: &mut u64, watt_hours: &mut u64) -> String {
+    if let Some(list) = event["conditions"].as_array() {
+        let names = ["fault", "setup", "run", "idle"];
+        let one = |(index, holds): (usize, &serde_json::Value)| match holds.as_bool() {
+            Some(holds) => format!("{}={:04X} ", names[index], u16::from(holds) << index),
+            None => format!("{}!bad:no_communication ", names[index]),
+        };
+        return list.iter().enumerate().map(one).collect();
+    }
+    if let Some(counter) = event["counter"].as_u64() {
+        return format!("shots={counter:04X}");
+    }
+    if let Some(kwh) = event["energy"].as_f64() {
+        *watt_hours += format!("{:.0}", kwh * 1000.0).parse::<u64>().unwrap();
+        return format!("energy={watt_hours:08X}");
+    }
+    if event["scrap"] == 1 {
+        *rejects += 1;
+        return format!("rejects={rejects:04X}");
+    }
+    if let Some(product) = event["product"].as_str() {
+        let hex: String = product.bytes().map(|byte| format!("{byte:02X}")).collect();
+        return format!("product={hex}00");
+    }
+    let cycle = event["cycle"].as_f64().map(|cycle| format!("{cycle:.0}").parse::<u16>().unwrap());
+    cycle.map_or_else(String::new, |cycle| format!("cycle={cycle:04X}"))
+}
+
+#[test]
+fn registers_of_a_scripted_day_give_the_figures_that_were_counted_second_by_second() {
+    let mut shop = Shop::of(DAY_SHOP);
+    shop.wall_ms += 5 * 3_600_000;
+    let (mut rejects, mut watt_hours, mut second) = (0, 0, 0_u64);
+    let mut shown = shop.read("shots=FF78 rejects=0000 energy=00000000");
+    for line in DAY_EVENTS.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at = event["at"].as_u64().unwrap();
+        if event["save"] == true {
+            shown += &shop.pass((at - second) as f64);
+            shop.normalizer.settle(shop.now());
+        } else if event["restore"] == true {
+            let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+            shop = shop.again(&serde_json::from_str(&text).unwrap(), (at - second) as f64);
+        } else {
+            shown += &shop.pass((at - second) as f64);
+        }
+        second = at;
+        shop.wall_ms = event["wall"].as_u64().unwrap() * 1000 - shop.elapsed_ms;
+        shown += &shop.read(&registers(&event, &mut rejects, &mut watt_hours));
+    }
+    shown += &shop.pass((8 * 3600 - second) as f64);
+    let account = |text: &str| {
+        let text = text.split_inclusive('}').next().unwrap();
+        serde_json::from_str::<serde_json::Value>(text).unwrap()
+    };
+    let accounts: Vec<serde_json::Value> = shown.split("machine/account=").skip(1).map(account).collect();
+    let of = |account: &serde_json::Value| {
+        format!("{} {} {}", account["of"], account["product"], account["pieces"]).replace('"', "")
+    };
+    assert_eq!(
+        accounts.iter().map(of).collect::<Vec<_>>(),
+        ["product cup 2508.0", "product lid 1352.0", "shift lid 3860.0"]
+    );
+    let truth: serde_json::Value = serde_json::from_str(DAY_FIGURES).unwrap();
+    let four = |number: &serde_json::Value| format!("{:.4}", number.as_f64().unwrap());
+    for (name, of_truth) in [
+        ("availability", "availability"),
+        ("performance", "performance"),
+        ("quality", "quality"),
+        ("oee", "oee"),
+        ("apt", "apt_s"),
+        ("aust", "aust_s"),
+        ("adet", "adet_s"),
+        ("adot", "adot_s"),
+        ("unknown", "unknown_s"),
+        ("pbt", "pbt_s"),
+        ("pieces", "pieces"),
+        ("scrap", "scrap"),
+        ("good", "good"),
+        ("energy", "energy_kwh"),
+        ("kwh_per_piece", "kwh_per_piece"),
+    ] {
+        assert_eq!(four(&accounts[2][name]), four(&truth[of_truth]), "{name}");
+    }
+}
