@@ -1,6 +1,8 @@
 //! What stands on the floor: devices, their registers, how their values move, and the log of what was served. Pure.
 
 mod demo;
+mod encode;
+mod point;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use crate::reading::Timestamp;
 
 pub use demo::demo_floor;
+pub use point::{Form, Layout, Motion, Order, Point, Truth};
 
 /// The most registers and bits of one unit that may be written to; a write to a further one fails.
 const WRITTEN_MAX: usize = 4096;
@@ -22,118 +25,17 @@ pub enum Table {
     InputRegisters,
 }
 
-/// What a point really is at a moment.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "a value of each kind")]
-pub enum Truth {
-    Bool(bool),
-    Integer(i128),
-    Float(f32),
-    Double(f64),
-    Text(String),
-}
-
-impl std::fmt::Display for Truth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Truth::Bool(value) => value.fmt(f),
-            Truth::Integer(value) => value.fmt(f),
-            Truth::Float(value) => value.fmt(f),
-            Truth::Double(value) => value.fmt(f),
-            Truth::Text(value) => value.fmt(f),
-        }
-    }
-}
-
-/// The wire order of the registers of a value, by the letters of the manual.
-#[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "the four orders")]
-pub enum Order {
-    Abcd,
-    Cdab,
-    Badc,
-    Dcba,
-}
-
-/// How a point lies in its registers.
-#[derive(Clone, Copy, Debug)]
-pub enum Layout {
-    /// One coil or discrete input.
-    Bit,
-    /// One bit of a register.
-    BitOf(u8),
-    /// A signed register that holds the value times this.
-    Scaled16(f64),
-    /// An unsigned register.
-    Unsigned16,
-    /// Two registers, signed or unsigned.
-    Integer32(Order),
-    /// Four registers, signed or unsigned.
-    Integer64(Order),
-    /// Two registers.
-    Float32(Order),
-    /// Four registers.
-    Float64(Order),
-    /// So many registers of text.
-    Text(u16),
-}
-
-/// How a point moves.
-#[derive(Clone, Copy, Debug)]
-pub enum Motion {
-    /// Up and down around a middle.
-    Wave {
-        /// The middle.
-        middle: f64,
-        /// The most above and below it.
-        swing: f64,
-        /// Of one whole wave.
-        seconds: f64,
-    },
-    /// Upwards, or downwards, from a start.
-    Ramp {
-        /// At the beginning.
-        start: i64,
-        /// A second.
-        step: i64,
-    },
-    /// On and off.
-    Blink {
-        /// Of each.
-        seconds: u64,
-    },
-    /// These words and a number that grows.
-    Job(&'static str),
-    /// Always the same words.
-    Words(&'static str),
-}
-
-/// One value of a device.
-#[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// The name of the tag that reads it.
-    pub name: &'static str,
-    /// Where.
-    pub table: Table,
-    /// The first register, 0-based.
-    pub address: u16,
-    /// How it lies there.
-    pub layout: Layout,
-    /// How it moves.
-    pub motion: Motion,
-}
-
 /// A device on the floor.
 #[derive(Clone, Debug)]
 pub struct Device {
     /// The name of the device in the configuration.
-    pub name: &'static str,
+    pub name: Arc<str>,
     /// The link that it is on, by name.
-    pub link: &'static str,
+    pub link: Arc<str>,
     /// Its address there.
     pub unit: u8,
     /// What it has.
-    pub points: &'static [Point],
+    pub points: Vec<Point>,
 }
 
 /// A value as it was served.
@@ -146,7 +48,7 @@ pub struct Served {
 }
 
 /// The name of a device and of one of its points.
-pub type PointName = (&'static str, &'static str);
+pub type PointName = (Arc<str>, Arc<str>);
 
 /// All units and the log.
 #[derive(Debug)]
@@ -203,7 +105,7 @@ impl Floor {
     #[must_use]
     pub fn new(devices: Vec<Device>) -> Floor {
         let units = devices.into_iter().map(|device| Unit {
-            link: device.link.into(),
+            link: device.link.clone(),
             unit: device.unit,
             content: Content::Points(device),
             written: BTreeMap::new(),
@@ -314,14 +216,13 @@ impl Device {
         let mut words = vec![0; usize::from(request.count)];
         let mut served = Vec::new();
         for point in self.points.iter().filter(|point| point.table == request.table) {
-            let truth = point.truth(elapsed_ms);
-            let registers = point.encode(&truth);
+            let (truth, registers) = point.moment(elapsed_ms);
             let mut places =
                 (point.address..=u16::MAX).take(registers.len()).map(|address| (point.table, address));
             if point.place(&registers, request, &mut words)
                 && !places.any(|place| written.contains_key(&place))
             {
-                served.push(((self.name, point.name), Served { at, truth }));
+                served.push(((self.name.clone(), point.name.clone()), Served { at, truth }));
             }
         }
         Read { words, served }
@@ -342,140 +243,9 @@ pub fn addressed(table: Table, address: u16, unit: u8, reads: u8) -> u16 {
     }
 }
 
-impl Point {
-    /// What the point is, `elapsed_ms` after the start, exactly as its registers can say it.
-    #[must_use]
-    pub fn truth(&self, elapsed_ms: u64) -> Truth {
-        match (self.motion, self.layout) {
-            (Motion::Blink { seconds }, _) => Truth::Bool((elapsed_ms / (seconds.max(1) * 1000)) % 2 == 1),
-            (Motion::Words(words), _) => Truth::Text(words.to_owned()),
-            (Motion::Job(words), _) => Truth::Text(format!("{words}{:04}", elapsed_ms / 3000 % 10_000)),
-            (Motion::Ramp { start, step }, _) => {
-                Truth::Integer(i128::from(start) + i128::from(step) * i128::from(elapsed_ms) / 1000)
-            }
-            (Motion::Wave { middle, swing, seconds }, layout) => {
-                let turn = seconds_of(elapsed_ms) / seconds * std::f64::consts::TAU;
-                wave(middle + swing * turn.sin(), layout)
-            }
-        }
-    }
-
-    /// Writes the point's `registers` into the words of `request`; true if all of them lie in it.
-    fn place(&self, registers: &[u16], request: Request, words: &mut [u16]) -> bool {
-        let mut all_lie_in = true;
-        for (index, word) in registers.iter().enumerate() {
-            let place = (usize::from(self.address) + index).checked_sub(usize::from(request.address));
-            match place.and_then(|place| words.get_mut(place)) {
-                Some(slot) => *slot |= *word, // several points may be bits of one register
-                None => all_lie_in = false,
-            }
-        }
-        all_lie_in
-    }
-
-    fn encode(&self, truth: &Truth) -> Vec<u16> {
-        match (self.layout, truth) {
-            (Layout::Bit, Truth::Bool(on)) => vec![u16::from(*on)],
-            (Layout::BitOf(bit), Truth::Bool(on)) => vec![u16::from(*on) << bit],
-            (Layout::Scaled16(factor), Truth::Double(value)) => vec![low_word(whole(value * factor).into())],
-            (Layout::Unsigned16, Truth::Integer(value)) => vec![low_word(*value)],
-            (Layout::Integer32(order), Truth::Integer(value)) => {
-                reorder(vec![low_word(value >> 16), low_word(*value)], order)
-            }
-            (Layout::Integer64(order), Truth::Integer(value)) => {
-                reorder([48, 32, 16, 0].map(|shift| low_word(value >> shift)).to_vec(), order)
-            }
-            (Layout::Float32(order), Truth::Float(value)) => {
-                let bits = i128::from(value.to_bits());
-                reorder(vec![low_word(bits >> 16), low_word(bits)], order)
-            }
-            (Layout::Float64(order), Truth::Double(value)) => {
-                let bits = i128::from(value.to_bits());
-                reorder([48, 32, 16, 0].map(|shift| low_word(bits >> shift)).to_vec(), order)
-            }
-            (Layout::Text(registers), Truth::Text(text)) => {
-                let mut bytes = text.clone().into_bytes();
-                bytes.resize(usize::from(registers) * 2, 0);
-                bytes
-                    .chunks(2)
-                    .map(|pair| pair.iter().fold(0, |word, byte| (word << 8) | u16::from(*byte)))
-                    .collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// The number as its layout can hold it.
-fn wave(value: f64, layout: Layout) -> Truth {
-    match layout {
-        Layout::Scaled16(factor) => Truth::Double((value * factor).round() / factor),
-        Layout::Float32(_) => Truth::Float(single(value)),
-        Layout::Float64(_) => Truth::Double(value),
-        Layout::Bit | Layout::BitOf(_) => Truth::Bool(value > 0.0),
-        Layout::Unsigned16 | Layout::Integer32(_) | Layout::Integer64(_) | Layout::Text(_) => {
-            Truth::Integer(whole(value).into())
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a demo does not run for 2^53 ms")]
-fn seconds_of(elapsed_ms: u64) -> f64 {
-    elapsed_ms as f64 / 1000.0
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "rounding to a whole number is what is wanted")]
-fn whole(value: f64) -> i64 {
-    value.round() as i64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "rounding to single precision is what is wanted")]
-fn single(value: f64) -> f32 {
-    value as f32
-}
-
-#[expect(clippy::cast_sign_loss, reason = "the low 16 bits are what is wanted")]
-fn low_word(value: i128) -> u16 {
-    (value & 0xFFFF) as u16
-}
-
-/// Registers from the highest to the lowest, put into the order of the wire.
-fn reorder(mut words: Vec<u16>, order: Order) -> Vec<u16> {
-    if matches!(order, Order::Cdab | Order::Dcba) {
-        words.reverse();
-    }
-    if matches!(order, Order::Badc | Order::Dcba) {
-        for word in &mut words {
-            *word = word.rotate_left(8);
-        }
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn encoded(layout: Layout, truth: &Truth) -> Vec<u16> {
-        let motion = Motion::Words("");
-        Point { name: "p", table: Table::HoldingRegisters, address: 0, layout, motion }.encode(truth)
-    }
-
-    #[test]
-    fn values_lie_on_the_wire_as_manuals_print_them() {
-        let f = Truth::Float(1_234.567_7);
-        assert_eq!(encoded(Layout::Float32(Order::Abcd), &f), [0x449A, 0x522B]);
-        assert_eq!(encoded(Layout::Float32(Order::Cdab), &f), [0x522B, 0x449A]);
-        assert_eq!(encoded(Layout::Float32(Order::Badc), &f), [0x9A44, 0x2B52]);
-        assert_eq!(encoded(Layout::Float32(Order::Dcba), &f), [0x2B52, 0x9A44]);
-        assert_eq!(
-            encoded(Layout::Integer64(Order::Cdab), &Truth::Integer(1_234_567_890_123)),
-            [0x04CB, 0x71FB, 0x011F, 0]
-        );
-        assert_eq!(encoded(Layout::Integer32(Order::Abcd), &Truth::Integer(-2)), [0xFFFF, 0xFFFE]);
-        assert_eq!(encoded(Layout::Scaled16(10.0), &Truth::Double(-20.5)), [0xFF33]);
-        assert_eq!(encoded(Layout::Text(3), &Truth::Text("SDM6".into())), [0x5344, 0x4D36, 0]);
-    }
 
     const AT: Timestamp = Timestamp::from_millis(1);
 
@@ -492,7 +262,7 @@ mod tests {
         assert!(floor.take_log().is_empty());
         floor.note(served);
         let names: Vec<_> = floor.take_log().into_keys().collect();
-        assert_eq!(names, [("press", "temperature")]);
+        assert_eq!(names, [("press".into(), "temperature".into())]);
         assert!(floor.take_log().is_empty());
     }
 
@@ -503,7 +273,7 @@ mod tests {
         let Read { words, served } = read(&mut floor, "plc", 1, 0, 8).unwrap();
         assert_eq!(words[1..3], [7, 8]);
         let names: Vec<_> = served.into_iter().map(|((_, point), _)| point).collect();
-        assert_eq!(names, ["energy/import"]);
+        assert_eq!(names, ["energy/import".into()]);
         assert_eq!(read(&mut floor, "plc", 2, 0, 2).unwrap().words, [0, 0], "another unit");
     }
 

@@ -46,14 +46,24 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Shared {
     floor: Arc<Mutex<Floor>>,
-    start: Instant,
+    start: Arc<Mutex<Instant>>,
 }
 
 impl Shared {
     /// Begins the floor's time.
     #[must_use]
     pub fn new(floor: Floor) -> Shared {
-        Shared { floor: Arc::new(Mutex::new(floor)), start: clock::monotonic() }
+        Shared { floor: Arc::new(Mutex::new(floor)), start: Arc::new(Mutex::new(clock::monotonic())) }
+    }
+
+    /// Begins the floor's time anew: what moves is where it was at the start.
+    pub fn restart(&self) {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = clock::monotonic();
+    }
+
+    /// The floor's time.
+    fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.start.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks at the floor.
@@ -323,7 +333,7 @@ impl Conversation {
     /// Plans what leaves in answer to `request`.
     fn answer(&mut self, request: &Frame, now: Instant) {
         let (far, silence) = (&self.far, self.silence);
-        let elapsed = now.saturating_duration_since(far.floor.start);
+        let elapsed = far.floor.elapsed(now);
         let asked =
             Asked { request, framing: far.framing, is_line: self.speed.is_some(), now: elapsed, silence };
         let mut served = Vec::new();

@@ -33,9 +33,15 @@ impl Gateway {
             state.display()
         );
         std::fs::write(&path, head + configuration).unwrap();
+        Gateway::run(folder, &path, &[])
+    }
+
+    /// With the configuration at `path`, over which `variables` of the environment lay values.
+    pub(crate) fn run(folder: &Path, path: &Path, variables: &[(&str, String)]) -> Gateway {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.env("RUNTIME_DIRECTORY", folder.join("run"));
-        Gateway(command.args(["run", "--config"]).arg(&path).stderr(Stdio::inherit()).spawn().unwrap())
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        Gateway(command.args(["run", "--config"]).arg(path).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
     pub(crate) fn terminate(&self) {

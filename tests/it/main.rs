@@ -31,6 +31,7 @@ mod plans;
 mod proto;
 mod quirks;
 mod rig;
+mod shops;
 mod simulator;
 mod tidy;
 mod tls;

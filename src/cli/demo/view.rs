@@ -18,6 +18,8 @@ pub(super) struct Received {
     pub(super) tag: String,
     pub(super) at: Timestamp,
     pub(super) truth: Truth,
+    /// It was read before the device was born.
+    pub(super) is_history: bool,
 }
 
 /// All devices as the broker's consumers know them.
@@ -80,7 +82,8 @@ impl View {
         row.at = Timestamp::from_millis(metric.timestamp.unwrap_or_default());
         row.value = metric.value.and_then(|value| decode(value, row.datatype));
         let truth = row.value.clone().filter(|_| row.quality == "good")?;
-        Some(Received { device: key.0, tag: key.1, at: row.at, truth })
+        let is_history = metric.is_historical.unwrap_or_default();
+        Some(Received { device: key.0, tag: key.1, at: row.at, truth, is_history })
     }
 
     /// The table, one line a tag; ages count to `now`.
@@ -108,7 +111,7 @@ fn shown(truth: &Truth) -> String {
     match truth {
         Truth::Float(value) => format!("{value:.3}"),
         Truth::Double(value) => format!("{value:.3}"),
-        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) => truth.to_string(),
+        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) | Truth::Time(_) => truth.to_string(),
     }
 }
 
@@ -132,6 +135,7 @@ fn decode(value: metric::Value, datatype: u32) -> Option<Truth> {
         (metric::Value::DoubleValue(value), 10) => Truth::Double(value),
         (metric::Value::BooleanValue(value), 11) => Truth::Bool(value),
         (metric::Value::StringValue(value), 12) => Truth::Text(value),
+        (metric::Value::LongValue(ms), 13) => Truth::Time(Timestamp::from_millis(ms)),
         _ => return None,
     })
 }

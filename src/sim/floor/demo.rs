@@ -1,109 +1,138 @@
 //! The floor of `configs/demo.toml`. Pure data.
 
-use super::{Device, Layout, Motion, Order, Point, Table};
+use super::Order::{Badc, Cdab, Dcba};
+use super::Table::{Coils, DiscreteInputs, HoldingRegisters, InputRegisters};
+use super::{Device, Form, Layout, Motion, Point, Table};
+use crate::reading::Timestamp;
 
-const fn point(name: &'static str, table: Table, address: u16, layout: Layout, motion: Motion) -> Point {
-    Point { name, table, address, layout, motion }
-}
+/// 2026-11-26T00:00:00Z, from which the oven's clock goes.
+const OVEN_CLOCK: Timestamp = Timestamp::from_millis(1_795_651_200_000);
 
 const fn wave_of(middle: f64, swing: f64, seconds: f64) -> Motion {
     Motion::Wave { middle, swing, seconds }
 }
 
-const PRESS: &[Point] = {
-    use Table::{Coils, DiscreteInputs, HoldingRegisters};
-    &[
-        point("temperature", HoldingRegisters, 0, Layout::Float32(Order::Abcd), wave_of(181.0, 6.5, 20.0)),
-        point(
-            "position",
-            HoldingRegisters,
-            2,
-            Layout::Integer32(Order::Cdab),
-            wave_of(-150.0, 90_000.0, 9.0),
-        ),
-        point(
-            "energy/import",
-            HoldingRegisters,
-            4,
-            Layout::Integer64(Order::Abcd),
-            Motion::Ramp { start: 9_007_199_254_740_993, step: 7 },
-        ),
-        point(
-            "pieces",
-            HoldingRegisters,
-            8,
-            Layout::Integer32(Order::Badc),
-            Motion::Ramp { start: 3_000_000_000, step: 3 },
-        ),
-        point("alarm/overheat", HoldingRegisters, 10, Layout::BitOf(3), Motion::Blink { seconds: 4 }),
-        point("alarm/door", HoldingRegisters, 10, Layout::BitOf(12), Motion::Blink { seconds: 3 }),
-        point(
-            "balance",
-            HoldingRegisters,
-            12,
-            Layout::Integer64(Order::Dcba),
-            Motion::Ramp { start: -8_000_000_000, step: -11 },
-        ),
-        point("model", HoldingRegisters, 40, Layout::Text(8), Motion::Words("Press TG-200")),
-        point("job", HoldingRegisters, 50, Layout::Text(5), Motion::Job("JOB-")),
-        point("running", Coils, 0, Layout::Bit, Motion::Blink { seconds: 5 }),
-        point("guard/closed", DiscreteInputs, 3, Layout::Bit, Motion::Blink { seconds: 2 }),
-    ]
-};
+const fn ramp(start: i64, step: i64) -> Motion {
+    Motion::Ramp { start, step }
+}
 
-const OVEN: &[Point] = {
-    use Table::{HoldingRegisters, InputRegisters};
-    &[
-        point("zone1/temperature", InputRegisters, 70, Layout::Scaled16(10.0), wave_of(-2.0, 25.0, 15.0)),
-        point("zone2/temperature", InputRegisters, 71, Layout::Scaled16(10.0), wave_of(40.0, 3.0, 11.0)),
-        point("speed", InputRegisters, 72, Layout::Unsigned16, Motion::Ramp { start: 100, step: 2 }),
-        point("flow", HoldingRegisters, 100, Layout::Float64(Order::Abcd), wave_of(12.5, 2.25, 8.0)),
-        point("pressure", HoldingRegisters, 110, Layout::Float64(Order::Badc), wave_of(-0.5, 0.75, 13.0)),
-    ]
-};
+const fn blink(seconds: u64) -> Motion {
+    Motion::Blink { seconds }
+}
 
-const METER: &[Point] = {
-    use Table::{HoldingRegisters, InputRegisters};
-    &[
-        point("voltage/l1", InputRegisters, 0, Layout::Float32(Order::Cdab), wave_of(230.0, 4.0, 17.0)),
-        point("voltage/l2", InputRegisters, 2, Layout::Float32(Order::Cdab), wave_of(229.0, 4.0, 19.0)),
-        point("current/l1", InputRegisters, 6, Layout::Float32(Order::Cdab), wave_of(12.0, 9.0, 7.0)),
-        point("power/active", InputRegisters, 52, Layout::Float32(Order::Cdab), wave_of(0.0, 2.7, 10.0)),
-        point("frequency", InputRegisters, 70, Layout::Float32(Order::Cdab), wave_of(50.0, 0.05, 23.0)),
-        point(
-            "energy/import",
-            InputRegisters,
-            72,
-            Layout::Integer32(Order::Cdab),
-            Motion::Ramp { start: 70_000, step: 5 },
-        ),
-        point("serial_number", HoldingRegisters, 10, Layout::Text(4), Motion::Words("TG-4711")),
-    ]
-};
+fn words(words: &str) -> Motion {
+    Motion::Words(words.into())
+}
 
-const DRIVE: &[Point] = {
-    use Table::HoldingRegisters;
-    &[
-        point("torque", HoldingRegisters, 0x210, Layout::Scaled16(10.0), wave_of(0.0, 80.0, 6.0)),
-        point("speed", HoldingRegisters, 0x211, Layout::Unsigned16, wave_of(1450.0, 30.0, 12.0)),
-        point("state/run", HoldingRegisters, 0x212, Layout::BitOf(0), Motion::Blink { seconds: 6 }),
-        point(
-            "distance",
-            HoldingRegisters,
-            0x214,
-            Layout::Integer32(Order::Dcba),
-            Motion::Ramp { start: -1000, step: 13 },
-        ),
-    ]
-};
+fn tenths(form: Form) -> Layout {
+    Layout::new(form).scaled(1, 10)
+}
+
+/// Adds points of one table to a device.
+struct Points(Table, Vec<Point>);
+
+impl Points {
+    fn add(mut self, name: &str, address: u16, layout: Layout, motion: Motion) -> Points {
+        self.1.push(Point::new(name, self.0, address, layout, motion));
+        self
+    }
+
+    fn add_form(self, name: &str, address: u16, form: Form, motion: Motion) -> Points {
+        self.add(name, address, Layout::new(form), motion)
+    }
+}
+
+fn of(table: Table) -> Points {
+    Points(table, Vec::new())
+}
+
+fn press() -> Vec<Point> {
+    let (whole, long) = (Layout::new(Form::Whole(2)), Layout::new(Form::Whole(4)));
+    let registers = of(HoldingRegisters)
+        .add_form("temperature", 0, Form::Single, wave_of(181.0, 6.5, 20.0))
+        .add("position", 2, whole.ordered(Cdab), wave_of(-150.0, 90_000.0, 9.0))
+        .add("energy/import", 4, long, ramp(9_007_199_254_740_993, 7))
+        .add("pieces", 8, whole.ordered(Badc), ramp(3_000_000_000, 3))
+        .add_form("alarm/overheat", 10, Form::BitOf(3), blink(4))
+        .add_form("alarm/door", 10, Form::BitOf(12), blink(3))
+        .add("balance", 12, long.ordered(Dcba), ramp(-8_000_000_000, -11))
+        .add_form("model", 40, Form::Text(8), words("Press TG-200"))
+        .add_form("job", 50, Form::Text(5), Motion::Job("JOB-".into()));
+    let coils = of(Coils).add_form("running", 0, Form::Bit, blink(5));
+    let inputs = of(DiscreteInputs).add_form("guard/closed", 3, Form::Bit, blink(2));
+    [registers.1, coils.1, inputs.1].concat()
+}
+
+fn oven() -> Vec<Point> {
+    let inputs = of(InputRegisters)
+        .add("zone1/temperature", 70, tenths(Form::Whole(1)), wave_of(-2.0, 25.0, 15.0))
+        .add("zone2/temperature", 71, tenths(Form::Whole(1)), wave_of(40.0, 3.0, 11.0))
+        .add_form("speed", 72, Form::Whole(1), ramp(100, 2));
+    let registers = of(HoldingRegisters)
+        .add_form("flow", 100, Form::Double, wave_of(12.5, 2.25, 8.0))
+        .add("pressure", 110, Layout::new(Form::Double).ordered(Badc), wave_of(-0.5, 0.75, 13.0))
+        .add_form("fan/load", 120, Form::Slice(8, 15), wave_of(128.0, 120.0, 9.0))
+        .add_form("fan/trim", 120, Form::Slice(0, 7), wave_of(0.0, 110.0, 7.0))
+        .add_form("door/closed", 121, Form::BitOf(0), blink(3))
+        .add_form("recipe/step", 121, Form::Slice(4, 6), wave_of(3.5, 3.4, 12.0))
+        .add("fuel/burnt", 122, Layout::new(Form::Whole(3)).ordered(Cdab), ramp(40_000_000_000_000, 9))
+        .add_form("humidity", 125, Form::Half, wave_of(35.0, 20.0, 14.0))
+        .add_form("batch", 126, Form::Bcd(8), ramp(20_261_126, 1))
+        .add_form("racks", 128, Form::BcdHalf { is_high: true }, wave_of(50.0, 49.0, 10.0))
+        .add_form("recipe/name", 130, Form::Gbk(6), words("固化 180"))
+        .add_form("operator", 136, Form::Letters(4), words("LIU"))
+        .add("label", 140, Layout::new(Form::Text(4)).ordered(Badc), words("OVEN-7"))
+        .add_form(
+            "clock",
+            150,
+            Form::Date { format: "YYMM DDhh mmss", ahead_min: 480 },
+            Motion::Clock(OVEN_CLOCK),
+        );
+    let states = [(0.0, 0.0), (3.0, 1.0), (5.0, 3.0), (6.5, 2.0), (9.0, 1.0)];
+    let state =
+        Point::new("state", HoldingRegisters, 160, Layout::new(Form::Whole(1)), Motion::script(&states))
+            .with_words(&[(0, "idle"), (1, "heating"), (2, "holding"), (3, "fault")]);
+    [inputs.1, registers.1, vec![state]].concat()
+}
+
+fn meter() -> Vec<Point> {
+    let single = Layout::new(Form::Single).ordered(Cdab);
+    let inputs = of(InputRegisters)
+        .add("voltage/l1", 0, single, wave_of(230.0, 4.0, 17.0))
+        .add("voltage/l2", 2, single, wave_of(229.0, 4.0, 19.0))
+        .add("current/l1", 6, single, wave_of(12.0, 9.0, 7.0))
+        .add("power/active", 52, single, wave_of(0.0, 2.7, 10.0))
+        .add("frequency", 70, single, wave_of(50.0, 0.05, 23.0))
+        .add("energy/import", 72, Layout::new(Form::Whole(2)).ordered(Cdab), ramp(70_000, 5))
+        .add("energy/primary", 74, Layout::new(Form::Whole(2)).ordered(Cdab).scaled(40, 1), ramp(1_234, 2))
+        .add("export/total", 76, tenths(Form::Myriads(2)), ramp(1_239_950, 8))
+        .add("power/balance", 78, tenths(Form::SignMagnitude(1)), wave_of(0.0, 40.0, 8.0))
+        .add("power/reactive", 80, tenths(Form::Whole(1)), wave_of(3.0, 12.0, 9.0))
+        .add_form("power/scale", 81, Form::Whole(1), Motion::fixed(-1.0));
+    let registers = of(HoldingRegisters)
+        .add_form("serial_number", 10, Form::Text(4), words("TG-4711"))
+        .add_form("ratio/ct", 14, Form::Whole(1), Motion::fixed(40.0));
+    [inputs.1, registers.1].concat()
+}
+
+fn drive() -> Vec<Point> {
+    of(HoldingRegisters)
+        .add("torque", 0x210, tenths(Form::Whole(1)), wave_of(0.0, 80.0, 6.0))
+        .add_form("speed", 0x211, Form::Whole(1), wave_of(1450.0, 30.0, 12.0))
+        .add_form("state/run", 0x212, Form::BitOf(0), blink(6))
+        .add("distance", 0x214, Layout::new(Form::Whole(2)).ordered(Dcba), ramp(-1000, 13))
+        .1
+}
 
 /// The floor of `configs/demo.toml`: a press and an oven behind a TCP controller, a meter and a drive on a serial line.
 #[must_use]
 pub fn demo_floor() -> Vec<Device> {
+    let device =
+        |name: &str, link: &str, unit, points| Device { name: name.into(), link: link.into(), unit, points };
     vec![
-        Device { name: "press", link: "plc", unit: 1, points: PRESS },
-        Device { name: "oven", link: "plc", unit: 2, points: OVEN },
-        Device { name: "meter", link: "line1", unit: 1, points: METER },
-        Device { name: "drive", link: "line1", unit: 2, points: DRIVE },
+        device("press", "plc", 1, press()),
+        device("oven", "plc", 2, oven()),
+        device("meter", "line1", 1, meter()),
+        device("drive", "line1", 2, drive()),
     ]
 }
