@@ -198,7 +198,7 @@ fn ask_raw(path: &Path, time: Duration, units: u8, blocks: &[Span], line: &Seria
     let requests: Vec<(Vec<u8>, usize)> = (1..=units)
         .flat_map(|unit| blocks.iter().map(move |block| (unit, *block)))
         .map(|(unit, block)| {
-            let pdu = pdu::encode_request(&pdu::read_request(block)).unwrap();
+            let pdu = pdu::encode_request(&pdu::read_request(block).unwrap()).unwrap();
             (frame::encode_rtu(UnitId(unit), &pdu), answer_size(block))
         })
         .collect();

@@ -63,7 +63,7 @@ impl Device {
             call: Call {
                 ticket: 0,
                 unit: UNIT,
-                request: read_request(span),
+                request: read_request(span).unwrap(),
                 tolerance: Tolerance::default(),
                 timeout: second,
                 timeout_max: second,

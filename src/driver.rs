@@ -3,19 +3,30 @@
 //! A request for one span of one unit goes in; what the device answered, or why there is no usable answer, comes out.
 //! A driver knows no schedules, no scales and no MQTT.
 
+pub mod client;
+pub mod dlt645;
+pub mod exchange;
 pub mod modbus;
 
 use tokio_modbus::{ExceptionCode, Response};
 
 use crate::link::LinkError;
+use crate::reading::Quality;
+use crate::scan::Raw;
 
 /// What a device said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// What was asked for, all of it.
     Response(Response),
     /// "No", with the reason (Modbus V1.1b3, 7).
     Exception(ExceptionCode),
+    /// The value of each tag that was asked for, in another protocol than Modbus, or why it has none.
+    Values(Vec<Result<Raw, Quality>>),
+    /// "There is no such thing", in another protocol than Modbus.
+    Absent,
+    /// "No", in another protocol than Modbus, for this reason.
+    Denied(Quality),
 }
 
 /// Why there is no usable answer.

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod counters;
+pub mod dlt645;
 pub mod driver;
 pub mod expression;
 pub mod gateway;

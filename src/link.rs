@@ -23,6 +23,7 @@ use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
+use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
 use crate::clock;
@@ -54,14 +55,30 @@ pub enum LinkError {
 }
 
 /// What bytes go through.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Sets speed and frame, where there are any.
+    fn set_line(&mut self, line: &SerialLine) -> io::Result<()> {
+        let _ = line;
+        Ok(())
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl Stream for TcpStream {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for TlsStream<T> {}
+
+impl Stream for serial::Port {
+    fn set_line(&mut self, line: &SerialLine) -> io::Result<()> {
+        self.set(line)
+    }
+}
 
 /// A link: its endpoint, and the stream while it is open.
 pub struct Link {
     name: Arc<str>,
     endpoint: Endpoint,
+    /// What a serial port is set to now; `None`: as the endpoint has it.
+    line: Option<SerialLine>,
     /// Where units dial in: those that have.
     arrivals: Option<Arrivals>,
     state: State,
@@ -171,7 +188,7 @@ impl Link {
     #[must_use]
     pub fn new(link: &site::Link) -> Link {
         let (name, endpoint) = (link.name.clone(), link.endpoint.clone());
-        Link { name, endpoint, arrivals: None, state: State::Closed, retry: Retry::default() }
+        Link { name, endpoint, line: None, arrivals: None, state: State::Closed, retry: Retry::default() }
     }
 
     /// A link that is open while a unit has dialled in: the last of `arrivals`.
@@ -180,11 +197,11 @@ impl Link {
         Link { arrivals: Some(arrivals), ..Link::new(link) }
     }
 
-    /// Speed and frame, if it is a serial line.
+    /// Speed and frame now, if it is a serial line.
     #[must_use]
     pub fn line(&self) -> Option<&SerialLine> {
         match &self.endpoint {
-            Endpoint::Serial { line, .. } => Some(line),
+            Endpoint::Serial { line, .. } => Some(self.line.as_ref().unwrap_or(line)),
             Endpoint::Tcp { .. } | Endpoint::Listen(_) => None,
         }
     }
@@ -226,6 +243,7 @@ impl Link {
                         {
                             *port = stable;
                         }
+                        self.line = None;
                         self.state = State::Open(open);
                     }
                     Err(source) => {
@@ -258,6 +276,24 @@ impl Link {
         let linger = is_hard.then_some(Duration::ZERO);
         if let Some(Err(error)) = open.socket().map(|socket| set_socket_linger(socket, linger)) {
             warn!(link = %self.name, %error, "what is not acknowledged may be sent after the end of the connection");
+        }
+    }
+
+    /// Sets speed and frame of a serial port, for a device that has its own, or back to the link's. One that cannot be set is
+    /// lost: it is opened again.
+    pub fn set_line(&mut self, line: Option<SerialLine>) {
+        let Endpoint::Serial { line: own, .. } = &self.endpoint else { return };
+        let (own, line) = (*own, line.filter(|line| line != own));
+        if self.line == line {
+            return;
+        }
+        let State::Open(Open::Ours { stream, .. }) = &mut self.state else { return };
+        match stream.set_line(&line.unwrap_or(own)) {
+            Ok(()) => self.line = line,
+            Err(error) => {
+                warn!(link = %self.name, %error, "speed and frame cannot be set");
+                self.close();
+            }
         }
     }
 
@@ -414,7 +450,8 @@ mod tests {
             let (mut far, _) = listener.accept().unwrap();
             let endpoint = Endpoint::Tcp { address: address.clone(), connect_timeout: WRITE_MAX, tls: None };
             let (name, state) = ("l".into(), State::Open(open));
-            let mut link = Link { name, endpoint, arrivals: None, state, retry: Retry::default() };
+            let mut link =
+                Link { name, endpoint, line: None, arrivals: None, state, retry: Retry::default() };
             link.set_hard_close(true);
             link.set_hard_close(is_hard);
             link.close();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::reading::{Quality, Stamp};
+use crate::reading::{Quality, Stamp, Value};
 use crate::tag::{DeviceId, TagId};
 
 /// What polling hands on, in the order in which it happened on the line.
@@ -32,15 +32,26 @@ pub struct Scan {
 pub struct Part {
     /// Whose registers.
     pub tag: TagId,
-    /// The first of them, counted from the block's first.
+    /// The first of them, counted from the block's first; of [`Data::Values`] which of them.
     pub offset: u16,
 }
 
 /// The content of a reply, as many as were asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Data {
     /// Registers.
     Words(Vec<u16>),
     /// Coils or discrete inputs.
     Bits(Vec<bool>),
+    /// What another protocol than Modbus brought, each before scaling, or why there is none.
+    Values(Vec<Result<Raw, Quality>>),
+}
+
+/// A value of another protocol than Modbus, before anything is made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Raw {
+    /// A number, a word, true or false.
+    Value(Value),
+    /// Registers that hold it, the highest byte first.
+    Words(Vec<u16>),
 }

@@ -53,6 +53,8 @@ pub enum Area {
     HoldingRegisters,
     /// `ir:`, read by function 4.
     InputRegisters,
+    /// None of Modbus: what another protocol asks for, by its number among all that is asked of the device.
+    Items,
 }
 
 impl Area {
@@ -70,6 +72,7 @@ impl Area {
             Area::DiscreteInputs => "di",
             Area::HoldingRegisters => "hr",
             Area::InputRegisters => "ir",
+            Area::Items => "item",
         }
     }
 }

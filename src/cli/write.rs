@@ -163,7 +163,7 @@ fn place(layout: Layout) -> String {
 
 fn shown(data: &Data) -> String {
     match data {
-        Data::Bits(_) => String::new(),
+        Data::Bits(_) | Data::Values(_) => String::new(),
         Data::Words(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("{word:04X}")).collect();
             format!(", registers {}", words.join(" "))

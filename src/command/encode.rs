@@ -485,6 +485,7 @@ mod tests {
                 words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" ")
             }
             Ok(Data::Bits(bits)) => format!("{bits:?}"),
+            Ok(Data::Values(_)) => panic!("of another protocol"),
             Err(error) => error.to_string(),
         };
         assert_eq!(shown, expected, "{data_type:?} {value}");
@@ -580,6 +581,7 @@ mod tests {
                     words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" ")
                 }
                 Ok(Data::Bits(bits)) => format!("{bits:?}"),
+                Ok(Data::Values(_)) => panic!("of another protocol"),
                 Err(error) => error.to_string(),
             };
             assert_eq!(shown, expected);

@@ -36,6 +36,9 @@ pub fn data(answer: Answer) -> Result<Data, String> {
     let response = match answer {
         Answer::Response(response) => response,
         Answer::Exception(code) => return Err(exception(code)),
+        Answer::Values(values) => return Ok(Data::Values(values)),
+        Answer::Absent => return Err("it says that there is no such thing".to_owned()),
+        Answer::Denied(quality) => return Err(format!("it says no: {}", quality.id())),
     };
     if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
         return Ok(Data::Words(words));

@@ -101,6 +101,10 @@ impl Work {
                 code @ (ExceptionCode::Acknowledge | ExceptionCode::GatewayTargetDevice),
             )) => self.read_back(Some(wording::exception(code))).await,
             Ok(Answer::Exception(code)) => Verdict::told(WriteResult::Failed, wording::exception(code)),
+            // nothing is written in other protocols than Modbus
+            Ok(Answer::Values(_) | Answer::Absent | Answer::Denied(_)) => {
+                Verdict::told(WriteResult::Failed, "it answers something else")
+            }
             Err(unclear @ OrderError::Unclear(_)) => self.read_back(Some(unclear.to_string())).await,
             Err(unsent) => return Verdict::refused(unsent.to_string()),
         };

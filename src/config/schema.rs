@@ -70,7 +70,7 @@ fn only(node: &Node, now: &[&str], later: &[&str]) -> Parsed<()> {
     }
 }
 
-const PROTOCOL: Rule = Rule::Value(|node| only(node, &["modbus"], &["dlt645", "serial"]));
+const PROTOCOL: Rule = Rule::Value(|node| only(node, &["modbus", "dlt645"], &["serial"]));
 
 /// All tables.
 pub(super) const ROOT: Fields = &[
@@ -165,8 +165,8 @@ const QUIRKS: Fields = &[
     ("unit_reply", Rule::Value(|node| values::choice(node, &["check", "any"]).map(drop))),
     ("write", Rule::Value(|node| values::choice(node, &["auto", "single", "multiple"]).map(drop))),
     ("connect_delay", DURATION),
-    ("wake", Rule::Later),
-    ("blocks", Rule::Later),
+    ("wake", whole::<0, 8>()),
+    ("blocks", BOOL),
 ];
 
 const QUEUE: Fields = &[
@@ -256,7 +256,7 @@ const TYPE: Fields = &[
     ("factory", Rule::Later),
     ("warmup", DURATION),
     ("stale_after", INTERVAL),
-    ("version", Rule::Later),
+    ("version", Rule::Value(|node| values::choice(node, &["1997", "2007"]).map(drop))),
     ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
@@ -291,16 +291,16 @@ pub(super) const DEVICE: Fields = &[
     ("override", Rule::Named(TAG_DEFAULTS)),
     ("enabled", BOOL),
     ("title", TEXT),
-    ("address", Rule::Later),
+    ("address", Rule::Value(|node| values::meter_address(node).map(drop))),
     ("caller", Rule::OneOrMany(|node| values::text(node).map(drop))),
-    ("serial", Rule::Later),
+    ("serial", Rule::Value(|node| values::serial(node).map(drop))),
     ("share", SHARE),
     ("properties", PROPERTIES),
     ("variants", Rule::Later),
     ("probe", Rule::TableOrTables(PROBE)),
     ("warmup", DURATION),
     ("stale_after", INTERVAL),
-    ("version", Rule::Later),
+    ("version", Rule::Value(|node| values::choice(node, &["1997", "2007"]).map(drop))),
     ("quirks", Rule::Table(QUIRKS)),
     ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),

@@ -21,6 +21,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
+use crate::dlt645::{Address, Identifier};
 use crate::tag::{DeviceId, Span, TagId, UnitId};
 pub use alarm::{AlarmControl, AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
@@ -338,6 +339,8 @@ pub const MAX_BITS: u16 = 2000;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// `aggregate` where none is written.
 pub const AGGREGATE: Duration = Duration::from_secs(900);
+/// `wake` where none is written: bytes FE before each request to a meter.
+pub const WAKE: u8 = 4;
 /// The link of what is on no line: a device of the gateway's own.
 pub const NO_LINK: usize = usize::MAX;
 /// `report` where none is written.
@@ -382,8 +385,12 @@ pub struct Device {
     pub type_name: Option<Arc<str>>,
     /// Index into [`Site::links`], or [`NO_LINK`].
     pub link: usize,
-    /// Its address on the link.
+    /// Its address on the link; of another protocol than Modbus of no meaning on the wire.
     pub unit: UnitId,
+    /// What it speaks.
+    pub protocol: DeviceProtocol,
+    /// Speed and frame of the line for it, where they are not those of the link.
+    pub line: Option<SerialLine>,
     /// How long an answer is waited for.
     pub timeout: Duration,
     /// How often a request without an answer is repeated.
@@ -412,6 +419,36 @@ impl Device {
     pub const fn is_own(&self) -> bool {
         self.link == NO_LINK
     }
+}
+
+/// What a device speaks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceProtocol {
+    /// Modbus, in the framing of its link.
+    #[default]
+    Modbus,
+    /// DL/T 645.
+    Dlt645(Meter),
+}
+
+/// A meter that speaks DL/T 645.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// Who it is.
+    pub address: Address,
+    /// Bytes FE before each request, at most 8.
+    pub wake: u8,
+    /// What is asked of it, by number.
+    pub items: Vec<Item>,
+}
+
+/// What one request to a meter brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What is asked for in place of the parts, which stand in it in their order.
+    pub block: Option<Identifier>,
+    /// The identifiers whose values are wanted, at least one.
+    pub parts: Vec<Identifier>,
 }
 
 /// Where a device differs from what the specification asks of it.

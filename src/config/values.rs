@@ -17,6 +17,7 @@ use super::site::{
     parse_duration,
 };
 use super::tree::{Content, Entry, Node};
+use crate::dlt645::Address;
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, TimeFormat};
 use crate::unit::{self, Unit};
 pub(super) use work::{
@@ -386,6 +387,14 @@ pub(super) fn every(node: &Node) -> Parsed<Option<Duration>> {
         Ok(every) if every >= EVERY_MIN => Ok(Some(every)),
         Ok(_) => wanted("at least \"1ms\", or \"never\"", node),
         Err(message) => Err(message),
+    }
+}
+
+/// The 12 digits of a meter's address, or `A` for any digit.
+pub(super) fn meter_address(node: &Node) -> Parsed<Address> {
+    match node.text() {
+        Some(text) => Address::parse(text),
+        None => wanted("12 digits in quotes, as \"210220003011\"", node),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Modbus TCP, RTU and ASCII.
 
-pub mod client;
 pub mod conversation;
 pub mod frame;
 pub mod pdu;

@@ -26,6 +26,7 @@ const LATENCY_MS: &str = "1";
 #[derive(Debug)]
 pub(super) struct Port {
     stream: SerialPort,
+    is_pseudo_terminal: bool,
     _lock: File,
 }
 
@@ -37,12 +38,7 @@ pub(super) fn open(path: &Path, line: &SerialLine, rts_on_send: bool) -> io::Res
     let device = path.canonicalize()?;
     let is_pseudo_terminal = device.starts_with("/dev/pts");
     let stream = SerialPort::open(path, |mut settings: Settings| {
-        if is_pseudo_terminal {
-            settings.set_raw();
-            settings.set_baud_rate(line.baud)?;
-        } else {
-            apply(line, &mut settings)?;
-        }
+        apply_to(is_pseudo_terminal, line, &mut settings)?;
         Ok(settings)
     })?;
     if rts_on_send {
@@ -51,7 +47,24 @@ pub(super) fn open(path: &Path, line: &SerialLine, rts_on_send: bool) -> io::Res
         })?;
     }
     hasten(Path::new(USB_SERIAL), &device);
-    Ok(Port { stream, _lock: lock })
+    Ok(Port { stream, is_pseudo_terminal, _lock: lock })
+}
+
+impl Port {
+    /// Sets speed and frame anew.
+    pub(super) fn set(&mut self, line: &SerialLine) -> io::Result<()> {
+        let mut settings = self.stream.get_configuration()?;
+        apply_to(self.is_pseudo_terminal, line, &mut settings)?;
+        self.stream.set_configuration(&settings)
+    }
+}
+
+fn apply_to(is_pseudo_terminal: bool, line: &SerialLine, settings: &mut Settings) -> io::Result<()> {
+    if is_pseudo_terminal {
+        settings.set_raw();
+        return settings.set_baud_rate(line.baud);
+    }
+    apply(line, settings)
 }
 
 /// What a real line needs: nothing translated, speed, size, stop bits and parity as asked.

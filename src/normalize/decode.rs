@@ -6,7 +6,7 @@ mod time;
 
 use crate::config::site::{Layout, Scaling};
 use crate::reading::{Quality, Value};
-use crate::scan::Data;
+use crate::scan::{Data, Raw};
 use crate::tag::{ByteOrder, DataType};
 use crate::unit;
 pub use time::Zone;
@@ -19,15 +19,26 @@ pub use time::Zone;
 pub fn decode_at(layout: Layout, data: &Data, offset: u16) -> Result<Value, Quality> {
     let first = usize::from(offset);
     match data {
+        Data::Values(values) => {
+            let raw = match values.get(first).cloned().unwrap_or(Err(Quality::BadDecode))? {
+                Raw::Value(value) => value,
+                Raw::Words(words) => decode_words(layout.data_type, layout.order, &words)?,
+            };
+            scaled(raw, layout.scaling)
+        }
         Data::Bits(bits) => bits.get(first).map(|bit| Value::Bool(*bit)).ok_or(Quality::BadDecode),
         Data::Words(words) => {
             let words = words.get(first..first + usize::from(layout.span.count)).ok_or(Quality::BadDecode)?;
             let raw = decode_words(layout.data_type, layout.order, words)?;
-            match layout.scaling {
-                Some(scaling) => finite(scale(raw, scaling)?),
-                None => finite(raw),
-            }
+            scaled(raw, layout.scaling)
         }
+    }
+}
+
+fn scaled(raw: Value, scaling: Option<Scaling>) -> Result<Value, Quality> {
+    match scaling {
+        Some(scaling) => finite(scale(raw, scaling)?),
+        None => finite(raw),
     }
 }
 

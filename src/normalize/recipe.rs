@@ -99,7 +99,7 @@ fn words(layout: Layout, data: &Data, offset: u16) -> &[u16] {
     let first = usize::from(offset);
     match data {
         Data::Words(words) => words.get(first..first + usize::from(layout.span.count)).unwrap_or_default(),
-        Data::Bits(_) => &[],
+        Data::Bits(_) | Data::Values(_) => &[],
     }
 }
 

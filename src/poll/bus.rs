@@ -17,9 +17,9 @@ use super::memory::Memory;
 use super::outcome::{self, Outcome};
 use super::schedule::Schedule;
 use super::station::{Ask, Station, Swept};
-use crate::config::site::{Channel, Device, Site};
+use crate::config::site::{Channel, Device, DeviceProtocol, Site};
 use crate::counters::{Counters, DeviceCounters};
-use crate::driver::modbus::conversation::Done;
+use crate::driver::modbus::conversation::{Done, RESTS};
 use crate::driver::{Answer, Fault};
 use crate::reading::{Quality, Stamp, Timestamp};
 use crate::scan::{Data, Part, Polled, Scan};
@@ -132,6 +132,11 @@ impl Bus {
     /// The longest that any of the devices may take to answer.
     pub(super) fn timeout_max(&self) -> Duration {
         self.stations.iter().map(|station| station.device.timeout).max().unwrap_or_default()
+    }
+
+    /// Whether any of the devices speaks another protocol than Modbus.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.stations.iter().any(|station| station.device.protocol != DeviceProtocol::Modbus)
     }
 
     /// Whether a request is under way.
@@ -289,6 +294,12 @@ impl Bus {
                     match done.result {
                         Ok(_) => station.latency.answered(done.took),
                         Err(_) => station.latency.missed(),
+                    }
+                    if matches!(done.result, Err(Fault::Silent))
+                        && station.device.protocol != DeviceProtocol::Modbus
+                    {
+                        // what it may still answer is to have come before it is asked again
+                        station.not_before = Some(now.at + station.device.timeout * (RESTS - 1));
                     }
                 }
                 self.ended(station, ask, Outcome::of(done.result), now);
@@ -502,8 +513,14 @@ impl Bus {
     }
 
     fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>, now: Now) {
+        let parts = if matches!(result, Ok(Data::Values(_))) { numbered(&parts) } else { parts };
         self.said.push_back(Polled::Scan(Scan { parts, result, at: now.stamp }));
     }
+}
+
+/// The same tags, where their values come one by one.
+fn numbered(parts: &[Part]) -> Arc<[Part]> {
+    (0..).zip(parts).map(|(offset, part)| Part { offset, ..*part }).collect()
 }
 
 /// Nothing of it was sent.

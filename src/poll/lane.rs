@@ -26,7 +26,7 @@ pub struct Order {
 }
 
 /// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Job {
     /// Read these, as they are at that moment.
     Read(Span),

@@ -38,6 +38,9 @@ impl Outcome {
         match result {
             Ok(Answer::Response(response)) => Outcome::of_response(response),
             Ok(Answer::Exception(code)) => Outcome::of_exception(code),
+            Ok(Answer::Values(values)) => Outcome::Data(Data::Values(values)),
+            Ok(Answer::Absent) => Outcome::Refused(Refusal::Address),
+            Ok(Answer::Denied(quality)) => Outcome::Bad(quality),
             Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
             Err(Fault::Garbled) => Outcome::Garbled,
             Err(fault) => Outcome::Unheard(quality(&fault)),

@@ -5,13 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::health::{Health, PROBE_MAX};
 use super::latency::Latency;
 use super::learned::{self, Learned, Refusal, Refused};
 use super::plan::{self, Block, Cost, Limits};
-use crate::config::site::{Device, Endpoint, Link, Tag};
+use crate::config::site::{Device, DeviceProtocol, Endpoint, Link, Tag};
+use crate::dlt645::{Format, Identifier};
+use crate::driver::dlt645::read::Read;
+use crate::driver::exchange::Exchange;
 use crate::reading::Timestamp;
 use crate::scan::Part;
 use crate::tag::{Span, TagId};
@@ -60,6 +64,10 @@ pub struct Station {
     answers: u32,
     second_answers: u32,
     tags: Vec<(TagId, Span)>,
+    /// Of a meter: what each tag is.
+    digits: BTreeMap<TagId, (Identifier, Format)>,
+    /// Of a meter: the items that it does not bring as blocks.
+    is_split: Vec<Arc<AtomicBool>>,
     limits: Limits,
     link: Link,
     plans: BTreeMap<Vec<usize>, Arc<[Block]>>,
@@ -151,7 +159,8 @@ impl Station {
         let quirks = &device.quirks;
         Station {
             limits: Limits {
-                registers: device.max_registers,
+                // an item is asked for by itself
+                registers: if device.protocol == DeviceProtocol::Modbus { device.max_registers } else { 1 },
                 bits: device.max_bits,
                 no_cross: quirks.no_cross,
                 whole_blocks: quirks.whole_blocks.clone(),
@@ -164,6 +173,11 @@ impl Station {
             groups,
             all: tags.iter().filter_map(placed).map(|(tag, _)| Part { tag, offset: 0 }).collect(),
             tags: tags.iter().filter(|tag| tag.every.is_some()).filter_map(placed).collect(),
+            digits: tags.iter().filter_map(|tag| Some((tag.id, tag.registers()?.digits?))).collect(),
+            is_split: match &device.protocol {
+                DeviceProtocol::Modbus => Vec::new(),
+                DeviceProtocol::Dlt645(meter) => meter.items.iter().map(|_| Arc::default()).collect(),
+            },
             has_lessons: false,
             not_before: None,
             probe_at: None,
@@ -305,6 +319,16 @@ impl Station {
         self.is_fresh |= self.asked_at.is_none_or(|at| at + IDLE <= now);
         self.asked_at = Some(now);
         Some(ask)
+    }
+
+    /// The request in the device's own protocol; `None`: it speaks Modbus.
+    #[must_use]
+    pub fn exchange(&self, ask: &Ask) -> Option<Box<dyn Exchange>> {
+        let DeviceProtocol::Dlt645(meter) = &self.device.protocol else { return None };
+        let index = usize::from(ask.block.span.address);
+        let wanted = ask.block.parts.iter().filter_map(|part| self.digits.get(&part.tag).copied()).collect();
+        let (item, is_split) = (meter.items.get(index)?, self.is_split.get(index)?.clone());
+        Some(Box::new(Read::new(meter.address, meter.wake, item, wanted, is_split)?))
     }
 
     /// One value of it, each time another: the cheapest request that shows whether the device answers.

@@ -13,7 +13,7 @@ use super::memory::Memory;
 use crate::clock::{self, Alarm};
 use crate::config::site::{Channel, Site};
 use crate::counters::Counters;
-use crate::driver::modbus::client::{Client, Event};
+use crate::driver::client::{Client, Event};
 use crate::link::{Link, LinkError};
 use crate::scan::Polled;
 
@@ -71,7 +71,10 @@ impl Task {
         let link_counters = counters.links.get(channel.link).cloned().unwrap_or_default();
         let bus = Bus::new(site, channel, &counters, memory, clock::monotonic())?;
         let alarm = link.line().map(|_| Alarm::default());
-        let client = Client::new(link, link_of_site, counters, link_counters);
+        let mut client = Client::new(link, link_of_site, counters, link_counters);
+        if bus.is_mixed() {
+            client = client.one_at_a_time();
+        }
         Some(Task { bus, client, idle_close: link_of_site.idle_close, alarm, out, orders })
     }
 
@@ -123,7 +126,7 @@ impl Task {
                 Next::Wait(until) => return until,
                 Next::Send(call) => call,
             };
-            let ticket = call.ticket;
+            let ticket = call.ticket();
             if let Err(error) = self.client.send(call).await {
                 warn!(%error, "not asked");
                 self.bus.handle_refused(ticket, now());

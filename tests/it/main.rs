@@ -27,6 +27,7 @@ mod gateway;
 mod json;
 mod line;
 mod lossless;
+mod meters;
 mod plans;
 mod proto;
 mod quirks;

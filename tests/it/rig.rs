@@ -167,7 +167,7 @@ impl Rig {
                         qualities.push(*quality);
                     }
                 }
-                Ok(Data::Bits(_)) => *heard.values.entry(full).or_default() += 1,
+                Ok(Data::Bits(_) | Data::Values(_)) => *heard.values.entry(full).or_default() += 1,
                 Ok(Data::Words(words)) => {
                     let offset = usize::from(part.offset);
                     // a pair of registers holds its address, and its unit beside a counter

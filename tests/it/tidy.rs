@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::{files, root};
 
-const VOCABULARY: [&str; 12] = [
+const VOCABULARY: [&str; 13] = [
     "calendar",
     "clock",
     "counters",
+    "dlt645",
     "position",
     "publication",
     "reading",
@@ -26,6 +27,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("expression", &[]),
     ("counters", &[]),
+    ("dlt645", &[]),
     ("position", &[]),
     ("publication", &[]),
     ("reading", &[]),
@@ -69,7 +71,7 @@ const ACTING: &[&str] = &[
     "command/socket.rs",
     "command/task.rs",
     "command/work.rs",
-    "driver/modbus/client.rs",
+    "driver/client.rs",
     "gateway.rs",
     "gateway/once.rs",
     "link.rs",

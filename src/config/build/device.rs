@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::{self, Device, Layout, Probe, Quirks, Step, Tag, Total, WriteFunctions};
+use super::super::site::{
+    self, Device, DeviceProtocol, Layout, Meter, Probe, Quirks, SerialLine, Step, Tag, Total, WriteFunctions,
+};
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
 use super::computed;
@@ -18,8 +20,9 @@ use super::names::Names;
 use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
-use super::{expr, recipe, write};
+use super::{expr, item, recipe, write};
 use crate::calendar::Calendar;
+use crate::dlt645::Version;
 use crate::tag::{DeviceId, TagId, UnitId};
 
 /// The gateway's own device, where machines have a class.
@@ -95,17 +98,16 @@ impl Devices<'_> {
         let max_bits = bounded(&merged, "max_bits", site::MAX_BITS);
         let quirks = self.quirks(build, &merged, fields);
         let timeout = duration_or(&merged, "timeout", site::TIMEOUT);
-        let reach = Reach { max_registers, timeout, quirks: &quirks };
+        let meter = version(&merged);
+        let reach = Reach { max_registers, timeout, quirks: &quirks, meter };
         let first = self.drafts.len();
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
-        for node in layers.tags(build) {
-            for draft in tag::tags(build, &layers, node, reach) {
-                let id_of_tag = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
-                let tag = Tag { id: id_of_tag, device: id, ..draft.tag };
-                self.drafts.push(Draft { tag, ..draft });
-            }
-        }
+        self.add_tags(build, &layers, reach, id);
+        let protocol = match meter {
+            None => self.modbus(build, instance, &merged),
+            Some(_) => self.meter(build, instance, &merged, first),
+        };
         let share = value(fields, "share", values::share).unwrap_or_default();
         let is_commanded = flag_or(self.root.table("commands"), "enabled", false);
         let (drafts, computed) = (&mut self.drafts, &mut self.computed);
@@ -113,10 +115,12 @@ impl Devices<'_> {
         let device = id;
         Generator { build, drafts, computed, device, merged: &merged, share, window, is_commanded }
             .run(first);
-        let probes = probes(build, fields, &of_type, merged.get("probe"));
+        let probe = merged.get("probe").filter(|_| meter.is_none());
+        let probes = probes(build, fields, &of_type, probe);
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         check_count(build, instance, self.drafts.len() - first);
-        let (Some(link), Some(unit)) = (link, unit) else { return };
+        let line = self.line(build, instance);
+        let (Some(link), Some(unit), Some(protocol)) = (link, unit, protocol) else { return };
         self.devices.push(Device {
             id,
             name: shared(&instance.name),
@@ -125,6 +129,8 @@ impl Devices<'_> {
             type_name: value(fields, "type", values::text).map(Into::into),
             link,
             unit,
+            protocol,
+            line,
             quirks,
             caller: self.caller(build, instance),
             timeout,
@@ -160,6 +166,8 @@ impl Devices<'_> {
             type_name: None,
             link: site::NO_LINK,
             unit: UnitId(0),
+            protocol: DeviceProtocol::default(),
+            line: None,
             timeout: site::TIMEOUT,
             retries: 0,
             max_registers: site::MAX_REGISTERS,
@@ -257,6 +265,65 @@ impl Devices<'_> {
         Some(name.into())
     }
 
+    fn add_tags(&mut self, build: &mut Build, layers: &Layers<'_>, reach: Reach<'_>, device: DeviceId) {
+        for node in layers.tags(build) {
+            for draft in tag::tags(build, layers, node, reach) {
+                let id = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
+                let tag = Tag { id, device, ..draft.tag };
+                self.drafts.push(Draft { tag, ..draft });
+            }
+        }
+    }
+
+    /// What is said of meters is of no use to it.
+    fn modbus(&self, build: &mut Build, instance: &Instance, merged: &Table) -> Option<DeviceProtocol> {
+        let quirks = merged.table("quirks");
+        let of_meters =
+            [merged.get("address"), merged.get("version"), quirks.get("wake"), quirks.get("blocks")];
+        for node in of_meters.into_iter().flatten() {
+            let finding = Finding::new(node.at, "this is about meters that speak DL/T 645");
+            build.find(finding.with_help(format!("write at `{}`: protocol = \"dlt645\"", instance.name)));
+        }
+        Some(DeviceProtocol::Modbus)
+    }
+
+    /// The meter, whose tags are the drafts from `first` on.
+    fn meter(
+        &mut self,
+        build: &mut Build,
+        instance: &Instance,
+        merged: &Table,
+        first: usize,
+    ) -> Option<DeviceProtocol> {
+        for node in ["unit", "probe"].iter().filter_map(|key| merged.get(key)) {
+            build.find(Finding::new(node.at, "a meter that speaks DL/T 645 has none of this"));
+        }
+        if merged.get("address").is_none() {
+            let finding = Finding::new(instance.at, "a meter that speaks DL/T 645 needs `address`");
+            build.find(finding.with_help("write the 12 digits on its plate: address = \"210220003011\""));
+        }
+        let quirks = merged.table("quirks");
+        let wake = value(quirks, "wake", |node| values::integer(node, 0, 8));
+        let wake = wake.and_then(|wake| u8::try_from(wake).ok()).unwrap_or(site::WAKE);
+        let blocks = flag_or(quirks, "blocks", true);
+        let items = item::items(self.drafts.get_mut(first..).unwrap_or_default(), blocks);
+        Some(DeviceProtocol::Dlt645(Meter {
+            address: value(merged, "address", values::meter_address)?,
+            wake,
+            items,
+        }))
+    }
+
+    /// Speed and frame of the line for this device.
+    fn line(&self, build: &mut Build, instance: &Instance) -> Option<SerialLine> {
+        let node = instance.fields.get("serial")?;
+        let link = instance.fields.get("link").and_then(Node::text).unwrap_or_default();
+        if self.root.table("link").table(link).get("port").is_none() {
+            build.find(Finding::new(node.at, "only a device on a serial port has `serial`"));
+        }
+        values::serial(node).ok()
+    }
+
     fn quirks(&self, build: &mut Build, merged: &Table, fields: &Table) -> Quirks {
         let table = merged.table("quirks");
         let word = |key: &str| table.get(key).and_then(Node::text);
@@ -295,6 +362,15 @@ impl Devices<'_> {
             Table::default()
         })
     }
+}
+
+/// The version of DL/T 645 that a device speaks; `None`: it speaks Modbus.
+fn version(merged: &Table) -> Option<Version> {
+    if merged.get("protocol").and_then(Node::text) != Some("dlt645") {
+        return None;
+    }
+    let is_old = merged.get("version").and_then(Node::text) == Some("1997");
+    Some(if is_old { Version::V1997 } else { Version::V2007 })
 }
 
 /// A device has tags, and not too many.

@@ -14,6 +14,7 @@ use super::computed::{Gives, Pending};
 use super::tag::Draft;
 use super::{Build, shared, value};
 use crate::config::site;
+use crate::dlt645::Format;
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
 use crate::unit;
 
@@ -150,7 +151,11 @@ impl Generator<'_> {
         let registers = draft.tag.registers().filter(|_| !is_varying);
         let wraps_at = registers.and_then(|registers| {
             // where a type ends says nothing of what an expression makes of it
-            let of_type = registers.layout.data_type.modulus().filter(|_| !is_computed);
+            let of_type = match registers.digits {
+                Some((_, Format::Number(number))) => Some(number.modulus()),
+                Some(_) | None => registers.layout.data_type.modulus(),
+            };
+            let of_type = of_type.filter(|_| !is_computed);
             modulus(registers, wraps_at.or(of_type)?)
         });
         let max_rate = draft.naming.get("max_rate").and_then(|node| values::rate(node).ok());

@@ -8,9 +8,11 @@ use super::super::site::{
 };
 use super::super::tree::{Content, Node, Place, Table};
 use super::super::values::{self, codes};
+use super::item::{self, Digits};
 use super::layers::Layers;
 use super::place::{bit_of, check_reach, order, place, scaling};
 use super::{Build, shared, value};
+use crate::dlt645::Version;
 use crate::reading::Value;
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
 use crate::unit::Unit;
@@ -72,6 +74,8 @@ pub(super) struct Reach<'a> {
     pub(super) max_registers: u16,
     pub(super) timeout: Duration,
     pub(super) quirks: &'a Quirks,
+    /// It is a meter that speaks DL/T 645, in this version.
+    pub(super) meter: Option<Version>,
 }
 
 /// The tags that `node` makes; none where it has findings.
@@ -82,9 +86,15 @@ pub(super) fn tags(build: &mut Build, layers: &Layers<'_>, node: &Node, reach: R
     if let Some(node) = maker.constant() {
         return maker.of_constant(&name, &node).into_iter().collect();
     }
+    if let Some(version) = reach.meter {
+        let Some((layout, digits)) = item::place(maker.build, layers, node, table, version) else {
+            return Vec::new();
+        };
+        return maker.of_registers(&name, layout, Some(digits)).into_iter().collect();
+    }
     let Some(layout) = maker.layout() else { return Vec::new() };
     match maker.layers.table_of(table, "bits") {
-        None => maker.of_registers(&name, layout).into_iter().collect(),
+        None => maker.of_registers(&name, layout, None).into_iter().collect(),
         Some(bits) => maker.of_bits(&name, layout, bits.cloned()),
     }
 }
@@ -162,7 +172,7 @@ impl Maker<'_, '_> {
                 self.find("bits", format!("`bits`: a value of this type has no bit {bit}"));
                 continue;
             };
-            let source = Source::Registers(Registers { layout, recipe: None });
+            let source = Source::Registers(Registers { layout, recipe: None, digits: None });
             let mut tag = self.common(&format!("{name}/{bit_name}"), source, ValueType::Bool);
             tag.unit = None;
             drafts.push(Draft::plain(tag));
@@ -170,7 +180,7 @@ impl Maker<'_, '_> {
         drafts
     }
 
-    fn of_registers(&mut self, name: &str, layout: Layout) -> Option<Draft> {
+    fn of_registers(&mut self, name: &str, layout: Layout, digits: Option<Digits>) -> Option<Draft> {
         let recipe = self.recipe(layout)?;
         let naming = self.naming(layout);
         let computes =
@@ -186,7 +196,7 @@ impl Maker<'_, '_> {
             || !recipe.colours.is_empty()
             || naming.get("quality_from").is_some();
         let recipe = needs_recipe.then(|| Box::new(recipe));
-        let tag = self.common(name, Source::Registers(Registers { layout, recipe }), value_type);
+        let tag = self.common(name, Source::Registers(Registers { layout, recipe, digits }), value_type);
         Some(Draft { tag, naming, numeric: self.numeric() })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AlarmControl, Deadband, Report, Share, WritePolicy};
+use crate::dlt645::{Format, Identifier};
 use crate::expression::Expression;
 use crate::reading::{Quality, Value};
 use crate::tag::{ByteOrder, DataType, DeviceId, Span, TagId, ValueType};
@@ -68,6 +69,8 @@ pub struct Registers {
     pub layout: Layout,
     /// What is done beside scaling; `None`: nothing.
     pub recipe: Option<Box<Recipe>>,
+    /// Of a meter that speaks DL/T 645: what is asked for, and how the value lies in it.
+    pub digits: Option<(Identifier, Format)>,
 }
 
 /// What becomes of a raw value, beside its [`Scaling`]:

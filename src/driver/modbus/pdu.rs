@@ -36,16 +36,17 @@ pub enum RequestError {
     Function(u8),
 }
 
-/// The request that reads `span`.
+/// The request that reads `span`; `None`: it is none of Modbus.
 #[must_use]
-pub fn read_request(span: Span) -> Request<'static> {
+pub fn read_request(span: Span) -> Option<Request<'static>> {
     let Span { area, address, count } = span;
-    match area {
+    Some(match area {
         Area::Coils => Request::ReadCoils(address, count),
         Area::DiscreteInputs => Request::ReadDiscreteInputs(address, count),
         Area::HoldingRegisters => Request::ReadHoldingRegisters(address, count),
         Area::InputRegisters => Request::ReadInputRegisters(address, count),
-    }
+        Area::Items => return None,
+    })
 }
 
 /// The bytes of `request`, function code first.
@@ -197,6 +198,7 @@ pub fn write_request(address: u16, data: &Data, functions: WriteFunctions) -> Op
             words if may_multiple => Request::WriteMultipleRegisters(address, words.to_vec().into()),
             _ => return None,
         },
+        Data::Values(_) => return None,
     })
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Transaction {
 }
 
 /// What stands at the front of the bytes that came in on a serial framing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Seen {
     /// Not enough yet to tell.
     Incomplete,

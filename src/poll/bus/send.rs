@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_modbus::Request;
-
 use super::{Bus, UnderWay, refuse};
-use crate::config::site::{Device, WriteFunctions};
-use crate::driver::modbus::client::Client;
+use crate::config::site::{Device, Quirks, WriteFunctions};
+use crate::driver::client::{Client, Request};
+use crate::driver::exchange::{self, Exchange};
 use crate::driver::modbus::conversation::Call;
 use crate::driver::modbus::pdu::{read_request, write_request};
 use crate::driver::modbus::transaction::Tolerance;
@@ -18,9 +17,15 @@ use crate::tag::Area;
 #[derive(Debug)]
 pub(in crate::poll) enum Next {
     /// Send this.
-    Send(Call),
+    Send(Request),
     /// Nothing may be sent before then, as far as is known.
     Wait(Option<Instant>),
+}
+
+/// What is asked of a device, in its protocol.
+enum Wanted {
+    Modbus(tokio_modbus::Request<'static>),
+    Other(Box<dyn Exchange>),
 }
 
 impl Bus {
@@ -84,10 +89,13 @@ impl Bus {
         self.stations.iter().position(|station| station.device.id == order.device)
     }
 
-    fn take_read(&mut self, index: usize, now: Instant) -> Option<Call> {
+    fn take_read(&mut self, index: usize, now: Instant) -> Option<Request> {
         let station = self.stations.get_mut(index)?;
         let ask = station.take(now)?;
-        let request = read_request(ask.block.span);
+        let wanted = match station.exchange(&ask) {
+            Some(exchange) => Wanted::Other(exchange),
+            None => Wanted::Modbus(read_request(ask.block.span)?),
+        };
         let most = station.device.timeout;
         // nobody is given up before all of the configured time: only what will be asked again ends sooner
         let will_repeat = station.may_repeat(&ask, station.is_fresh);
@@ -98,11 +106,11 @@ impl Bus {
         {
             counters.retries.add(1);
         }
-        self.call(index, UnderWay::Read { station: index, ask, yields_at }, request, timeout)
+        self.call(index, UnderWay::Read { station: index, ask, yields_at }, wanted, timeout)
     }
 
     /// `None` where it is too late, or there is no such request: whoever asked is told.
-    pub(super) fn take_order(&mut self, index: usize, now: Instant) -> Option<Call> {
+    pub(super) fn take_order(&mut self, index: usize, now: Instant) -> Option<Request> {
         let order = self.order.take()?;
         if order.not_after <= now {
             refuse(order, OrderError::TooLate);
@@ -115,7 +123,7 @@ impl Bus {
         };
         station.asked += 1;
         let timeout = station.device.timeout;
-        self.call(index, UnderWay::Order { station: index, order }, request, timeout)
+        self.call(index, UnderWay::Order { station: index, order }, Wanted::Modbus(request), timeout)
     }
 
     /// The call for a request that is under way from now on.
@@ -123,32 +131,39 @@ impl Bus {
         &mut self,
         index: usize,
         under_way: UnderWay,
-        request: Request<'static>,
+        wanted: Wanted,
         timeout: Duration,
-    ) -> Option<Call> {
+    ) -> Option<Request> {
         let ticket = self.under_way.iter().position(Option::is_none).unwrap_or(self.under_way.len());
         match self.under_way.get_mut(ticket) {
             Some(slot) => *slot = Some(under_way),
             None => self.under_way.push(Some(under_way)),
         }
         let device = &self.stations.get(index)?.device;
-        Some(Call {
-            ticket,
-            unit: device.unit,
-            request,
-            tolerance: Tolerance { any_tid: device.quirks.any_tid, any_unit: device.quirks.any_unit_reply },
-            timeout,
-            timeout_max: device.timeout,
-            counters: self.counters.get(index)?.clone(),
+        let counters = self.counters.get(index)?.clone();
+        Some(match wanted {
+            Wanted::Modbus(request) => {
+                let Quirks { any_tid, any_unit_reply: any_unit, .. } = device.quirks;
+                let (unit, timeout_max) = (device.unit, device.timeout);
+                let tolerance = Tolerance { any_tid, any_unit };
+                Request::Modbus(
+                    Call { ticket, unit, request, tolerance, timeout, timeout_max, counters },
+                    device.line,
+                )
+            }
+            Wanted::Other(exchange) => Request::Other(
+                device.unit,
+                exchange::Call { ticket, exchange, timeout, line: device.line, counters },
+            ),
         })
     }
 }
 
 /// The request that does it; `None` where the device, which has `own` functions to write, has none for it.
-fn request_of(job: &Job, own: WriteFunctions) -> Option<Request<'static>> {
+fn request_of(job: &Job, own: WriteFunctions) -> Option<tokio_modbus::Request<'static>> {
     match job {
-        Job::Read(span) => Some(read_request(*span)),
-        Job::Mask { address, and, or } => Some(Request::MaskWriteRegister(*address, *and, *or)),
+        Job::Read(span) => read_request(*span),
+        Job::Mask { address, and, or } => Some(tokio_modbus::Request::MaskWriteRegister(*address, *and, *or)),
         Job::Write { area, address, data, functions } => match (area, data) {
             (Area::HoldingRegisters, Data::Words(_)) | (Area::Coils, Data::Bits(_)) => {
                 write_request(*address, data, functions.unwrap_or(own))

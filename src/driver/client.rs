@@ -1,17 +1,20 @@
-//! The client of one stream: opens it, keeps the line's silences, sends requests, hears the ends of them.
+//! The client of one stream: opens it, keeps the line's silences, sends requests of whatever protocol, hears the ends of
+//! them. Requests of Modbus may be outstanding side by side; one of another protocol is outstanding alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tokio::time::timeout_at;
 use tracing::{trace, warn};
 
-use super::conversation::{Call, Conversation, Done};
-use super::pdu::{self, RequestError};
+use super::exchange::{self, Progress};
+use super::modbus::conversation::{Call, Conversation, Done};
+use super::modbus::pdu::{self, RequestError};
 use crate::clock;
-use crate::config::site::{self, Framing};
+use crate::config::site::{self, Framing, SerialLine};
 use crate::counters::{Counters, LinkCounters};
-use crate::driver::Fault;
+use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError, timing};
 use crate::tag::UnitId;
 
@@ -45,8 +48,44 @@ pub struct Client {
     heard: Option<UnitId>,
     /// The write that is not answered yet: one at a time.
     writing: Option<usize>,
+    /// The request of another protocol that is outstanding.
+    exchange: Option<Running>,
     counters: Arc<Counters>,
     link_counters: Arc<LinkCounters>,
+}
+
+/// A request of another protocol than Modbus that is outstanding.
+#[derive(Debug)]
+struct Running {
+    call: exchange::Call,
+    unit: UnitId,
+    sent_at: Instant,
+    deadline: Instant,
+    /// What both frames need on the wire.
+    wire: Duration,
+    /// What is to be sent next, where the answer goes on.
+    follow_up: Option<Vec<u8>>,
+    buffer: BytesMut,
+}
+
+/// A request for a device on the stream.
+#[derive(Debug)]
+pub enum Request {
+    /// Of Modbus; with speed and frame of the line for this device, where they are not those of the link.
+    Modbus(Call, Option<SerialLine>),
+    /// Of another protocol, for the device that counts as this unit.
+    Other(UnitId, exchange::Call),
+}
+
+impl Request {
+    /// Who asks: the end of the request names it.
+    #[must_use]
+    pub const fn ticket(&self) -> usize {
+        match self {
+            Request::Modbus(call, _) => call.ticket,
+            Request::Other(_, call) => call.ticket,
+        }
+    }
 }
 
 /// What a client hears.
@@ -86,9 +125,16 @@ impl Client {
             timeouts: 0,
             heard: None,
             writing: None,
+            exchange: None,
             counters,
             link_counters,
         }
+    }
+
+    /// Of whatever protocol: one request is outstanding at a time.
+    #[must_use]
+    pub fn one_at_a_time(self) -> Client {
+        Client { in_flight: 1, ..self }
     }
 
     /// Whether the stream is open.
@@ -117,25 +163,30 @@ impl Client {
     /// Closes the stream.
     pub fn close(&mut self) {
         self.conversation.abandon();
+        self.exchange = None;
         self.link.close();
+    }
+
+    fn outstanding(&self) -> usize {
+        self.conversation.outstanding() + usize::from(self.exchange.is_some())
     }
 
     /// Whether [`Client::next`] has anything to wait for.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        self.link.is_open() || self.conversation.outstanding() > 0
+        self.link.is_open() || self.outstanding() > 0
     }
 
     /// When the last byte came or went, or the stream was opened; `None` while something is outstanding.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {
-        self.last_byte.filter(|_| self.link.is_open() && self.conversation.outstanding() == 0)
+        self.last_byte.filter(|_| self.link.is_open() && self.outstanding() == 0)
     }
 
     /// Whether one more request may be outstanding.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.link.is_open() && self.conversation.outstanding() < self.in_flight
+        self.link.is_open() && self.outstanding() < self.in_flight
     }
 
     /// From when on a request may be sent to a unit that needs a silence of `gap` itself: when the line has been silent
@@ -167,12 +218,52 @@ impl Client {
     ///
     /// # Errors
     /// Where the request is not allowed and was not sent. A stream that fails now is told by [`Client::next`].
-    pub async fn send(&mut self, call: Call) -> Result<(), RequestError> {
-        if self.framing != Framing::Tcp {
-            self.conversation.drop_unasked();
-            if self.link.discard_input().await > 0 {
-                self.link_counters.unasked.add(1);
+    pub async fn send(&mut self, request: Request) -> Result<(), RequestError> {
+        let line = match &request {
+            Request::Modbus(_, line) => *line,
+            Request::Other(_, call) => call.line,
+        };
+        self.link.set_line(line);
+        match request {
+            Request::Modbus(call, _) => self.send_modbus(call).await,
+            Request::Other(unit, call) => {
+                self.send_other(unit, call).await;
+                Ok(())
             }
+        }
+    }
+
+    /// What came in before is nobody's answer.
+    async fn drop_unasked(&mut self) {
+        self.conversation.drop_unasked();
+        if self.link.discard_input().await > 0 {
+            self.link_counters.unasked.add(1);
+        }
+    }
+
+    async fn send_other(&mut self, unit: UnitId, call: exchange::Call) {
+        self.drop_unasked().await;
+        let bytes = call.exchange.request();
+        let wire = self
+            .link
+            .line()
+            .map_or(Duration::ZERO, |line| timing::wire_time(line, call.exchange.wire_size()));
+        let now = clock::monotonic();
+        call.counters.requests.add(1);
+        self.settled_at = None;
+        self.waiting_since = None;
+        self.busy_since.get_or_insert(now);
+        trace!(link = %self.name, ?bytes, "sent");
+        let deadline = now + call.timeout + wire;
+        let (follow_up, buffer) = (None, BytesMut::new());
+        self.exchange = Some(Running { call, unit, sent_at: now, deadline, wire, follow_up, buffer });
+        self.link.write(&bytes).await.ok(); // a fault is told by the read that follows
+        self.last_byte = Some(clock::monotonic());
+    }
+
+    async fn send_modbus(&mut self, call: Call) -> Result<(), RequestError> {
+        if self.framing != Framing::Tcp {
+            self.drop_unasked().await;
         }
         // the time that both frames need on the wire is not the device's
         let wire_time = |line| timing::wire_time(line, self.conversation.wire_size(&call.request));
@@ -197,12 +288,21 @@ impl Client {
     /// The request with this ticket is waited for no longer: its end comes out of [`Client::next`] at once.
     pub fn give_up(&mut self, ticket: usize) {
         self.conversation.give_up(ticket);
+        if let Some(running) = self.exchange.as_mut().filter(|running| running.call.ticket == ticket) {
+            running.deadline = running.sent_at;
+        }
     }
 
     /// Waits for the end of a request, or of the stream. May be dropped and called again. What comes in unasked is
     /// counted and dropped.
     pub async fn next(&mut self) -> Event {
         loop {
+            if self.exchange.is_some() {
+                match self.next_of_exchange().await {
+                    Some(event) => return event,
+                    None => continue,
+                }
+            }
             let taken = self.conversation.take(clock::monotonic());
             if let (Ok(None), Some(unit)) = (&taken, self.conversation.take_late()) {
                 return Event::Late(unit);
@@ -240,10 +340,59 @@ impl Client {
         }
     }
 
+    /// Waits for what comes next of the exchange; `None`: it goes on. May be dropped and called again.
+    async fn next_of_exchange(&mut self) -> Option<Event> {
+        let running = self.exchange.as_mut()?;
+        if let Some(bytes) = running.follow_up.take() {
+            running.deadline = clock::monotonic() + running.call.timeout + running.wire;
+            self.link.write(&bytes).await.ok(); // a fault is told by the read that follows
+        }
+        let due = running.call.exchange.next_due();
+        let until = due.map_or(running.deadline, |due| due.min(running.deadline));
+        let read = timeout_at(until.into(), self.link.read(&mut running.buffer)).await;
+        let now = clock::monotonic();
+        let progress = match read {
+            Ok(Err(error)) => return Some(self.lost(error.into())),
+            Ok(Ok(count)) => {
+                trace!(link = %self.name, count, "received");
+                self.last_byte = Some(now);
+                let bytes = running.buffer.split();
+                running.call.exchange.take(&bytes, now)
+            }
+            Err(_) if due.is_some_and(|due| due <= now) => running.call.exchange.take(&[], now),
+            Err(_) => Progress::Wait,
+        };
+        match progress {
+            Progress::Done(answer) => Some(self.end_exchange(Ok(answer), now)),
+            Progress::Send(bytes) => {
+                running.follow_up = Some(bytes);
+                None
+            }
+            Progress::Wait if running.deadline <= now => Some(self.end_exchange(Err(Fault::Silent), now)),
+            Progress::Wait => None,
+        }
+    }
+
+    fn end_exchange(&mut self, result: Result<Answer, Fault>, now: Instant) -> Event {
+        let Some(running) = self.exchange.take() else { return Event::Lost(Vec::new(), Fault::Silent) };
+        let Running { call, unit, sent_at, wire, .. } = running;
+        let took = now.saturating_duration_since(sent_at).saturating_sub(wire);
+        let noise = call.exchange.noise();
+        call.counters.checksum_errors.add(noise.checksum);
+        call.counters.foreign.add(noise.foreign);
+        match &result {
+            Ok(_) => call.counters.replies.add(took),
+            Err(_) => call.counters.timeouts.add(1),
+        }
+        self.done(Done { ticket: call.ticket, unit, result, took })
+    }
+
     fn lost(&mut self, fault: Fault) -> Event {
         self.end_busy();
         self.writing = None;
-        Event::Lost(self.conversation.abandon(), fault)
+        let mut tickets = self.conversation.abandon();
+        tickets.extend(self.exchange.take().map(|running| running.call.ticket));
+        Event::Lost(tickets, fault)
     }
 
     fn done(&mut self, done: Done) -> Event {
@@ -265,7 +414,7 @@ impl Client {
             }
             self.link.set_hard_close(false);
         }
-        if self.conversation.outstanding() == 0 {
+        if self.outstanding() == 0 {
             self.end_busy();
         }
         Event::Done(done)
