@@ -3,6 +3,7 @@
 //! A request for one span of one unit goes in; what the device answered, or why there is no usable answer, comes out.
 //! A driver knows no schedules, no scales and no MQTT.
 
+pub mod dlt645;
 pub mod modbus;
 
 use tokio_modbus::{ExceptionCode, Response};
