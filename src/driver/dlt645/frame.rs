@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0 to 8 × `FE` | wakes an optical or infrared receiver; no part of the frame (5.2.9) |
+//! | 0 to 8 × `FE` | wakes an optical or infrared receiver; no part of the frame (5.3.1) |
 //! | `68` | begins the frame |
 //! | 6 | the address, its lowest digits first (5.2.2) |
 //! | `68` | ends the address |
