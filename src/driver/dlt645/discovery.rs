@@ -338,6 +338,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_a_meters_address_is_asked_for_again() {
+        let nobody = Frame { address: Address::ANY, control: Control(0x81), data: vec![] };
+        let mut discovery = Discovery::new(Version::V1997, 0);
+        let request = discovery.next();
+        discovery.handle(&[nobody], false);
+        assert_eq!(discovery.next(), request);
+        assert_eq!(found(&discovery), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn more_answers_at_once_than_there_may_be_meters_are_borne() {
+        let frame = |number: u8| Frame {
+            address: Address::from_wire([number / 10 * 16 + number % 10, 0, 0, 0, 0, 0]),
+            control: Control(0x81),
+            data: vec![],
+        };
+        let frames: Vec<Frame> = (0..70).map(frame).collect();
+        let mut discovery = Discovery::new(Version::V1997, 0);
+        discovery.handle(&frames, false);
+        assert_eq!(discovery.found().count(), 64);
+        assert_eq!(discovery.next(), None);
+    }
+
+    #[test]
     fn a_line_of_nothing_but_noise_is_given_up() {
         let mut discovery = Discovery::new(Version::V2007, 0);
         while discovery.next().is_some() {
