@@ -237,7 +237,9 @@ mod tests {
         check("02010400", None);
         check("02800002", None);
         check("04000101", None);
+        check("02090100", Some(("0209FF00", 0)));
         check("00FF0000", None);
+        check("000100FF", None);
         check("0001FF00", None);
         check("9010", Some(("901F", 0)));
         check("9024", Some(("902F", 4)));
@@ -250,6 +252,16 @@ mod tests {
         check("901F", None);
         check("90F0", None);
         check("C010", None);
+    }
+
+    #[test]
+    fn an_identifier_with_ff_or_f_in_a_place_is_a_block() {
+        for block in ["0001FF00", "000100FF", "00FF0000", "901F", "90F0", "9F10", "FF10"] {
+            assert!(identifier(block).is_block(), "{block}");
+        }
+        for item in ["00010000", "0FF00FF0", "9010", "901E", "90E0"] {
+            assert!(!identifier(item).is_block(), "{item}");
+        }
     }
 
     #[test]

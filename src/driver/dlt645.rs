@@ -1,8 +1,14 @@
 //! DL/T 645-2007 and DL/T 645-1997, the protocol of Chinese electricity meters on RS-485. Pure.
 //!
-//! A question becomes bytes; bytes from the line become [`frame`]s, of which one is the answer.
+//! An [`exchange`] makes a request of an address and an identifier, and tells which of the frames that a
+//! [`frame::Decoder`] finds on the line are its answer; [`read`] asks for the values of several tags. [`discovery`] finds
+//! the meters of a line.
 
+pub mod discovery;
 pub mod exchange;
 pub mod frame;
 pub mod read;
 pub mod refusal;
+
+#[cfg(test)]
+mod vectors;
