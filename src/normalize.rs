@@ -9,6 +9,7 @@ pub mod decode;
 mod keep;
 pub mod live;
 pub mod machine;
+pub mod probes;
 pub mod recipe;
 pub mod report;
 pub mod task;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::config::site::{Device, Kind, Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
@@ -33,6 +35,7 @@ use decode::Zone;
 use live::Live;
 use machine::plan;
 use machine::run::SavedRun;
+use probes::{Fit, Probes};
 use recipe::{Known, Made};
 use report::Reporter;
 use totals::Totals;
@@ -67,6 +70,8 @@ pub struct Normalizer {
     counters: Totals,
     /// What is computed.
     computed: Computed,
+    /// Whether devices are what they are taken for.
+    probes: Probes,
     /// What a step has told; empty between two steps.
     computed_now: Vec<Told>,
     /// By tag: whether its value needs that of another.
@@ -97,6 +102,7 @@ impl Normalizer {
             reporters: site.tags.iter().map(|tag| Reporter::new(tag.report, tag.deadband)).collect(),
             counters: Totals::new(&site),
             computed: Computed::new(&site),
+            probes: Probes::new(&site),
             computed_now: Vec::new(),
             has_needy: needs_others.contains(&true),
             needs_others,
@@ -264,6 +270,7 @@ impl Normalizer {
             Ok(()) => *up_since = up_since.or(Some(now)),
             Err(Quality::BadCommLastValueKnown | Quality::BadNotConnected | Quality::BadOutOfService) => {
                 *up_since = None;
+                self.site.devices.get(device.index()).into_iter().for_each(|of| self.probes.handle_away(of));
             }
             Err(_) => {}
         }
@@ -284,7 +291,54 @@ impl Normalizer {
             live.colour = made.colour;
         }
         let value = made.value.and_then(|value| in_utc(value, &self.zone));
-        self.accept(part.tag, value, doubt, scan.at, now);
+        if self.probes.is_probe(part.tag) {
+            self.accept(part.tag, value, doubt, scan.at, now);
+            return self.probed(part.tag, scan.at, now);
+        }
+        match self.probes.fit(tag.device) {
+            Fit::Fits => self.accept(part.tag, value, doubt, scan.at, now),
+            Fit::Other => {
+                let value = value.and(Err(Quality::BadConfig));
+                self.accept(part.tag, value, doubt, scan.at, now);
+            }
+            Fit::Unasked => {
+                if value.is_ok() && tag.kind != Kind::Event {
+                    self.probes.wait(part.tag, doubt);
+                }
+                self.accept(part.tag, value, doubt.worst(Quality::UncertainInitial), scan.at, now);
+            }
+        }
+    }
+
+    /// A probe has been read: its device is what it is taken for, or all of its tags are bad.
+    fn probed(&mut self, probe: TagId, at: Stamp, now: Instant) {
+        let Some(live) = self.live.get(probe.index()) else { return };
+        let changed = self.probes.handle(probe, live.value.as_ref(), live.quality);
+        let Some((device, fit)) = changed else { return };
+        let site = self.site.clone();
+        let Some(device) = site.devices.get(device.index()) else { return };
+        let waiting = self.probes.take_waiting(device);
+        match fit {
+            Fit::Unasked => {}
+            Fit::Fits => {
+                for (tag, doubt) in waiting {
+                    if let Some(value) = self.live.get(tag.index()).and_then(|live| live.value.clone()) {
+                        self.accept(tag, Ok(value), doubt, at, now);
+                    }
+                }
+            }
+            Fit::Other => {
+                let shown = self.live.get(probe.index()).and_then(|live| live.value.as_ref());
+                let shown = shown.map_or("nothing".to_owned(), ToString::to_string);
+                warn!(device = %device.name, shown, "its probe does not hold: it is not what its type says, and its tags are bad");
+                let read = site.tags_of(device).iter().filter(|tag| tag.registers().is_some());
+                for tag in
+                    read.filter(|tag| !self.probes.is_probe(tag.id)).map(|tag| tag.id).collect::<Vec<_>>()
+                {
+                    self.accept(tag, Err(Quality::BadConfig), Quality::Good, at, now);
+                }
+            }
+        }
     }
 
     fn is_warming_up(&self, device: DeviceId, now: Instant) -> bool {

@@ -53,6 +53,32 @@ impl Value {
         }
     }
 
+    /// A number as people write it: of a 32-bit float those decimals that it is shown with; `None` for what is no finite
+    /// number.
+    #[must_use]
+    pub fn decimal(&self) -> Option<f64> {
+        let shown = match self {
+            Value::Float(float) => float.to_string().parse().ok(),
+            Value::Int(_)
+            | Value::UInt(_)
+            | Value::Double(_)
+            | Value::Bool(_)
+            | Value::Text(_)
+            | Value::Time(_) => self.number(),
+        };
+        shown.filter(|number: &f64| number.is_finite())
+    }
+
+    /// The whole number of an integer.
+    #[must_use]
+    pub const fn whole(&self) -> Option<i128> {
+        match self {
+            Value::Int(whole) => Some(*whole as i128),
+            Value::UInt(whole) => Some(*whole as i128),
+            Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) | Value::Time(_) => None,
+        }
+    }
+
     /// As JSON has it; a float with the decimals that it is shown with, one that is not finite and a time as text.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
@@ -68,6 +94,23 @@ impl Value {
             Value::Text(text) => text.to_string().into(),
         }
     }
+}
+
+/// Whole numbers below this are exact in a double: 2^53.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// The whole number that a double is, if it is one and exact.
+#[must_use]
+pub fn whole_of(double: f64) -> Option<i128> {
+    let is_whole = double.abs() < EXACT_MAX && (double.trunc() - double).abs() <= 0.0;
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+    is_whole.then_some(double as i128)
+}
+
+/// Whether two numbers differ by no more than this part of the greater one.
+#[must_use]
+pub fn is_near(a: f64, b: f64, slack: f64) -> bool {
+    (a - b).abs() <= slack * a.abs().max(b.abs())
 }
 
 impl std::fmt::Display for Value {

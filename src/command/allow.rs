@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::alarm::{self, AlarmOrder};
 use super::encode::encode_as;
 use super::history::{History, Known};
-use super::plan::{Check, Plan, Readback, Rule, Wanted, decimal, devices};
+use super::plan::{Check, Plan, Readback, Rule, Wanted, devices};
 use crate::config::site::{self, Device, Layout, Operand, Site, Tag, WriteBy, WriteFunctions, WritePolicy};
 use crate::poll::lane::Job;
 use crate::reading::{Timestamp, Value};
@@ -227,7 +227,7 @@ fn check_value(policy: &WritePolicy, value: &Value, data: &Data) -> Result<(), S
     if policy.words.is_some() || policy.layout.value_type() == ValueType::Bool {
         return Ok(());
     }
-    let number = decimal(value).ok_or("not a number")?;
+    let number = value.decimal().ok_or("not a number")?;
     if let Some(min) = policy.min.filter(|min| number < *min) {
         return Err(format!("out of range: {number} is below write.min, {min}"));
     }
@@ -261,7 +261,7 @@ fn checks(site: &Site, device: &Device, policy: &WritePolicy, value: &Value) -> 
         let reads = interlock.reads.iter().filter_map(read).collect();
         checks.push(Check { reads, rule: Rule::Interlock(interlock.clone()) });
     }
-    if let (Some(most), Some(wanted)) = (policy.max_change, decimal(value)) {
+    if let (Some(most), Some(wanted)) = (policy.max_change, value.decimal()) {
         let layout = policy.layout;
         checks.push(one(layout, Rule::Change { layout, most, wanted }));
     }

@@ -5,6 +5,7 @@
 use crate::config::site::{Code, Layout, Scaling, WordError, WritePolicy};
 use crate::normalize::decode::decode_at;
 use crate::reading::Value;
+use crate::reading::whole_of;
 use crate::scan::Data;
 use crate::tag::{Area, ByteOrder, DataType, Span};
 
@@ -180,14 +181,6 @@ fn whole(value: &Value) -> Result<i128, EncodeError> {
             Err(EncodeError::Kind { wanted: "a whole number", got: kind(value) })
         }
     }
-}
-
-/// The whole number that `double` is, below 2^53; `None`: it has a fraction, or its neighbours could not be told from it.
-#[must_use]
-pub fn whole_of(double: f64) -> Option<i128> {
-    let is_whole = double.abs() < EXACT_MAX && (double.trunc() - double).abs() <= 0.0;
-    #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
-    is_whole.then_some(double as i128)
 }
 
 fn between(value: &str, nearest: f64) -> EncodeError {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::decimal;
 use crate::config::site::{Interlock, Site, Source, Tag};
 use crate::expression::{Inputs, Sample};
 use crate::normalize::recipe::{self, Known, Made};
@@ -69,7 +68,7 @@ impl Read {
             quality = quality.worst(Quality::UncertainEuExceeded);
         }
         let shown = value.clone().map(|value| match &value {
-            Value::Float(_) => decimal(&value).map_or(value, Value::Double),
+            Value::Float(_) => value.decimal().map_or(value, Value::Double),
             Value::Bool(_)
             | Value::Int(_)
             | Value::UInt(_)

@@ -4,19 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::encode::{number, whole_of};
 use super::interlock;
-use crate::config::site::{Interlock, Layout, Operand, ProbeTest, Registers, Site};
+use crate::config::site::{Interlock, Layout, ProbeTest, Registers, SAME, Site};
 use crate::normalize::decode::decode_at;
 use crate::normalize::recipe::{self, Known};
 use crate::poll::lane::Job;
-use crate::reading::{Quality, Value};
+use crate::reading::{Quality, Value, is_near, whole_of};
 use crate::scan::Data;
 use crate::tag::{DeviceId, Span, TagId};
 
-/// Numbers with a fraction that differ by less than this part of them are the same: decimals are not exact. Whole numbers
-/// are the same or not: the next serial number is another one.
-const SAME: f64 = 1e-9;
 /// As [`SAME`], where one of the two has the 24 binary digits of a 32-bit float.
 const SAME_FLOAT: f64 = 2e-7;
 /// What was read right before the write counts for so long, or for so many of the longest timeout of the devices that
@@ -144,7 +140,7 @@ impl Check {
                 let value = decoded(layout).map_err(|quality| {
                     format!("the probe at {span} is {}: is it the right device?", quality.id())
                 })?;
-                if passes(test, &value) {
+                if test.holds(&value) {
                     return Ok(());
                 }
                 Err(format!("the probe does not hold: {span} is {value}: is it the right device?"))
@@ -152,7 +148,7 @@ impl Check {
             Rule::Change { layout, most, wanted } => {
                 let value = decoded(layout)
                     .map_err(|quality| format!("max_change: the value now is {}", quality.id()))?;
-                let now = decimal(&value).unwrap_or(f64::NAN);
+                let now = value.decimal().unwrap_or(f64::NAN);
                 let change = (wanted - now).abs();
                 if change <= most * (1.0 + SAME) {
                     return Ok(());
@@ -182,56 +178,12 @@ impl Readback {
     }
 }
 
-/// A number as people write it: of a 32-bit float those decimals that it is shown with.
-#[must_use]
-pub fn decimal(value: &Value) -> Option<f64> {
-    if let Value::Float(float) = value {
-        return float.to_string().parse().ok();
-    }
-    number(value).ok()
-}
-
-fn is_near(a: f64, b: f64, slack: f64) -> bool {
-    (a - b).abs() <= slack * a.abs().max(b.abs())
-}
-
-/// The whole number of an integer tag.
-fn whole(value: &Value) -> Option<i128> {
-    match value {
-        Value::Int(whole) => Some((*whole).into()),
-        Value::UInt(whole) => Some((*whole).into()),
-        Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) | Value::Time(_) => None,
-    }
-}
-
-fn is_equal(operand: &Operand, value: &Value) -> bool {
-    match (operand, value) {
-        (Operand::Flag(wanted), Value::Bool(value)) => wanted == value,
-        (Operand::Word(wanted), Value::Text(value)) => **wanted == **value,
-        (Operand::Number(wanted), value) => match whole(value) {
-            Some(value) => whole_of(*wanted) == Some(value),
-            None => decimal(value).is_some_and(|value| is_near(value, *wanted, SAME)),
-        },
-        _ => false,
-    }
-}
-
-fn passes(test: &ProbeTest, value: &Value) -> bool {
-    match test {
-        ProbeTest::Between(low, high) => decimal(value).is_some_and(|value| (*low..=*high).contains(&value)),
-        ProbeTest::Equals(operand) => is_equal(operand, value),
-        ProbeTest::Matches(pattern) => {
-            matches!(value, Value::Text(text) if pattern.is_match(text.as_bytes()))
-        }
-    }
-}
-
 /// Whether another tag shows what was written. A whole number beside one with a fraction is what that one rounds to.
 fn is_shown(wanted: &Value, shown: &Value) -> bool {
-    let (Some(a), Some(b)) = (decimal(wanted), decimal(shown)) else { return wanted.is_same(shown) };
+    let (Some(a), Some(b)) = (wanted.decimal(), shown.decimal()) else { return wanted.is_same(shown) };
     let is_float = |value: &Value| matches!(value, Value::Float(_));
     let slack = if is_float(wanted) || is_float(shown) { SAME_FLOAT } else { SAME };
-    match (whole(wanted), whole(shown)) {
+    match (wanted.whole(), shown.whole()) {
         (Some(wanted), Some(shown)) => wanted == shown,
         (Some(whole), None) => whole_of(b.round()) == Some(whole) && is_near(a, b, slack),
         (None, Some(whole)) => whole_of(a.round()) == Some(whole) && is_near(a, b, slack),
@@ -242,10 +194,11 @@ fn is_shown(wanted: &Value, shown: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::site::Operand;
 
     #[test]
     fn a_whole_number_is_equal_to_itself_and_to_no_neighbour() {
-        let is = |operand: f64, value: &Value| is_equal(&Operand::Number(operand), value);
+        let is = |operand: f64, value: &Value| Operand::Number(operand).is(value);
         for serial in [0_u32, 1, 7, 16_777_217, 4_000_000_000, u32::MAX - 1] {
             let (this, next) = (f64::from(serial), f64::from(serial + 1));
             assert!(is(this, &Value::UInt(serial.into())) && is(this, &Value::Int(serial.into())));
@@ -259,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_number_with_a_fraction_is_equal_up_to_its_last_digits() {
-        let is = |operand: f64, value: Value| is_equal(&Operand::Number(operand), &value);
+        let is = |operand: f64, value: Value| Operand::Number(operand).is(&value);
         assert!(is(0.3, Value::Double(0.1 + 0.2)) && is(0.3, Value::Float(0.3)));
         assert!(is(0.0, Value::Double(0.0)) && is(0.0, Value::Double(-0.0)));
         assert!(!is(0.0, Value::Double(1e-10)) && !is(1e-12, Value::Double(2e-12)));

@@ -26,7 +26,7 @@ use crate::tag::{DeviceId, Span, TagId, UnitId};
 pub use alarm::{AlarmControl, AlarmRule, AlarmStep, Limit, SHELVE_MAX, Severity, Test};
 pub use commands::{
     COMMAND_AGE, COMMAND_AGE_MAX, Commands, INTERLOCK_READS_MAX, Interlock, LIMIT_MAX, NodeControl, Operand,
-    Probe, ProbeTest, Readback, WRITE_EVERY, WriteBy, WritePolicy,
+    Probe, ProbeTest, Readback, SAME, WRITE_EVERY, WriteBy, WritePolicy,
 };
 pub use computed::{Derived, Step, Total, WindowStep, WindowTag};
 pub use duration::parse_duration;
@@ -339,6 +339,8 @@ pub const MAX_BITS: u16 = 2000;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// `aggregate` where none is written.
 pub const AGGREGATE: Duration = Duration::from_secs(900);
+/// How often it is looked whether a device is what it is taken for.
+pub const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// `wake` where none is written: bytes FE before each request to a meter.
 pub const WAKE: u8 = 4;
 /// The link of what is on no line: a device of the gateway's own.

@@ -95,6 +95,7 @@ impl Shop {
         let (mut words, mut parts, mut result) = (Vec::new(), Vec::new(), None);
         for one in text.split_whitespace() {
             let (name, hex) = one.split_once(['=', '!']).unwrap();
+            let name = &name.replace("(probe_", "(probe ");
             let offset = u16::try_from(words.len()).unwrap();
             parts.push(Part { tag: self.tag(name).id, offset });
             if one.contains('!') {
@@ -486,4 +487,25 @@ fn what_an_expression_has_counted_goes_on_over_a_restart_where_it_is_still_the_s
     let mut other = Shop::new(&device("count(m30) * 2"));
     other = other.again(&saved, 10.0);
     assert_eq!(other.read("m30=0000"), "m30=false parts=0");
+}
+
+#[test]
+fn a_device_that_is_not_what_its_type_says_has_no_values_and_one_that_is_loses_none() {
+    let mut shop = Shop::new(
+        "probe = { at = \"ir:70\", type = \"f32\", between = [45, 65] }
+        tags = [{ name = \"power\", at = \"ir:52\" }]",
+    );
+    // 50.0; what came before it is as good as what comes after
+    assert_eq!(shop.read("power=0005"), "power=5(uncertain:initial)");
+    assert!(shop.read("(probe_1)=42480000").ends_with("power=5"));
+    assert_eq!(shop.read("power=0006"), "power=6");
+    // 0.0: it is another device
+    assert!(shop.read("(probe_1)=00000000").ends_with("power=-(bad:config)"));
+    assert_eq!(shop.read("power=0007"), "");
+    assert!(shop.read("(probe_1)=42480000").starts_with("(probe 1)=50"));
+    assert_eq!(shop.read("power=0007"), "power=7");
+    // after an outage it is not known again
+    shop.read("power!bad:comm_last_value_known");
+    assert_eq!(shop.read("power=0008"), "power=8(uncertain:initial)");
+    assert_eq!(shop.read("(probe_1)!bad:config"), "(probe 1)=-(bad:config) power=-(bad:config)");
 }

@@ -9,12 +9,14 @@ use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
 use super::super::site::{
-    self, Device, DeviceProtocol, Layout, Meter, Probe, Quirks, SerialLine, Step, Tag, Total, WriteFunctions,
+    self, Device, DeviceProtocol, Layout, Meter, Probe, ProbeTest, Quirks, Registers, SerialLine, Share,
+    Source, Step, Tag, Total, WriteFunctions,
 };
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
 use super::computed;
 use super::generated::{self, Computed, Generator};
+use super::item::Digits;
 use super::layers::Layers;
 use super::names::Names;
 use super::place::{order, place, scaling};
@@ -104,6 +106,7 @@ impl Devices<'_> {
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
         self.add_tags(build, &layers, reach, id);
+        let probes = self.add_probes(probes(build, fields, &of_type, merged.get("probe"), meter), id);
         let protocol = match meter {
             None => self.modbus(build, instance, &merged),
             Some(_) => self.meter(build, instance, &merged, first),
@@ -115,8 +118,6 @@ impl Devices<'_> {
         let device = id;
         Generator { build, drafts, computed, device, merged: &merged, share, window, is_commanded }
             .run(first);
-        let probe = merged.get("probe").filter(|_| meter.is_none());
-        let probes = probes(build, fields, &of_type, probe);
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         check_count(build, instance, self.drafts.len() - first);
         let line = self.line(build, instance);
@@ -275,6 +276,28 @@ impl Devices<'_> {
         }
     }
 
+    /// What a device must show is read as tags of its own, which nobody else can name and which never leave.
+    fn add_probes(
+        &mut self,
+        probes: Vec<(Layout, Option<Digits>, ProbeTest)>,
+        device: DeviceId,
+    ) -> Vec<Probe> {
+        let add = |(number, (layout, digits, test)): (usize, (Layout, Option<Digits>, ProbeTest))| {
+            let name = format!("(probe {number})");
+            let registers = Registers { layout, recipe: None, digits };
+            let tag = Tag {
+                source: Source::Registers(registers),
+                every: Some(site::PROBE_EVERY),
+                share: Share::Private,
+                ..generated::made(device, self.drafts.len(), &name, layout.value_type())
+            };
+            let probe = Probe { tag: tag.id, layout, test };
+            self.drafts.push(Draft::plain(tag));
+            probe
+        };
+        (1..).zip(probes).map(add).collect()
+    }
+
     /// What is said of meters is of no use to it.
     fn modbus(&self, build: &mut Build, instance: &Instance, merged: &Table) -> Option<DeviceProtocol> {
         let quirks = merged.table("quirks");
@@ -295,8 +318,8 @@ impl Devices<'_> {
         merged: &Table,
         first: usize,
     ) -> Option<DeviceProtocol> {
-        for node in ["unit", "probe"].iter().filter_map(|key| merged.get(key)) {
-            build.find(Finding::new(node.at, "a meter that speaks DL/T 645 has none of this"));
+        if let Some(node) = merged.get("unit") {
+            build.find(Finding::new(node.at, "a meter that speaks DL/T 645 has no `unit`"));
         }
         if merged.get("address").is_none() {
             let finding = Finding::new(instance.at, "a meter that speaks DL/T 645 needs `address`");
@@ -395,12 +418,22 @@ fn bounded(table: &Table, key: &str, most: u16) -> u16 {
 }
 
 /// The probes of a device: of what is said for its tags only the order is theirs too.
-fn probes(build: &mut Build, device: &Table, of_type: &Table, node: Option<&Node>) -> Vec<Probe> {
+fn probes(
+    build: &mut Build,
+    device: &Table,
+    of_type: &Table,
+    node: Option<&Node>,
+    meter: Option<Version>,
+) -> Vec<(Layout, Option<Digits>, ProbeTest)> {
     let layers = Layers { device, of_type, defaults: Table::default(), overrides: Vec::new() };
     write::probes(build, node, |build, node, table| {
+        if let Some(version) = meter {
+            let (layout, digits) = item::place(build, &layers, node, table, version)?;
+            return Some((layout, Some(digits)));
+        }
         let (span, data_type) = place(build, &layers, node, table)?;
         let (order, scaling) =
             (order(build, &layers, table, span, data_type), scaling(build, &layers, table, data_type));
-        Some(Layout { span, data_type, order, scaling })
+        Some((Layout { span, data_type, order, scaling }, None))
     })
 }

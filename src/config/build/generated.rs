@@ -67,7 +67,7 @@ pub(super) fn classes(drafts: &mut Vec<Draft>, computed: &mut Computed, device: 
 }
 
 /// A tag that the gateway makes.
-fn made(device: DeviceId, index: usize, name: &str, value_type: ValueType) -> Tag {
+pub(super) fn made(device: DeviceId, index: usize, name: &str, value_type: ValueType) -> Tag {
     Tag {
         id: TagId(u32::try_from(index).unwrap_or(u32::MAX)),
         device,

@@ -63,7 +63,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn plain(tag: Tag) -> Draft {
+    pub(super) fn plain(tag: Tag) -> Draft {
         Draft { tag, naming: Table::default(), numeric: Vec::new() }
     }
 }

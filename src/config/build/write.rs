@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::super::finding::{Finding, did_you_mean};
 use super::super::site::{
-    Device, Interlock, Layout, Operand, Probe, ProbeTest, Readback, Recipe, Source, Tag, WriteBy,
-    WriteFunctions, WritePolicy,
+    Device, Interlock, Layout, Operand, ProbeTest, Readback, Recipe, Source, Tag, WriteBy, WriteFunctions,
+    WritePolicy,
 };
 use super::super::tree::{Node, Table};
 use super::super::values::{self, ReadbackKey};
 use super::computed::{finding, said};
+use super::item::Digits;
 use super::names::Names;
 use super::{Build, duration_or, value};
 use crate::config::site;
@@ -379,12 +380,12 @@ fn range(layout: Layout) -> (f64, f64) {
 pub(super) fn probes(
     build: &mut Build,
     node: Option<&Node>,
-    mut place: impl FnMut(&mut Build, &Node, &Table) -> Option<Layout>,
-) -> Vec<Probe> {
+    mut place: impl FnMut(&mut Build, &Node, &Table) -> Option<(Layout, Option<Digits>)>,
+) -> Vec<(Layout, Option<Digits>, ProbeTest)> {
     let mut all = Vec::new();
     for one in node.map_or(&[][..], Node::one_or_many) {
         let Some(table) = one.table() else { continue };
-        let Some(layout) = place(build, one, table) else { continue };
+        let Some((layout, digits)) = place(build, one, table) else { continue };
         let kinds = ["between", "equals", "matches"];
         if kinds.iter().filter(|key| table.get(key).is_some()).count() != 1 {
             let finding = Finding::new(one.at, "a probe needs one of `between`, `equals` and `matches`");
@@ -402,7 +403,7 @@ pub(super) fn probes(
         if !fits {
             build.find(Finding::new(one.at, "the probe's `type` has no such values"));
         }
-        all.push(Probe { layout, test });
+        all.push((layout, digits, test));
     }
     all
 }

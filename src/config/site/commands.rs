@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::{Codes, Layout};
 use crate::expression::Expression;
+use crate::reading::{Value, is_near, whole_of};
 use crate::tag::TagId;
 
 /// `max_age` where none is written.
@@ -116,9 +117,11 @@ pub enum Operand {
     Flag(bool),
 }
 
-/// Is the device what it is taken for? Read right before each write.
+/// Is the device what it is taken for? Read from time to time, and right before each write.
 #[derive(Clone, Debug)]
 pub struct Probe {
+    /// The private tag as which it is read.
+    pub tag: TagId,
     /// What is read.
     pub layout: Layout,
     /// What it must be.
@@ -134,6 +137,42 @@ pub enum ProbeTest {
     Equals(Operand),
     /// A text in which this is found.
     Matches(Regex),
+}
+
+/// Numbers with a fraction that differ by less than this part of them are the same: decimals are not exact. Whole numbers
+/// are the same or not: the next serial number is another one.
+pub const SAME: f64 = 1e-9;
+
+impl Operand {
+    /// Whether a value is this one.
+    #[must_use]
+    pub fn is(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Operand::Flag(wanted), Value::Bool(value)) => wanted == value,
+            (Operand::Word(wanted), Value::Text(value)) => **wanted == **value,
+            (Operand::Number(wanted), value) => match value.whole() {
+                Some(value) => whole_of(*wanted) == Some(value),
+                None => value.decimal().is_some_and(|value| is_near(value, *wanted, SAME)),
+            },
+            (Operand::Flag(_) | Operand::Word(_), _) => false,
+        }
+    }
+}
+
+impl ProbeTest {
+    /// Whether what was read is what the device must show.
+    #[must_use]
+    pub fn holds(&self, value: &Value) -> bool {
+        match self {
+            ProbeTest::Between(low, high) => {
+                value.decimal().is_some_and(|value| (*low..=*high).contains(&value))
+            }
+            ProbeTest::Equals(operand) => operand.is(value),
+            ProbeTest::Matches(pattern) => {
+                matches!(value, Value::Text(text) if pattern.is_match(text.as_bytes()))
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Operand {
