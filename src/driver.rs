@@ -4,6 +4,7 @@
 //! A driver knows no schedules, no scales and no MQTT.
 
 pub mod modbus;
+pub mod serial;
 
 use tokio_modbus::{ExceptionCode, Response};
 

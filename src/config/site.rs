@@ -7,6 +7,7 @@ mod json;
 mod machine;
 mod network;
 mod report;
+pub mod serial;
 mod share;
 mod tag;
 

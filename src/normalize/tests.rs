@@ -455,7 +455,9 @@ fn what_may_not_leave_raw_leaves_as_what_it_was_in_each_window() {
 #[test]
 fn what_an_expression_has_counted_goes_on_over_a_restart_where_it_is_still_the_same() {
     let device = |expr: &str| {
-        format!("tags = [{{ name = \"m30\", at = \"hr:0.0\" }}]\n[device.d.derived]\nparts = {{ expr = \"{expr}\" }}")
+        format!(
+            "tags = [{{ name = \"m30\", at = \"hr:0.0\" }}]\n[device.d.derived]\nparts = {{ expr = \"{expr}\" }}"
+        )
     };
     let mut shop = Shop::new(&device("count(m30)"));
     for _ in 0..3 {
