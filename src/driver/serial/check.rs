@@ -63,6 +63,16 @@ pub(super) fn hex_digits(byte: u8) -> [u8; 2] {
     [digit(byte >> 4), digit(byte & 0x0F)]
 }
 
+/// Pairs of digits as bytes; `None` where there is anything else.
+pub(super) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some(value(high)? << 4 | value(low)?),
+        _ => None,
+    };
+    digits.chunks(2).map(pair).collect()
+}
+
 fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
@@ -190,5 +200,14 @@ mod tests {
         assert!(!holds(&turned, &[0, 0, 0, 0]), "a range that covers nothing proves nothing");
         let far = rule(CheckKind::Sum8, (i32::MIN, i32::MAX), i32::MAX, CheckForm::LowFirst);
         assert!(!holds(&far, &[0, 0, 0]));
+    }
+
+    #[test]
+    fn pairs_of_digits_are_bytes() {
+        assert_eq!(from_hex(b"D2 04"), None);
+        assert_eq!(from_hex(b"D20"), None);
+        assert_eq!(from_hex(b"D2g4"), None);
+        assert_eq!(from_hex(b"D2fF"), Some(vec![0xD2, 0xFF]));
+        assert_eq!(from_hex(b""), Some(vec![]));
     }
 }
