@@ -2,6 +2,7 @@
 //! frames. Pure: bytes, names and `now` come in; nothing here waits or sends.
 
 pub mod check;
+pub mod example;
 pub mod extract;
 pub mod framer;
 pub mod template;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
+use super::Operand;
 use crate::tag::{ByteOrder, DataType, Encoding};
 
 /// The longest frame that a rule may ask for, in bytes.
-pub const FRAME_MAX: u16 = 65_535;
+pub const FRAME_MAX: usize = 65_536;
 
 /// An instrument: what is sent to it, what comes back, and where its values stand in it.
 #[derive(Clone, Debug)]
@@ -103,6 +104,31 @@ impl Vars {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template(pub Vec<Part>);
 
+impl Template {
+    /// The names that it fills in.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for part in &self.0 {
+            if let Part::Value { term, .. } = part {
+                term.add_names(&mut names);
+            }
+        }
+        names
+    }
+
+    /// Its bytes, if there is nothing to fill in.
+    #[must_use]
+    pub fn constant(&self) -> Option<Vec<u8>> {
+        let bytes = |part: &Part| match part {
+            Part::Bytes(bytes) => Some(bytes.clone()),
+            Part::Value { .. } | Part::Check { .. } => None,
+        };
+        let parts: Option<Vec<Vec<u8>>> = self.0.iter().map(bytes).collect();
+        parts.map(|parts| parts.concat())
+    }
+}
+
 /// One part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -135,6 +161,19 @@ pub enum Term {
     Name(Arc<str>),
     /// Two terms.
     Two(Box<Term>, Operator, Box<Term>),
+}
+
+impl Term {
+    fn add_names<'a>(&'a self, names: &mut Vec<&'a str>) {
+        match self {
+            Term::Number(_) => {}
+            Term::Name(name) => names.push(name),
+            Term::Two(a, _, b) => {
+                a.add_names(names);
+                b.add_names(names);
+            }
+        }
+    }
 }
 
 /// What is done to two numbers.
@@ -311,14 +350,15 @@ pub enum Unpack {
 pub struct FrameRule {
     /// What a frame begins with; empty: anything. Noise before it is dropped a byte at a time.
     pub start: Vec<u8>,
-    /// What it ends with, one of these, none of them empty; the longest that fits counts.
+    /// What it ends with, one of these, none of them empty. Of two at one place the shorter one ends the frame; what the
+    /// longer one has left is dropped.
     pub ends: Vec<Vec<u8>>,
     /// How long it is.
     pub length: Option<Length>,
     /// So long a silence ends it.
     pub idle: Option<Duration>,
     /// What is longer is noise; bytes, at least 1.
-    pub max: u16,
+    pub max: usize,
     /// So many bytes follow the end.
     pub trailer: u8,
     /// A fill byte before a frame, which is not counted.
@@ -339,7 +379,7 @@ pub struct FrameRule {
 
 impl FrameRule {
     /// The longest frame where nothing else is said, in bytes.
-    pub const MAX: u16 = 256;
+    pub const MAX: usize = 256;
 }
 
 impl Default for FrameRule {
@@ -383,7 +423,7 @@ pub enum FieldType {
     Data(DataType),
     /// A number as text: blanks are dropped, then a sign, digits, a point, an exponent.
     Decimal,
-    /// Hexadecimal digits as text, at most 16: a number that is not negative.
+    /// Hexadecimal digits as text, at most 16, two a byte: a number that is not negative.
     Hex,
 }
 
@@ -404,4 +444,19 @@ pub struct Field {
     pub is_event: bool,
     /// A frame without it is no fault.
     pub is_optional: bool,
+}
+
+/// An exchange as a manual prints it, by which a type is tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Which request; `None`: the only one.
+    pub request: Option<Arc<str>>,
+    /// What names stand for: `unit`, `address`, and those of `vars`.
+    pub vars: Vars,
+    /// What must be sent, `wake` included.
+    pub send: Option<Vec<u8>>,
+    /// What comes in.
+    pub incoming: Option<Vec<u8>>,
+    /// What it must give; nothing: it must be dropped.
+    pub out: BTreeMap<Arc<str>, Operand>,
 }

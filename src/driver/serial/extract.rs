@@ -15,9 +15,6 @@ use crate::config::site::serial::{Field, FieldAt, FieldType, FrameRule, Unpack};
 use crate::reading::{Quality, Value};
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding};
 
-/// The most digits of a number in hexadecimal.
-const HEX_DIGITS_MAX: usize = 16;
-
 /// What a field holds, before the recipe of its tag.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
@@ -136,7 +133,7 @@ pub fn extract(content: &Content<'_>, field: &Field) -> Result<Option<Raw>, Qual
     let Some(bytes) = bytes else { return Ok(None) };
     let raw = match field.field_type {
         FieldType::Decimal => Raw::Value(decimal(bytes)?),
-        FieldType::Hex => Raw::Value(hex(bytes)?),
+        FieldType::Hex => Raw::Value(hex(bytes, field.order)?),
         FieldType::Data(DataType::Text { encoding, .. }) => {
             // groups are UTF-8 already, where they are text at all
             let encoding = match (&field.at, encoding) {
@@ -290,12 +287,14 @@ fn decimal(bytes: &[u8]) -> Result<Value, Quality> {
     }
 }
 
-/// Hexadecimal digits as text; blanks around them count for nothing.
-fn hex(bytes: &[u8]) -> Result<Value, Quality> {
-    let text = bytes.trim_ascii();
-    let is_number = text.iter().all(u8::is_ascii_hexdigit) && text.len() <= HEX_DIGITS_MAX;
-    let text = std::str::from_utf8(text).ok().filter(|_| is_number).ok_or(Quality::BadDecode)?;
-    u64::from_str_radix(text, 16).map(Value::UInt).map_err(|_| Quality::BadDecode)
+/// Hexadecimal digits as text, two a byte in their order; blanks around them count for nothing.
+fn hex(bytes: &[u8], order: ByteOrder) -> Result<Value, Quality> {
+    let mut digits = bytes.trim_ascii().to_vec();
+    if digits.len() % 2 == 1 {
+        digits.insert(0, b'0');
+    }
+    let bytes = from_hex(&digits).ok_or(Quality::BadDecode)?;
+    unsigned(&bytes, order).map(Value::UInt)
 }
 
 /// Text up to a NUL; blanks at its end are padding. Its bytes have one order only.

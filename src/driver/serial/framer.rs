@@ -287,11 +287,7 @@ impl Framer {
     fn take(&mut self, extent: Extent) -> Frame {
         let bytes = Bytes::copy_from_slice(self.buffer.get(..extent.size).unwrap_or_default());
         let end = bytes.get(extent.body.end..).unwrap_or_default();
-        let taken = self.rule.ends.iter().filter(|known| end.starts_with(known)).max_by_key(|end| end.len());
-        self.rest = match taken {
-            Some(end) if self.rule.trailer == 0 => rest_of(&self.rule.ends, end),
-            Some(_) | None => Vec::new(),
-        };
+        self.rest = if self.rule.trailer == 0 { rest_of(&self.rule.ends, end) } else { Vec::new() };
         self.advance(extent.size);
         self.state = State::Fresh;
         self.counts.frames += 1;

@@ -186,6 +186,9 @@ fn whole_decimals_stay_whole() {
 fn hexadecimal_digits_are_a_number() {
     let check = |text: &str, expected: &str| check_text(FieldType::Hex, text.as_bytes(), expected);
     check("04D2", "1234");
+    check("4D2", "1234");
+    assert_eq!(hex(b"6300", BADC), Ok(Value::UInt(99)));
+    assert_eq!(hex(b"D2040000", DCBA), Ok(Value::UInt(1234)));
     check(" ff ", "255");
     check("FFFFFFFFFFFFFFFF", "18446744073709551615");
     for none in ["", "0G", "+1", "-1", "1 2", "00000000000000001"] {

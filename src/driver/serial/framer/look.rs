@@ -78,7 +78,7 @@ fn by_length(rule: &FrameRule, length: Length, bytes: &[u8]) -> Result<Extent, L
             size
         }
     };
-    if size > usize::from(rule.max) {
+    if size > rule.max {
         // without a start each byte may look like a length
         return Err(if rule.start.is_empty() { Look::Noise(1) } else { Look::TooLong });
     }
@@ -109,7 +109,7 @@ fn by_end(rule: &FrameRule, bytes: &[u8], is_quiet: bool, searched: usize) -> Re
         };
     };
     let size = at + end.len() + usize::from(rule.trailer);
-    if size > usize::from(rule.max) {
+    if size > rule.max {
         return Err(Look::TooLong);
     }
     if size > bytes.len() {
@@ -127,7 +127,7 @@ fn by_end(rule: &FrameRule, bytes: &[u8], is_quiet: bool, searched: usize) -> Re
 /// All that came before the silence.
 fn by_silence(rule: &FrameRule, bytes: &[u8], is_quiet: bool) -> Result<Extent, Look> {
     let (start, size) = (rule.start.len(), bytes.len());
-    if size > usize::from(rule.max) {
+    if size > rule.max {
         return Err(Look::TooLong);
     }
     match is_quiet {
@@ -140,7 +140,7 @@ fn by_silence(rule: &FrameRule, bytes: &[u8], is_quiet: bool) -> Result<Extent, 
 fn by_next_start(rule: &FrameRule, bytes: &[u8], searched: usize) -> Result<Extent, Look> {
     let start = rule.start.len();
     let next = find(&rule.start, bytes, searched.max(start));
-    if next.unwrap_or(bytes.len()) > usize::from(rule.max) {
+    if next.unwrap_or(bytes.len()) > rule.max {
         return Err(Look::TooLong);
     }
     match next {
@@ -150,10 +150,10 @@ fn by_next_start(rule: &FrameRule, bytes: &[u8], searched: usize) -> Result<Exte
     }
 }
 
-/// The first of `ends` at or after `from`; of those at one place the longest.
+/// The first of `ends` at or after `from`; of those at one place the shortest, for more may come late or never.
 pub(super) fn first_end<'a>(ends: &'a [Vec<u8>], bytes: &[u8], from: usize) -> Option<(usize, &'a [u8])> {
     let places = ends.iter().filter_map(|end| Some((find(end, bytes, from)?, end.as_slice())));
-    places.min_by_key(|(at, end)| (*at, usize::MAX - end.len()))
+    places.min_by_key(|(at, end)| (*at, end.len()))
 }
 
 fn find(wanted: &[u8], bytes: &[u8], from: usize) -> Option<usize> {

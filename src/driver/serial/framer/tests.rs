@@ -390,7 +390,7 @@ proptest! {
                 let (part, more) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
                 cut.push(part, now);
                 found.extend(bodies(&mut cut));
-                prop_assert!(cut.held() <= usize::from(rule.max));
+                prop_assert!(cut.held() <= rule.max);
                 rest = more;
             }
             prop_assert_eq!(&found, &expected);
@@ -399,7 +399,7 @@ proptest! {
                 cut.handle_quiet(due);
                 found.extend(bodies(&mut cut));
             }
-            prop_assert!(found.iter().all(|body| body.len() <= usize::from(rule.max)));
+            prop_assert!(found.iter().all(|body| body.len() <= rule.max));
         }
     }
 
