@@ -7,6 +7,7 @@ pub mod client;
 pub mod dlt645;
 pub mod exchange;
 pub mod modbus;
+pub mod serial;
 
 use tokio_modbus::{ExceptionCode, Response};
 

@@ -8,6 +8,7 @@ mod json;
 mod machine;
 mod network;
 mod report;
+pub mod serial;
 mod share;
 mod tag;
 
