@@ -23,6 +23,7 @@ mod computed;
 mod device;
 mod expr;
 mod generated;
+mod instrument;
 mod item;
 mod json;
 mod layers;

@@ -70,7 +70,7 @@ fn only(node: &Node, now: &[&str], later: &[&str]) -> Parsed<()> {
     }
 }
 
-const PROTOCOL: Rule = Rule::Value(|node| only(node, &["modbus", "dlt645"], &["serial"]));
+const PROTOCOL: Rule = Rule::Value(|node| values::choice(node, &["modbus", "dlt645", "serial"]).map(drop));
 
 /// All tables.
 pub(super) const ROOT: Fields = &[
@@ -261,12 +261,12 @@ const TYPE: Fields = &[
     ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
     ("areas", AREAS),
-    ("wake", Rule::Later),
-    ("send", Rule::Later),
-    ("vars", Rule::Later),
-    ("examples", Rule::Later),
-    ("frame", Rule::Later),
-    ("request", Rule::Later),
+    ("wake", Rule::Value(|node| values::serial::bytes(node).map(drop))),
+    ("send", Rule::Value(|node| values::serial::template(node).map(drop))),
+    ("vars", Rule::Value(|node| values::serial::vars(node).map(drop))),
+    ("examples", Rule::OneOrMany(|node| values::serial::example(node).map(drop))),
+    ("frame", Rule::Value(|node| values::serial::frame(node).map(drop))),
+    ("request", Rule::Named(REQUEST)),
     ("derived", Rule::Named(DERIVED)),
     ("alarm", Rule::Named(ALARM)),
     ("machine", Rule::Table(MACHINE)),
@@ -291,7 +291,7 @@ pub(super) const DEVICE: Fields = &[
     ("override", Rule::Named(TAG_DEFAULTS)),
     ("enabled", BOOL),
     ("title", TEXT),
-    ("address", Rule::Value(|node| values::meter_address(node).map(drop))),
+    ("address", TEXT),
     ("caller", Rule::OneOrMany(|node| values::text(node).map(drop))),
     ("serial", Rule::Value(|node| values::serial(node).map(drop))),
     ("share", SHARE),
@@ -305,7 +305,7 @@ pub(super) const DEVICE: Fields = &[
     ("values", Rule::Value(|node| codes::is_tables(node, |node| codes::is_codes(node, codes::word)))),
     ("bits", Rule::Value(|node| codes::is_tables(node, |node| codes::bits(node).map(drop)))),
     ("areas", AREAS),
-    ("vars", Rule::Later),
+    ("vars", Rule::Value(|node| values::serial::vars(node).map(drop))),
     ("derived", Rule::Named(DERIVED)),
     ("alarm", Rule::Named(ALARM)),
     ("machine", Rule::Table(MACHINE)),
@@ -316,8 +316,8 @@ macro_rules! tag_fields {
         &[
             $($first)*
             ("at", AT),
-            ("type", DATA_TYPE),
-            ("length", whole::<1, 125>()),
+            ("type", Rule::Value(|node| values::serial::field_type(node).map(drop))),
+            ("length", whole::<1, 250>()),
             ("order", ORDER),
             ("scale", SCALE),
             ("offset", NUMBER),
@@ -354,6 +354,14 @@ macro_rules! tag_fields {
         ]
     };
 }
+
+const REQUEST: Fields = &[
+    ("send", Rule::Value(|node| values::serial::template(node).map(drop))),
+    ("vars", Rule::Value(|node| values::serial::vars(node).map(drop))),
+    ("frame", Rule::Value(|node| values::serial::frame(node).map(drop))),
+    ("tags", Rule::Tables(TAG)),
+    ("every", EVERY),
+];
 
 const DEADBAND: Rule = Rule::Value(|node| values::deadband(node).map(drop));
 const EXPRESSION: Rule = Rule::Value(|node| values::text(node).map(drop));

@@ -425,13 +425,23 @@ impl Device {
 }
 
 /// What a device speaks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum DeviceProtocol {
     /// Modbus, in the framing of its link.
     #[default]
     Modbus,
     /// DL/T 645.
     Dlt645(Meter),
+    /// What its type describes; with what the names in its templates stand for.
+    Serial(Arc<serial::Instrument>, serial::Vars),
+}
+
+impl DeviceProtocol {
+    /// Whether it is Modbus.
+    #[must_use]
+    pub const fn is_modbus(&self) -> bool {
+        matches!(self, DeviceProtocol::Modbus)
+    }
 }
 
 /// A meter that speaks DL/T 645.

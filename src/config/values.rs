@@ -3,7 +3,6 @@
 
 pub(super) mod at;
 pub(super) mod codes;
-#[cfg_attr(not(test), expect(dead_code, reason = "no key of the schema has these notations"))]
 pub(super) mod serial;
 mod work;
 

@@ -1,6 +1,7 @@
 //! The client of one stream: opens it, keeps the line's silences, sends requests of whatever protocol, hears the ends of
 //! them. Requests of Modbus may be outstanding side by side; one of another protocol is outstanding alone.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,11 @@ use super::modbus::pdu::{self, RequestError};
 use crate::clock;
 use crate::config::site::{self, Framing, SerialLine};
 use crate::counters::{Counters, LinkCounters};
+use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError, timing};
+use crate::reading::Quality;
+use crate::scan::Raw;
 use crate::tag::UnitId;
 
 /// So many timeouts one after the other and a TCP connection of ours is opened anew: its far end may be gone without a
@@ -50,6 +54,9 @@ pub struct Client {
     writing: Option<usize>,
     /// The request of another protocol that is outstanding.
     exchange: Option<Running>,
+    /// Who sends by itself, and what of it has not been told yet.
+    listeners: Vec<(usize, Listener)>,
+    heard_unasked: VecDeque<Unasked>,
     counters: Arc<Counters>,
     link_counters: Arc<LinkCounters>,
 }
@@ -88,9 +95,20 @@ impl Request {
     }
 }
 
+/// What a device has sent by itself.
+#[derive(Debug)]
+pub struct Unasked {
+    /// Which, by the number that it was given.
+    pub device: usize,
+    /// The value of each of its tags.
+    pub values: Vec<Result<Raw, Quality>>,
+}
+
 /// What a client hears.
 #[derive(Debug)]
 pub enum Event {
+    /// What nobody has asked for.
+    Unasked(Unasked),
     /// A request has come to its end.
     Done(Done),
     /// The answer of this unit came after it had been given up.
@@ -126,6 +144,8 @@ impl Client {
             heard: None,
             writing: None,
             exchange: None,
+            listeners: Vec::new(),
+            heard_unasked: VecDeque::new(),
             counters,
             link_counters,
         }
@@ -165,6 +185,12 @@ impl Client {
         self.conversation.abandon();
         self.exchange = None;
         self.link.close();
+    }
+
+    /// Hears also what devices send by themselves, each by a number.
+    #[must_use]
+    pub fn hearing(self, listeners: Vec<(usize, Listener)>) -> Client {
+        Client { listeners, ..self }
     }
 
     fn outstanding(&self) -> usize {
@@ -297,6 +323,15 @@ impl Client {
     /// counted and dropped.
     pub async fn next(&mut self) -> Event {
         loop {
+            if let Some(unasked) = self.heard_unasked.pop_front() {
+                return Event::Unasked(unasked);
+            }
+            if !self.listeners.is_empty() && self.outstanding() == 0 {
+                match self.listen().await {
+                    Some(event) => return event,
+                    None => continue,
+                }
+            }
             if self.exchange.is_some() {
                 match self.next_of_exchange().await {
                     Some(event) => return event,
@@ -338,6 +373,31 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Waits for what devices send by themselves; `None`: nothing that is worth telling. May be dropped and called again.
+    async fn listen(&mut self) -> Option<Event> {
+        let due = self.listeners.iter().filter_map(|(_, listener)| listener.next_due()).min();
+        let read = self.link.read(self.conversation.buffer());
+        let read = match due {
+            Some(due) => timeout_at(due.into(), read).await.ok(),
+            None => Some(read.await),
+        };
+        let now = clock::monotonic();
+        if let Some(Err(error)) = read {
+            return Some(self.lost(error.into()));
+        }
+        if read.is_some() {
+            self.last_byte = Some(now);
+            self.link.answered();
+        }
+        let bytes = self.conversation.buffer().split();
+        for (device, listener) in &mut self.listeners {
+            for values in listener.take(&bytes, now) {
+                self.heard_unasked.push_back(Unasked { device: *device, values });
+            }
+        }
+        None
     }
 
     /// Waits for what comes next of the exchange; `None`: it goes on. May be dropped and called again.

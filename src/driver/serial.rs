@@ -1,6 +1,7 @@
 //! Instruments that a type describes without code: frames out of a stream, requests out of templates, values out of
 //! frames. Pure: bytes, names and `now` come in; nothing here waits or sends.
 
+pub mod ask;
 pub mod check;
 pub mod example;
 pub mod extract;
@@ -9,7 +10,8 @@ pub mod template;
 
 use crate::config::site::serial::{Request, Vars};
 use crate::reading::Quality;
-use extract::{Content, Raw, Unfit, extract};
+use crate::scan::Raw;
+use extract::{Content, Unfit, extract};
 use framer::Frame;
 use template::{Reply, TemplateError, reply};
 

@@ -17,13 +17,15 @@ use super::memory::Memory;
 use super::outcome::{self, Outcome};
 use super::schedule::Schedule;
 use super::station::{Ask, Station, Swept};
-use crate::config::site::{Channel, Device, DeviceProtocol, Site};
+use crate::config::site::{Channel, Device, Site};
 use crate::counters::{Counters, DeviceCounters};
+use crate::driver::client::Unasked;
 use crate::driver::modbus::conversation::{Done, RESTS};
+use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
 use crate::reading::{Quality, Stamp, Timestamp};
 use crate::scan::{Data, Part, Polled, Scan};
-use crate::tag::UnitId;
+use crate::tag::{Area, Span, UnitId};
 pub(super) use send::Next;
 
 /// So often a device may be busy before its tags are bad.
@@ -136,7 +138,47 @@ impl Bus {
 
     /// Whether any of the devices speaks another protocol than Modbus.
     pub(super) fn is_mixed(&self) -> bool {
-        self.stations.iter().any(|station| station.device.protocol != DeviceProtocol::Modbus)
+        self.stations.iter().any(|station| !station.device.protocol.is_modbus())
+    }
+
+    /// The devices that send by themselves, by their numbers.
+    pub(super) fn listeners(&self) -> Vec<(usize, Listener)> {
+        let enabled = self.stations.iter().enumerate().filter(|(_, station)| station.device.enabled);
+        enabled.filter_map(|(index, station)| Some((index, station.listener()?))).collect()
+    }
+
+    /// A device has said something by itself.
+    pub(super) fn handle_unasked(&mut self, unasked: Unasked, now: Now) {
+        let Some(station) = self.stations.get_mut(unasked.device) else { return };
+        station.heard_at = Some(now.at);
+        if let Some(counters) = self.counters.get(unasked.device) {
+            counters.readings.add(unasked.values.len() as u64);
+        }
+        let all = station.all.clone();
+        self.say_scan(all, Ok(Data::Values(unasked.values)), now);
+        self.is_there(unasked.device, now);
+    }
+
+    /// A device that is not asked is there.
+    fn is_there(&mut self, index: usize, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        station.health.handle_answer(Span { area: Area::Items, address: 0, count: 1 });
+        let action = station.health.handle_swept();
+        self.act(index, action, now);
+    }
+
+    /// Devices that send their state by themselves and have been silent for too long are gone.
+    fn end_silence(&mut self, now: Now) {
+        for index in 0..self.stations.len() {
+            let Some(station) = self.stations.get_mut(index) else { continue };
+            if station.silent_at().is_some_and(|at| at <= now.at) {
+                station.heard_at = None;
+                let all = station.all.clone();
+                let action = station.health.handle_silence();
+                self.say_scan(all, Err(Quality::BadCommLastValueKnown), now);
+                self.act(index, action, now);
+            }
+        }
     }
 
     /// Whether a request is under way.
@@ -169,7 +211,8 @@ impl Bus {
             Reach::Opening { down_at } => Some(down_at),
             Reach::Open | Reach::Down | Reach::AtRest => None,
         };
-        probes.chain(order).chain(polls).chain(down_at).min()
+        let silent = self.stations.iter().filter_map(Station::silent_at);
+        probes.chain(order).chain(polls).chain(down_at).chain(silent).min()
     }
 
     // -- what happens
@@ -179,6 +222,12 @@ impl Bus {
         let disabled = self.stations.iter().filter(|station| !station.device.enabled);
         for all in disabled.map(|station| station.all.clone()).collect::<Vec<_>>() {
             self.say_scan(all, Err(Quality::BadOutOfService), now);
+        }
+        let enabled = self.stations.iter().filter(|station| station.device.enabled);
+        for unaskable in enabled.map(|station| station.unaskable.clone()).collect::<Vec<_>>() {
+            if !unaskable.is_empty() {
+                self.say_scan(unaskable, Err(Quality::BadConfig), now);
+            }
         }
     }
 
@@ -192,6 +241,7 @@ impl Bus {
             Reach::Down => self.probe_in_vain(now),
             Reach::Open | Reach::Opening { .. } | Reach::AtRest => {}
         }
+        self.end_silence(now);
         self.begin_due(now);
         let has_requests = || self.stations.iter().any(|station| station.deadline(now.at).is_some());
         if self.reach == Reach::AtRest && (self.order.is_some() || has_requests()) {
@@ -228,8 +278,18 @@ impl Bus {
             station.not_before = Some(ready_at);
             if !station.health.is_answering() {
                 station.health.handle_open();
-                station.probe_at = Some(ready_at);
+                station.probe_at = Some(ready_at).filter(|_| station.is_asked());
             }
+        }
+        // what sends only when something happens is there as soon as it can be heard
+        let is_event = |station: &Station| station.device.enabled && station.is_heard_by_event();
+        let heard: Vec<usize> = (0..)
+            .zip(&self.stations)
+            .filter(|(_, station)| is_event(station))
+            .map(|(index, _)| index)
+            .collect();
+        for index in heard {
+            self.is_there(index, now);
         }
     }
 
@@ -295,9 +355,7 @@ impl Bus {
                         Ok(_) => station.latency.answered(done.took),
                         Err(_) => station.latency.missed(),
                     }
-                    if matches!(done.result, Err(Fault::Silent))
-                        && station.device.protocol != DeviceProtocol::Modbus
-                    {
+                    if matches!(done.result, Err(Fault::Silent)) && !station.device.protocol.is_modbus() {
                         // what it may still answer is to have come before it is asked again
                         station.not_before = Some(now.at + station.device.timeout * (RESTS - 1));
                     }
@@ -509,7 +567,7 @@ impl Bus {
         }
         // behind a stream that is down nothing more can be learned of a device that is gone
         let is_worth_it = self.reach != Reach::Down || !station.health.is_gone();
-        station.probe_at = is_worth_it.then(|| now + wait);
+        station.probe_at = (is_worth_it && station.is_asked()).then(|| now + wait);
     }
 
     fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>, now: Now) {

@@ -159,6 +159,12 @@ impl Health {
         action
     }
 
+    /// A device that sends by itself has been silent for too long.
+    pub fn handle_silence(&mut self) -> Action {
+        self.state = State::Offline { probe_wait: PROBE_MIN };
+        self.withdraw()
+    }
+
     /// The link has been opened again: what was missed meanwhile says nothing about the device.
     pub fn handle_open(&mut self) {
         if let State::Offline { probe_wait } = &mut self.state {

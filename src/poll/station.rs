@@ -12,10 +12,13 @@ use super::health::{Health, PROBE_MAX};
 use super::latency::Latency;
 use super::learned::{self, Learned, Refusal, Refused};
 use super::plan::{self, Block, Cost, Limits};
+use crate::config::site::serial::Mode;
 use crate::config::site::{Device, DeviceProtocol, Endpoint, Link, Tag};
 use crate::dlt645::{Format, Identifier};
 use crate::driver::dlt645::read::Read;
 use crate::driver::exchange::Exchange;
+use crate::driver::serial;
+use crate::driver::serial::ask::Listener;
 use crate::reading::Timestamp;
 use crate::scan::Part;
 use crate::tag::{Span, TagId};
@@ -31,6 +34,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// So many answers that came only when asked again, and one in [`SECOND_SHARE`] of all: the device wants a pause.
 const SECOND_MIN: u32 = 10;
 const SECOND_SHARE: u32 = 5;
+/// A device that sends by itself is gone when its values have been stale for as long again as this, with the first time.
+const GONE_STALE: u32 = 3;
 /// Plans that are kept, one for each set of groups that was due at once; beyond it they are made anew.
 const PLANS_MAX: usize = 64;
 
@@ -61,13 +66,21 @@ pub struct Station {
     pub asked: usize,
     /// When it was asked last.
     pub asked_at: Option<Instant>,
+    /// When it said something by itself last; `None`: it has not, or counts as gone since.
+    pub heard_at: Option<Instant>,
+    /// Tags whose request cannot be made.
+    pub unaskable: Arc<[Part]>,
     answers: u32,
     second_answers: u32,
     tags: Vec<(TagId, Span)>,
+    /// Of an instrument: which field of an answer each tag is.
+    fields: BTreeMap<TagId, usize>,
     /// Of a meter: what each tag is.
     digits: BTreeMap<TagId, (Identifier, Format)>,
     /// Of a meter: the items that it does not bring as blocks.
     is_split: Vec<Arc<AtomicBool>>,
+    /// Of a device that sends its state by itself: after so long without a word it is gone.
+    silence: Duration,
     limits: Limits,
     link: Link,
     plans: BTreeMap<Vec<usize>, Arc<[Block]>>,
@@ -160,7 +173,7 @@ impl Station {
         Station {
             limits: Limits {
                 // an item is asked for by itself
-                registers: if device.protocol == DeviceProtocol::Modbus { device.max_registers } else { 1 },
+                registers: if device.protocol.is_modbus() { device.max_registers } else { 1 },
                 bits: device.max_bits,
                 no_cross: quirks.no_cross,
                 whole_blocks: quirks.whole_blocks.clone(),
@@ -173,9 +186,11 @@ impl Station {
             groups,
             all: tags.iter().filter_map(placed).map(|(tag, _)| Part { tag, offset: 0 }).collect(),
             tags: tags.iter().filter(|tag| tag.every.is_some()).filter_map(placed).collect(),
+            silence: tags.iter().filter_map(|tag| tag.stale_after).max().unwrap_or_default() * GONE_STALE,
+            fields: tags.iter().filter_map(|tag| Some((tag.id, tag.registers()?.field?))).collect(),
             digits: tags.iter().filter_map(|tag| Some((tag.id, tag.registers()?.digits?))).collect(),
             is_split: match &device.protocol {
-                DeviceProtocol::Modbus => Vec::new(),
+                DeviceProtocol::Modbus | DeviceProtocol::Serial(..) => Vec::new(),
                 DeviceProtocol::Dlt645(meter) => meter.items.iter().map(|_| Arc::default()).collect(),
             },
             has_lessons: false,
@@ -186,6 +201,8 @@ impl Station {
             answers: 0,
             second_answers: 0,
             asked_at: None,
+            heard_at: None,
+            unaskable: Arc::default(),
             link: link.clone(),
             plans: BTreeMap::new(),
             planned_for: None,
@@ -194,6 +211,32 @@ impl Station {
             next_sweep: 0,
             next_probe: 0,
         }
+    }
+
+    /// Whether anything of it is polled.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
+    fn mode(&self) -> Option<Mode> {
+        match &self.device.protocol {
+            DeviceProtocol::Modbus | DeviceProtocol::Dlt645(_) => None,
+            DeviceProtocol::Serial(instrument, _) => Some(instrument.mode()),
+        }
+    }
+
+    /// Whether it sends only when something happens: silence means nothing.
+    #[must_use]
+    pub fn is_heard_by_event(&self) -> bool {
+        self.mode() == Some(Mode::Event)
+    }
+
+    /// When a device that sends its state by itself counts as gone.
+    #[must_use]
+    pub fn silent_at(&self) -> Option<Instant> {
+        let heard_at = self.heard_at.filter(|_| self.mode() == Some(Mode::Listen))?;
+        heard_at.checked_add(self.silence)
     }
 
     /// Its rate: that of its fastest group.
@@ -324,11 +367,34 @@ impl Station {
     /// The request in the device's own protocol; `None`: it speaks Modbus.
     #[must_use]
     pub fn exchange(&self, ask: &Ask) -> Option<Box<dyn Exchange>> {
-        let DeviceProtocol::Dlt645(meter) = &self.device.protocol else { return None };
         let index = usize::from(ask.block.span.address);
-        let wanted = ask.block.parts.iter().filter_map(|part| self.digits.get(&part.tag).copied()).collect();
-        let (item, is_split) = (meter.items.get(index)?, self.is_split.get(index)?.clone());
-        Some(Box::new(Read::new(meter.address, meter.wake, item, wanted, is_split)?))
+        match &self.device.protocol {
+            DeviceProtocol::Modbus => None,
+            DeviceProtocol::Dlt645(meter) => {
+                let parts = ask.block.parts.iter();
+                let wanted = parts.filter_map(|part| self.digits.get(&part.tag).copied()).collect();
+                let (item, is_split) = (meter.items.get(index)?, self.is_split.get(index)?.clone());
+                Some(Box::new(Read::new(meter.address, meter.wake, item, wanted, is_split)?))
+            }
+            DeviceProtocol::Serial(instrument, vars) => {
+                Some(Box::new(serial::ask::Ask::new(instrument, index, vars, self.fields(&ask.block.parts))?))
+            }
+        }
+    }
+
+    /// Of an instrument: which fields of a frame these tags are.
+    fn fields(&self, parts: &[Part]) -> Vec<usize> {
+        parts.iter().filter_map(|part| self.fields.get(&part.tag).copied()).collect()
+    }
+
+    /// What an instrument that talks by itself says in a frame: its tags, and the value of each. `None`: it is asked, or
+    /// speaks another protocol.
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        let DeviceProtocol::Serial(instrument, vars) = &self.device.protocol else { return None };
+        let is_asked = instrument.mode() == Mode::Poll;
+        let fields = self.fields(&self.all);
+        (!is_asked).then(|| Listener::new(instrument.clone(), vars.clone(), fields))?
     }
 
     /// One value of it, each time another: the cheapest request that shows whether the device answers.

@@ -73,7 +73,7 @@ impl Task {
         let alarm = link.line().map(|_| Alarm::default());
         let mut client = Client::new(link, link_of_site, counters, link_counters);
         if bus.is_mixed() {
-            client = client.one_at_a_time();
+            client = client.one_at_a_time().hearing(bus.listeners());
         }
         Some(Task { bus, client, idle_close: link_of_site.idle_close, alarm, out, orders })
     }
@@ -167,6 +167,7 @@ impl Task {
         let now = now();
         match woken {
             Woken::Heard(Event::Done(done)) => self.bus.handle_done(done, now),
+            Woken::Heard(Event::Unasked(unasked)) => self.bus.handle_unasked(unasked, now),
             Woken::Heard(Event::Late(unit)) => self.bus.handle_late(unit, now),
             Woken::Heard(Event::Lost(tickets, fault)) => self.bus.handle_lost(tickets, &fault, now),
             Woken::Opened(Ok(())) => self.bus.handle_open(now),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
+use super::super::site::serial::Instrument;
 use super::super::site::{
     self, Device, DeviceProtocol, Layout, Meter, Probe, ProbeTest, Quirks, Registers, SerialLine, Share,
     Source, Step, Tag, Total, WriteFunctions,
@@ -22,7 +23,7 @@ use super::names::Names;
 use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
-use super::{expr, item, recipe, write};
+use super::{expr, instrument, item, recipe, write};
 use crate::calendar::Calendar;
 use crate::dlt645::Version;
 use crate::tag::{DeviceId, TagId, UnitId};
@@ -101,15 +102,19 @@ impl Devices<'_> {
         let quirks = self.quirks(build, &merged, fields);
         let timeout = duration_or(&merged, "timeout", site::TIMEOUT);
         let meter = version(&merged);
-        let reach = Reach { max_registers, timeout, quirks: &quirks, meter };
+        let reach = Reach { max_registers, timeout, quirks: &quirks, meter, field: None };
         let first = self.drafts.len();
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
-        self.add_tags(build, &layers, reach, id);
+        let instrument = self.add_tags(build, &layers, reach, id, (&merged, instance));
         let probes = self.add_probes(probes(build, fields, &of_type, merged.get("probe"), meter), id);
-        let protocol = match meter {
-            None => self.modbus(build, instance, &merged),
-            Some(_) => self.meter(build, instance, &merged, first),
+        let protocol = match (meter, instrument) {
+            (Some(_), _) => self.meter(build, instance, &merged, first),
+            (None, Some(instrument)) => {
+                let vars = instrument::vars(build, &instrument, &merged, instance.at);
+                Some(DeviceProtocol::Serial(instrument.into(), vars))
+            }
+            (None, None) => self.modbus(build, instance, &merged),
         };
         let share = value(fields, "share", values::share).unwrap_or_default();
         let is_commanded = flag_or(self.root.table("commands"), "enabled", false);
@@ -266,13 +271,39 @@ impl Devices<'_> {
         Some(name.into())
     }
 
-    fn add_tags(&mut self, build: &mut Build, layers: &Layers<'_>, reach: Reach<'_>, device: DeviceId) {
-        for node in layers.tags(build) {
-            for draft in tag::tags(build, layers, node, reach) {
-                let id = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
-                let tag = Tag { id, device, ..draft.tag };
-                self.drafts.push(Draft { tag, ..draft });
+    /// Adds the tags of a device, and gives the instrument that it is, if it is one.
+    fn add_tags(
+        &mut self,
+        build: &mut Build,
+        layers: &Layers<'_>,
+        reach: Reach<'_>,
+        device: DeviceId,
+        (merged, instance): (&Table, &Instance),
+    ) -> Option<Instrument> {
+        let nodes = layers.tags(build);
+        if merged.get("protocol").and_then(Node::text) != Some("serial") {
+            for node in nodes {
+                self.add_tag(tag::tags(build, layers, node, reach), device);
             }
+            return None;
+        }
+        let instrument = instrument::instrument(build, merged, &nodes, instance.at)?;
+        for told in instrument::told(&instrument, merged, &nodes) {
+            let reach = Reach { field: Some(told.place), ..reach };
+            self.add_tag(tag::tags(build, layers, &told.node, reach), device);
+        }
+        let is_constant = |node: &&Node| node.table().is_some_and(|tag| tag.get("at").is_none());
+        for node in nodes.into_iter().filter(is_constant) {
+            self.add_tag(tag::tags(build, layers, node, reach), device);
+        }
+        Some(instrument)
+    }
+
+    fn add_tag(&mut self, drafts: Vec<Draft>, device: DeviceId) {
+        for draft in drafts {
+            let id = TagId(u32::try_from(self.drafts.len()).unwrap_or(u32::MAX));
+            let tag = Tag { id, device, ..draft.tag };
+            self.drafts.push(Draft { tag, ..draft });
         }
     }
 
@@ -284,7 +315,7 @@ impl Devices<'_> {
     ) -> Vec<Probe> {
         let add = |(number, (layout, digits, test)): (usize, (Layout, Option<Digits>, ProbeTest))| {
             let name = format!("(probe {number})");
-            let registers = Registers { layout, recipe: None, digits };
+            let registers = Registers { layout, recipe: None, digits, field: None };
             let tag = Tag {
                 source: Source::Registers(registers),
                 every: Some(site::PROBE_EVERY),
@@ -300,6 +331,9 @@ impl Devices<'_> {
 
     /// What is said of meters is of no use to it.
     fn modbus(&self, build: &mut Build, instance: &Instance, merged: &Table) -> Option<DeviceProtocol> {
+        if merged.get("protocol").and_then(Node::text) == Some("serial") {
+            return None; // what is wrong with it has been said
+        }
         let quirks = merged.table("quirks");
         let of_meters =
             [merged.get("address"), merged.get("version"), quirks.get("wake"), quirks.get("blocks")];

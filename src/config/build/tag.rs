@@ -8,10 +8,12 @@ use super::super::site::{
 };
 use super::super::tree::{Content, Node, Place, Table};
 use super::super::values::{self, codes};
+use super::instrument::FieldPlace;
 use super::item::{self, Digits};
 use super::layers::Layers;
 use super::place::{bit_of, check_reach, order, place, scaling};
 use super::{Build, shared, value};
+use crate::config::site::serial::Mode;
 use crate::dlt645::Version;
 use crate::reading::Value;
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
@@ -22,6 +24,8 @@ const INFO_EVERY: Duration = Duration::from_secs(3600);
 /// A value that so many reads have not confirmed is stale; a fast one after so many timeouts: a silent neighbour holds the
 /// line for that long.
 const STALE_READS: u32 = 3;
+/// What an instrument sends by itself is stale when nothing has come for so long.
+const STALE_HEARD: Duration = Duration::from_secs(10);
 /// Keys that name other tags, or are about what is made of this one: looked at when all tags are known.
 const NAMING: [&str; 9] = [
     "ratio",
@@ -76,6 +80,8 @@ pub(super) struct Reach<'a> {
     pub(super) quirks: &'a Quirks,
     /// It is a meter that speaks DL/T 645, in this version.
     pub(super) meter: Option<Version>,
+    /// The tag is this field of what an instrument says.
+    pub(super) field: Option<FieldPlace<'a>>,
 }
 
 /// The tags that `node` makes; none where it has findings.
@@ -90,11 +96,15 @@ pub(super) fn tags(build: &mut Build, layers: &Layers<'_>, node: &Node, reach: R
         let Some((layout, digits)) = item::place(maker.build, layers, node, table, version) else {
             return Vec::new();
         };
-        return maker.of_registers(&name, layout, Some(digits)).into_iter().collect();
+        return maker.of_registers(&name, layout, (Some(digits), None)).into_iter().collect();
+    }
+    if let Some(place) = reach.field {
+        let layout = place.layout(maker.build, layers, table);
+        return maker.of_registers(&name, layout, (None, Some(place.index))).into_iter().collect();
     }
     let Some(layout) = maker.layout() else { return Vec::new() };
     match maker.layers.table_of(table, "bits") {
-        None => maker.of_registers(&name, layout, None).into_iter().collect(),
+        None => maker.of_registers(&name, layout, (None, None)).into_iter().collect(),
         Some(bits) => maker.of_bits(&name, layout, bits.cloned()),
     }
 }
@@ -172,7 +182,7 @@ impl Maker<'_, '_> {
                 self.find("bits", format!("`bits`: a value of this type has no bit {bit}"));
                 continue;
             };
-            let source = Source::Registers(Registers { layout, recipe: None, digits: None });
+            let source = Source::Registers(Registers { layout, recipe: None, digits: None, field: None });
             let mut tag = self.common(&format!("{name}/{bit_name}"), source, ValueType::Bool);
             tag.unit = None;
             drafts.push(Draft::plain(tag));
@@ -180,7 +190,12 @@ impl Maker<'_, '_> {
         drafts
     }
 
-    fn of_registers(&mut self, name: &str, layout: Layout, digits: Option<Digits>) -> Option<Draft> {
+    fn of_registers(
+        &mut self,
+        name: &str,
+        layout: Layout,
+        (digits, field): (Option<Digits>, Option<usize>),
+    ) -> Option<Draft> {
         let recipe = self.recipe(layout)?;
         let naming = self.naming(layout);
         let computes =
@@ -196,7 +211,8 @@ impl Maker<'_, '_> {
             || !recipe.colours.is_empty()
             || naming.get("quality_from").is_some();
         let recipe = needs_recipe.then(|| Box::new(recipe));
-        let tag = self.common(name, Source::Registers(Registers { layout, recipe, digits }), value_type);
+        let tag =
+            self.common(name, Source::Registers(Registers { layout, recipe, digits, field }), value_type);
         Some(Draft { tag, naming, numeric: self.numeric() })
     }
 
@@ -282,10 +298,24 @@ impl Maker<'_, '_> {
     }
 
     /// What every tag has.
+    /// How long a value is fresh: what an instrument sends when something happens does not age.
+    fn stale_after(&self, every: Option<Duration>) -> Option<Duration> {
+        let written = self.layers.value(self.table, "stale_after", values::interval);
+        match self.reach.field.map(|place| place.mode) {
+            Some(Mode::Listen) => written.or(Some(STALE_HEARD)),
+            Some(Mode::Event) => written,
+            Some(Mode::Poll) | None => {
+                written.or_else(|| every.map(|every| every.max(self.reach.timeout) * STALE_READS))
+            }
+        }
+    }
+
     fn common(&mut self, name: &str, source: Source, value_type: ValueType) -> Tag {
         let layers = self.layers;
         let kind = layers.value(self.table, "kind", values::kind).unwrap_or_default();
+        let is_heard = self.reach.field.is_some_and(|place| place.mode != Mode::Poll);
         let every = match (kind, layers.own(self.table, "every")) {
+            _ if is_heard => None,
             (Kind::Info, None) => Some(INFO_EVERY),
             _ => layers.value(self.table, "every", values::every).unwrap_or(Some(site::EVERY)),
         };
@@ -305,9 +335,7 @@ impl Maker<'_, '_> {
             kind,
             unit,
             every,
-            stale_after: layers
-                .value(self.table, "stale_after", values::interval)
-                .or_else(|| every.map(|every| every.max(self.reach.timeout) * STALE_READS)),
+            stale_after: self.stale_after(every),
             stuck_after: layers.value(self.table, "stuck_after", values::interval),
             is_optional: layers.value(self.table, "optional", values::boolean).unwrap_or_default(),
             report: match kind {

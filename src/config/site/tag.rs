@@ -71,6 +71,8 @@ pub struct Registers {
     pub recipe: Option<Box<Recipe>>,
     /// Of a meter that speaks DL/T 645: what is asked for, and how the value lies in it.
     pub digits: Option<(Identifier, Format)>,
+    /// Of an instrument: which field of the answer to its request it is.
+    pub field: Option<usize>,
 }
 
 /// What becomes of a raw value, beside its [`Scaling`]:

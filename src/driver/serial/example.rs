@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::extract::Raw;
 use super::framer::Framer;
 use super::{Heard, hear};
 use crate::config::site::Operand;
 use crate::config::site::serial::{Example, Instrument, Request};
 use crate::reading::{Quality, Value};
+use crate::scan::Raw;
 
 /// How far a number may be from the one that is wanted, as a part of it.
 const TOLERANCE: f64 = 1e-9;

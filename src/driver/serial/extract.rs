@@ -13,16 +13,8 @@ use super::check::{from_hex, index};
 use super::framer::Frame;
 use crate::config::site::serial::{Field, FieldAt, FieldType, FrameRule, Unpack};
 use crate::reading::{Quality, Value};
+use crate::scan::Raw;
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding};
-
-/// What a field holds, before the recipe of its tag.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Raw {
-    /// A value.
-    Value(Value),
-    /// Of a date and time and of `words`: pairs of bytes as they came, which are decoded like registers.
-    Words(Vec<u16>),
-}
 
 /// Why a frame has no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
