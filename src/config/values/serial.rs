@@ -177,10 +177,8 @@ fn fits_together(rule: &FrameRule) -> Parsed<()> {
         return Err(format!("length: {size} bytes are more than `max`, {}", rule.max));
     }
     let is_inside = |place: i32| {
-        usize::try_from(place)
-            .map_or(place.unsigned_abs().try_into().is_ok_and(|from_end: usize| from_end <= size), |place| {
-                place < size
-            })
+        let distance = usize::try_from(place.unsigned_abs()).unwrap_or(usize::MAX);
+        distance < size || place < 0 && distance == size
     };
     match rule.check {
         Some(check) if ![check.over.0, check.over.1, check.at].into_iter().all(is_inside) => {
@@ -293,6 +291,11 @@ fn sized(field: &mut Field) -> Parsed<()> {
             Some(_) => Err("length: bits and groups know theirs".to_owned()),
         };
     };
+    if let FieldType::Data(DataType::Bcd { digits: 6 | 10 }) = field.field_type
+        && field.order.words_reversed != field.order.bytes_swapped
+    {
+        return Err("order: wanted ABCD or DCBA of an odd number of bytes".to_owned());
+    }
     match (field.field_type, field.length) {
         (FieldType::Decimal | FieldType::Hex, None) => {
             Err("digits need `length`, how many bytes they take".to_owned())
@@ -309,8 +312,8 @@ fn sized(field: &mut Field) -> Parsed<()> {
             FieldType::Decimal | FieldType::Hex | FieldType::Data(DataType::Words | DataType::Text { .. }),
             _,
         )
-        | (_, None) => Ok(()),
-        (_, Some(_)) => Err("length: the type says how many bytes there are".to_owned()),
+        | (FieldType::Data(_), None) => Ok(()),
+        (FieldType::Data(_), Some(_)) => Err("length: the type says how many bytes there are".to_owned()),
     }
 }
 
@@ -384,7 +387,11 @@ fn request(name: Option<&str>, own: &Table, kind: &Table) -> Parsed<Request> {
         .map_err(|why| format!("frame: {why}"))?;
     let send = [own, kind].into_iter().find_map(|table| table.get("send"));
     let fields = own.tables("tags").filter(|tag| is_read(tag)).filter_map(Node::table);
-    let fields: Vec<Field> = fields.map(|tag| field(tag, order_of_type)).collect::<Parsed<_>>()?;
+    let one = |tag: &Table| {
+        let name = tag.get("name").and_then(Node::text).unwrap_or_default();
+        field(tag, order_of_type).map_err(|why| format!("tag {name}: {why}"))
+    };
+    let fields: Vec<Field> = fields.map(one).collect::<Parsed<_>>()?;
     let is_in_pattern = |name: &str| {
         rule.patterns
             .iter()

@@ -67,7 +67,8 @@ pub struct Framer {
     /// What is left of a longer end, when a shorter one was taken: it may still come.
     rest: Vec<u8>,
     state: State,
-    stall: Stall,
+    /// The rest of a frame is overdue.
+    is_stalled: bool,
     /// `nak` came alone.
     is_refused: bool,
     /// How many bytes have left the buffer.
@@ -88,16 +89,6 @@ enum State {
     Overlong,
 }
 
-/// Whether the rest of a frame is overdue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stall {
-    No,
-    /// It is; nobody has looked for a frame behind it.
-    Due,
-    /// Somebody has.
-    Looked,
-}
-
 impl Framer {
     /// A framer at the beginning of a stream.
     #[must_use]
@@ -110,7 +101,7 @@ impl Framer {
             searched: 0,
             rest: Vec::new(),
             state: State::Fresh,
-            stall: Stall::No,
+            is_stalled: false,
             is_refused: false,
             gone: 0,
             spoilt_until: 0,
@@ -138,7 +129,7 @@ impl Framer {
         self.handle_quiet(now);
         self.buffer.extend_from_slice(bytes);
         self.heard_at = Some(now);
-        self.stall = Stall::No;
+        self.is_stalled = false;
     }
 
     /// When [`Framer::handle_quiet`] is to be called if nothing comes; `None`: a silence means nothing.
@@ -147,7 +138,7 @@ impl Framer {
         let heard_at = self.heard_at.filter(|_| !self.buffer.is_empty())?;
         let idle = self.rule.idle.filter(|_| self.settled < self.buffer.len());
         let alone = self.is_nak().then_some(ALONE);
-        let stalled = (self.stall == Stall::No && self.may_hide_a_frame()).then_some(STALLED);
+        let stalled = (!self.is_stalled && self.may_hide_a_frame()).then_some(STALLED);
         let wait = [idle, alone, stalled].into_iter().flatten().min()?;
         heard_at.checked_add(wait)
     }
@@ -169,9 +160,7 @@ impl Framer {
                 self.state = State::Fresh;
             }
         }
-        if quiet >= STALLED && self.stall == Stall::No && self.may_hide_a_frame() {
-            self.stall = Stall::Due;
-        }
+        self.is_stalled |= quiet >= STALLED && self.may_hide_a_frame();
     }
 
     /// Forgets what waits for more, for a request is about to be sent: what comes after it is the answer.
@@ -228,19 +217,12 @@ impl Framer {
     }
 
     /// Where behind an overdue frame a whole one begins.
-    fn hidden(&mut self) -> Option<usize> {
-        if self.stall != Stall::Due {
-            return None;
-        }
+    fn hidden(&self) -> Option<usize> {
         let is_frame = |from: &usize| {
             let bytes = self.buffer.get(*from..).unwrap_or_default();
             matches!(look(&self.rule, bytes, false, 0), Look::Frame(_))
         };
-        let found = (1..self.buffer.len()).find(is_frame);
-        if found.is_none() {
-            self.stall = Stall::Looked; // else there may be one more behind it
-        }
-        found
+        (1..self.buffer.len()).filter(|_| self.is_stalled).find(is_frame)
     }
 
     /// Drops what may stand between frames and means nothing.

@@ -524,6 +524,11 @@ fn a_field_knows_how_many_bytes_it_has() {
     check("at = 'byte:2.1', type = 'u8'", "type: these bits are \"bool\"");
     check("at = 'byte:2.1-2', type = 'bool'", "type: these bits are \"u8\"");
     check("at = 'byte:2', type = 'u16', length = 2", "length: the type says how many bytes there are");
+    check(
+        "at = 'byte:2', type = 'bcd24', order = 'CDAB'",
+        "order: wanted ABCD or DCBA of an odd number of bytes",
+    );
+    assert!(of("at = 'byte:2', type = 'bcd24', order = 'DCBA'").is_ok());
     check("at = 'byte:2', type = 'words', length = 3", "length: words have two bytes each");
     check("at = 'group:a', type = 'decimal', length = 3", "length: bits and groups know theirs");
 }
@@ -546,6 +551,10 @@ fn a_type_that_does_not_hold_together_is_refused() {
     check(
         "frame = { end = '0D', pattern = '(?<b>.)' }\ntags = [{ name = 'x', at = 'group:a', type = 'string' }]",
         "tag x: no pattern has a group `a`",
+    );
+    check(
+        "frame = { end = '0D' }\ntags = [{ name = 'x', at = '1' }]",
+        "tag x: at: wanted a place in the frame, as \"byte:14\", \"byte:-3\", \"byte:2.0-1\" or \"group:val\", got \"1\"",
     );
     check(
         "frame = { end = '0D' }\ntags = [{ name = 'x', at = 'byte:1' }]\nrequest.a = { send = '01' }",

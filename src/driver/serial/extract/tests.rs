@@ -209,6 +209,18 @@ fn text_is_utf8_or_gbk_up_to_its_end() {
 }
 
 #[test]
+fn text_by_place_is_in_the_encoding_of_its_frame() {
+    let check = |encoding, bytes: &[u8], expected: &str| {
+        let (rule, frame) = (FrameRule { encoding, ..FrameRule::default() }, frame(bytes));
+        let content = Content::of(&rule, &frame).unwrap();
+        assert_eq!(shown(extract(&content, &field(byte(0), TEXT, None, ABCD))), expected);
+    };
+    check(Encoding::Auto, &[0xC2, 0xA9], "©");
+    check(Encoding::Gbk, &[0xC2, 0xA9], "漏");
+    check(Encoding::Utf8, &[0xC1, 0xE3], "bad:decode");
+}
+
+#[test]
 fn text_without_a_length_goes_to_the_end() {
     let frame = frame(b"\x01READY");
     let content = Content::of(&FrameRule::default(), &frame).unwrap();

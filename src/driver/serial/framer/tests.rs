@@ -354,6 +354,23 @@ fn a_refusal_counts_when_it_stands_alone() {
 }
 
 #[test]
+fn a_refusal_behind_noise_is_none_until_the_line_was_quiet() {
+    let check = Check { kind: CheckKind::Xor8, over: (0, -5), at: -4, form: CheckForm::Hex };
+    let rule = FrameRule { nak: vec![0x15], check: Some(check), ..lines() };
+    let (mut framer, now) = (Framer::new(&rule), start());
+    framer.push(b"WG004.139kg3E\r\n\x15", now);
+    assert_eq!(framer.next_frame(), None);
+    framer.handle_quiet(now + ms(20));
+    assert_eq!(framer.next_frame(), None);
+    framer.push(b"\r\n", now + ms(30));
+    assert_eq!((framer.next_frame(), framer.held()), (None, 0));
+    framer.push(b"\x15", now + ms(60));
+    framer.handle_quiet(now + ms(80));
+    assert!(framer.next_frame().is_some_and(|frame| frame.is_refusal));
+    assert_eq!(framer.counts(), Counts { frames: 1, noise: 18, spoilt: 2, too_long: 0 });
+}
+
+#[test]
 fn a_request_begins_anew() {
     let (mut framer, now) = (Framer::new(&fx()), start());
     framer.push(&FX[..5], now);
