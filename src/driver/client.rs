@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::time::timeout_at;
 use tracing::{trace, warn};
 
@@ -13,7 +13,7 @@ use super::exchange::{self, Progress};
 use super::modbus::conversation::{Call, Conversation, Done};
 use super::modbus::pdu::{self, RequestError};
 use crate::clock;
-use crate::config::site::{self, Framing, SerialLine};
+use crate::config::site::{self, Echo, Framing, SerialLine};
 use crate::counters::{Counters, LinkCounters};
 use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
@@ -54,6 +54,9 @@ pub struct Client {
     writing: Option<usize>,
     /// The request of another protocol that is outstanding.
     exchange: Option<Running>,
+    /// Whether what is sent comes back.
+    echo: Echo,
+    has_advised: bool,
     /// Who sends by itself, and what of it has not been told yet.
     listeners: Vec<(usize, Listener)>,
     heard_unasked: VecDeque<Unasked>,
@@ -73,6 +76,27 @@ struct Running {
     /// What is to be sent next, where the answer goes on.
     follow_up: Option<Vec<u8>>,
     buffer: BytesMut,
+    /// What was sent and may come back before the answer; empty: it does not, or has.
+    echo: Vec<u8>,
+    has_echoed: bool,
+}
+
+impl Running {
+    /// What came in, without what was sent and has come back; nothing while that cannot be told yet.
+    fn take_input(&mut self) -> BytesMut {
+        if self.echo.is_empty() {
+            return self.buffer.split();
+        }
+        if self.buffer.len() < self.echo.len() && self.echo.starts_with(&self.buffer) {
+            return BytesMut::new();
+        }
+        if self.buffer.starts_with(&self.echo) {
+            self.has_echoed = true;
+            self.buffer.advance(self.echo.len());
+        }
+        self.echo.clear();
+        self.buffer.split()
+    }
 }
 
 /// A request for a device on the stream.
@@ -144,6 +168,8 @@ impl Client {
             heard: None,
             writing: None,
             exchange: None,
+            echo: link.echo,
+            has_advised: false,
             listeners: Vec::new(),
             heard_unasked: VecDeque::new(),
             counters,
@@ -281,8 +307,17 @@ impl Client {
         self.busy_since.get_or_insert(now);
         trace!(link = %self.name, ?bytes, "sent");
         let deadline = now + call.timeout + wire;
-        let (follow_up, buffer) = (None, BytesMut::new());
-        self.exchange = Some(Running { call, unit, sent_at: now, deadline, wire, follow_up, buffer });
+        self.exchange = Some(Running {
+            call,
+            unit,
+            sent_at: now,
+            deadline,
+            wire,
+            follow_up: None,
+            buffer: BytesMut::new(),
+            echo: if self.echo == Echo::No { Vec::new() } else { bytes.clone() },
+            has_echoed: false,
+        });
         self.link.write(&bytes).await.ok(); // a fault is told by the read that follows
         self.last_byte = Some(clock::monotonic());
     }
@@ -405,6 +440,7 @@ impl Client {
         let running = self.exchange.as_mut()?;
         if let Some(bytes) = running.follow_up.take() {
             running.deadline = clock::monotonic() + running.call.timeout + running.wire;
+            running.echo = if self.echo == Echo::No { Vec::new() } else { bytes.clone() };
             self.link.write(&bytes).await.ok(); // a fault is told by the read that follows
         }
         let due = running.call.exchange.next_due();
@@ -416,10 +452,18 @@ impl Client {
             Ok(Ok(count)) => {
                 trace!(link = %self.name, count, "received");
                 self.last_byte = Some(now);
+                match running.take_input() {
+                    bytes if bytes.is_empty() => Progress::Wait,
+                    bytes => running.call.exchange.take(&bytes, now),
+                }
+            }
+            Err(_) if due.is_some_and(|due| due <= now) => running.call.exchange.take(&[], now),
+            // a short answer may look like the beginning of an echo
+            Err(_) if !running.buffer.is_empty() => {
+                running.echo.clear();
                 let bytes = running.buffer.split();
                 running.call.exchange.take(&bytes, now)
             }
-            Err(_) if due.is_some_and(|due| due <= now) => running.call.exchange.take(&[], now),
             Err(_) => Progress::Wait,
         };
         match progress {
@@ -435,7 +479,10 @@ impl Client {
 
     fn end_exchange(&mut self, result: Result<Answer, Fault>, now: Instant) -> Event {
         let Some(running) = self.exchange.take() else { return Event::Lost(Vec::new(), Fault::Silent) };
-        let Running { call, unit, sent_at, wire, .. } = running;
+        let Running { call, unit, sent_at, wire, has_echoed, .. } = running;
+        if result.is_err() && has_echoed && !std::mem::replace(&mut self.has_advised, true) {
+            warn!(link = %self.name, "what is sent comes back and nothing else: where that is the answer, set `echo = false` on this link");
+        }
         let took = now.saturating_duration_since(sent_at).saturating_sub(wire);
         let noise = call.exchange.noise();
         call.counters.checksum_errors.add(noise.checksum);

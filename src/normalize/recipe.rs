@@ -53,7 +53,7 @@ pub fn make<'a>(registers: &Registers, data: &Data, offset: u16, known: impl Fn(
     };
     let raw = match raw(registers.layout, data, offset) {
         Ok(raw) => raw,
-        Err(quality) => return Made::plain(Err(quality)),
+        Err(quality) => return Made::plain(Err(why_none(quality, recipe, known))),
     };
     let stands_for = |codes: &Codes<Quality>| raw.as_ref().and_then(|raw| codes.get(raw)).copied();
     let colour = stands_for(&recipe.colours).unwrap_or(Quality::Good);
@@ -83,6 +83,12 @@ pub fn make<'a>(registers: &Registers, data: &Data, offset: u16, known: impl Fn(
         (None, _) => number(value, registers.layout.scaling, recipe, &mut doubt, &known),
     });
     Made { value, doubt, colour }
+}
+
+/// Why there is no value: what another tag says of it tells more than that it is not there.
+fn why_none<'a>(quality: Quality, recipe: &Recipe, known: impl Fn(TagId) -> Known<'a>) -> Quality {
+    let colours = recipe.quality_from.iter().map(|tag| known(*tag).colour);
+    colours.filter(|colour| colour.is_bad()).reduce(Quality::worst).unwrap_or(quality)
 }
 
 /// The value before anything is made of it; `None`: the registers are none by themselves.

@@ -151,6 +151,16 @@ pub struct Swept {
     pub started_at: Instant,
 }
 
+/// Whether there is a request for a tag: a template may say what cannot be sent.
+fn can_be_asked(device: &Device, tag: &Tag) -> bool {
+    match (&device.protocol, tag.layout()) {
+        (DeviceProtocol::Serial(instrument, vars), Some(layout)) if tag.every.is_some() => {
+            serial::ask::Ask::new(instrument, layout.span.address.into(), vars, Vec::new()).is_some()
+        }
+        _ => true,
+    }
+}
+
 /// A tag that is read, and where.
 fn placed(tag: &Tag) -> Option<(TagId, Span)> {
     tag.layout().map(|layout| (tag.id, layout.span))
@@ -160,6 +170,9 @@ impl Station {
     /// `device` with its `tags` on `link`, nothing asked yet. `learned` is what it refused in an earlier life.
     #[must_use]
     pub fn new(device: &Device, tags: &[Tag], link: &Link, learned: Learned) -> Station {
+        let (tags, unaskable): (Vec<Tag>, Vec<Tag>) =
+            tags.iter().cloned().partition(|tag| can_be_asked(device, tag));
+        let unaskable = unaskable.into_iter().map(|tag| Part { tag: tag.id, offset: 0 }).collect();
         let rates: BTreeSet<Duration> = tags.iter().filter_map(|tag| tag.every).collect();
         let of_rate = |every: Duration| {
             let tags = tags.iter().filter(|tag| tag.every == Some(every));
@@ -202,7 +215,7 @@ impl Station {
             second_answers: 0,
             asked_at: None,
             heard_at: None,
-            unaskable: Arc::default(),
+            unaskable,
             link: link.clone(),
             plans: BTreeMap::new(),
             planned_for: None,

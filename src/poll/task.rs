@@ -81,8 +81,11 @@ impl Task {
     /// Reads until it is told to stop; what is under way may come to its end.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.bus.handle_start(now());
-        while self.say().await.is_ok() {
+        loop {
             self.bus.handle_time(now());
+            if self.say().await.is_err() {
+                return;
+            }
             let until = self.send().await;
             let woken = self.wait(until, &mut stop).await;
             if matches!(woken, Woken::Stop) {

@@ -24,6 +24,7 @@ mod findings;
 mod frames;
 mod fuzzed;
 mod gateway;
+mod instruments;
 mod json;
 mod line;
 mod lossless;

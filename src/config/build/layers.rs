@@ -54,7 +54,12 @@ impl<'a> Layers<'a> {
     }
 
     pub(super) fn check_overrides(&self, build: &mut Build) {
-        let tags = || self.of_type.tables("tags").chain(self.device.tables("tags")).filter_map(tag_name);
+        let requests =
+            self.of_type.table("request").entries.iter().chain(&self.device.table("request").entries);
+        let in_requests: Vec<&Node> =
+            requests.filter_map(|entry| entry.node.table()).flat_map(|table| table.tables("tags")).collect();
+        let own = || self.of_type.tables("tags").chain(self.device.tables("tags"));
+        let tags = || own().chain(in_requests.iter().copied()).filter_map(tag_name);
         for entry in &self.device.table("override").entries {
             if !tags().any(|name| matches(&entry.key, name)) {
                 let finding = Finding::new(entry.key_at, format!("no tag is called `{}`", entry.key));

@@ -76,6 +76,11 @@ impl Draft<'_> {
             );
             return None;
         }
+        if layout.span.area == Area::Items {
+            let message = format!("tag `{name}` cannot be written: only Modbus is written in this version");
+            self.find("", message);
+            return None;
+        }
         if !matches!(layout.span.area, Area::Coils | Area::HoldingRegisters) {
             let area = layout.span.area.prefix();
             self.find("", format!("tag `{name}` cannot be written: {area}: can only be read"));

@@ -24,7 +24,8 @@ pub(in crate::config) fn quality(node: &Node) -> Parsed<Quality> {
         return Ok(quality);
     }
     if first == "retry" {
-        return Err("\"retry\" is not in this version".to_owned());
+        // it is asked again soon anyway: until then the last value is all there is
+        return Ok(Quality::BadCommLastValueKnown);
     }
     if ["good", "uncertain", "bad"].contains(&first.split(':').next().unwrap_or_default())
         && first.contains(':')

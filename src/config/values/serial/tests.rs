@@ -6,10 +6,10 @@ use super::super::super::source::Read;
 use super::*;
 use crate::config::site::serial::{CheckForm, Form, Mode, Part, Term};
 use crate::driver::serial::example::run_example;
-use crate::driver::serial::extract::Raw;
 use crate::driver::serial::framer::Framer;
 use crate::driver::serial::{Heard, hear};
 use crate::reading::{Quality, Value};
+use crate::scan::Raw;
 use crate::unit;
 
 const TYPES: &str = include_str!("../../../../tests/it/serial/types.toml");
