@@ -5,6 +5,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod examples;
 mod quality;
 mod queue;
 mod run;

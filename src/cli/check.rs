@@ -1,9 +1,10 @@
-//! `tidegate check PATH`: all findings at once, offline.
+//! `tidegate check PATH`: all findings at once, and what differs from the examples of types; offline.
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use super::{Format, USAGE, complain, say};
+use super::{Format, USAGE, complain, examples, say};
 use crate::config::{self, Checked, finding};
 
 pub(super) fn check(path: &Path, format: Format) -> ExitCode {
@@ -12,6 +13,17 @@ pub(super) fn check(path: &Path, format: Format) -> ExitCode {
     match format {
         Format::Json => say(&format!("{}\n", finding::render_json(findings, &sources))),
         Format::Text => say(&finding::render_text(findings, &sources)),
+    }
+    for remark in site.as_ref().map(|site| site.remarks.as_slice()).unwrap_or_default() {
+        complain(remark);
+    }
+    let differences =
+        site.as_ref().map(|site| examples::differences(&Arc::new(site.clone()))).unwrap_or_default();
+    for difference in &differences {
+        complain(difference);
+    }
+    if !differences.is_empty() {
+        return ExitCode::from(USAGE);
     }
     match (&site, format) {
         (Err(findings), Format::Text) => complain(&count(findings.len())),

@@ -40,7 +40,7 @@ use device::Shop;
 /// The site in `root`, or all findings, in the order of their places. `whole` is where a finding about the whole
 /// configuration points; `findings` are those of reading it.
 pub(super) fn site(root: &Table, whole: Place, findings: Vec<Finding>) -> Result<Site, Vec<Finding>> {
-    let mut build = Build { whole, findings };
+    let mut build = Build { whole, findings, remarks: Vec::new() };
     schema::walk(root, schema::ROOT, "device", &mut build.findings);
     expand::check_likes(root.table("type"), &mut build.findings);
     let site = build.root(root);
@@ -57,6 +57,8 @@ pub(super) fn site(root: &Table, whole: Place, findings: Vec<Finding>) -> Result
 struct Build {
     whole: Place,
     findings: Vec<Finding>,
+    /// What may be meant so, and is odd.
+    remarks: Vec<String>,
 }
 
 /// The value of `key` where there is one and the schema has let it pass.
@@ -104,6 +106,7 @@ impl Build {
             commands,
             log_level: log_level(root.table("log")),
             publish: value(root.table("status"), "publish", values::publish).unwrap_or(Some(site::PUBLISH)),
+            remarks: std::mem::take(&mut self.remarks),
             fingerprint: root.fingerprint(),
         })
     }

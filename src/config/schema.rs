@@ -253,7 +253,7 @@ const TYPE: Fields = &[
     ("note", TEXT),
     ("variants", Rule::Later),
     ("probe", Rule::TableOrTables(PROBE)),
-    ("factory", Rule::Later),
+    ("factory", Rule::OneOrMany(|node| values::factory(node).map(drop))),
     ("warmup", DURATION),
     ("stale_after", INTERVAL),
     ("version", Rule::Value(|node| values::choice(node, &["1997", "2007"]).map(drop))),

@@ -65,6 +65,8 @@ pub struct Site {
     pub log_level: LogLevel,
     /// How often the gateway tells of itself; `None`: only in births.
     pub publish: Option<Duration>,
+    /// What may be meant so, and is odd; for people.
+    pub remarks: Vec<String>,
     /// Which configuration this is: the same for the same keys and values, secrets apart.
     pub fingerprint: u32,
 }

@@ -399,6 +399,15 @@ pub(super) fn meter_address(node: &Node) -> Parsed<Address> {
     }
 }
 
+/// How a device leaves the factory: `"9600 8N1"`, or `"9600 7E1 ascii"` where it speaks Modbus ASCII.
+pub(super) fn factory(node: &Node) -> Parsed<SerialLine> {
+    let text = node.text().unwrap_or_default();
+    let line = Content::Text(text.trim_end_matches(" ascii").to_owned());
+    serial(&Node { content: line, ..node.clone() }).or_else(|_| {
+        wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"9600 7E1 ascii\"", node)
+    })
+}
+
 /// `"9600 8N1"`.
 pub(super) fn serial(node: &Node) -> Parsed<SerialLine> {
     if let Some(letter) =
@@ -563,7 +572,7 @@ pub(super) fn data_type(node: &Node) -> Parsed<DataType> {
         "words" => DataType::Words,
         "decimal" | "hex" => {
             return Err(format!(
-                "type \"{}\" is of serial protocols, which are not in this version",
+                "type \"{}\" is of serial protocols, and not of registers",
                 node.text().unwrap_or_default()
             ));
         }

@@ -51,7 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("uplink", &["config", "json", "outbox", "queue", "sparkplug", "tls", "uplink"]),
     ("sim", &["config", "link", "sim"]),
     ("gateway", &["command", "config", "link", "poll", "normalize", "queue", "uplink"]),
-    ("cli", &["cli", "command", "config", "gateway", "queue", "sim", "sparkplug"]),
+    ("cli", &["cli", "command", "config", "driver", "gateway", "normalize", "queue", "sim", "sparkplug"]),
 ];
 
 /// Stages that may import more of `config` than the checked site.

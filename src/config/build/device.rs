@@ -108,13 +108,12 @@ impl Devices<'_> {
         layers.check_overrides(build);
         let instrument = self.add_tags(build, &layers, reach, id, (&merged, instance));
         let probes = self.add_probes(probes(build, fields, &of_type, merged.get("probe"), meter), id);
-        let protocol = match (meter, instrument) {
-            (Some(_), _) => self.meter(build, instance, &merged, first),
-            (None, Some(instrument)) => {
+        let protocol = match instrument {
+            None => self.protocol(build, instance, &merged, first),
+            Some(instrument) => {
                 let vars = instrument::vars(build, &instrument, &merged, instance.at);
                 Some(DeviceProtocol::Serial(instrument.into(), vars))
             }
-            (None, None) => self.modbus(build, instance, &merged),
         };
         let share = value(fields, "share", values::share).unwrap_or_default();
         let is_commanded = flag_or(self.root.table("commands"), "enabled", false);
@@ -126,6 +125,7 @@ impl Devices<'_> {
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         check_count(build, instance, self.drafts.len() - first);
         let line = self.line(build, instance);
+        self.check_factory(build, instance, &merged, line);
         let (Some(link), Some(unit), Some(protocol)) = (link, unit, protocol) else { return };
         self.devices.push(Device {
             id,
@@ -329,6 +329,20 @@ impl Devices<'_> {
         (1..).zip(probes).map(add).collect()
     }
 
+    /// What a device that is no described instrument speaks; its tags are the drafts from `first` on.
+    fn protocol(
+        &mut self,
+        build: &mut Build,
+        instance: &Instance,
+        merged: &Table,
+        first: usize,
+    ) -> Option<DeviceProtocol> {
+        match version(merged) {
+            Some(_) => self.meter(build, instance, merged, first),
+            None => self.modbus(build, instance, merged),
+        }
+    }
+
     /// What is said of meters is of no use to it.
     fn modbus(&self, build: &mut Build, instance: &Instance, merged: &Table) -> Option<DeviceProtocol> {
         if merged.get("protocol").and_then(Node::text) == Some("serial") {
@@ -364,11 +378,10 @@ impl Devices<'_> {
         let wake = wake.and_then(|wake| u8::try_from(wake).ok()).unwrap_or(site::WAKE);
         let blocks = flag_or(quirks, "blocks", true);
         let items = item::items(self.drafts.get_mut(first..).unwrap_or_default(), blocks);
-        Some(DeviceProtocol::Dlt645(Meter {
-            address: value(merged, "address", values::meter_address)?,
-            wake,
-            items,
-        }))
+        let address = merged.get("address")?;
+        let message = |message| Finding::new(address.at, format!("`address`: {message}"));
+        let address = values::meter_address(address).map_err(|why| build.find(message(why))).ok()?;
+        Some(DeviceProtocol::Dlt645(Meter { address, wake, items }))
     }
 
     /// Speed and frame of the line for this device.
@@ -379,6 +392,25 @@ impl Devices<'_> {
             build.find(Finding::new(node.at, "only a device on a serial port has `serial`"));
         }
         values::serial(node).ok()
+    }
+
+    /// A device that is not spoken to as it leaves the factory may be meant so.
+    fn check_factory(&self, build: &mut Build, instance: &Instance, merged: &Table, own: Option<SerialLine>) {
+        let Some(node) = merged.get("factory") else { return };
+        let link = instance.fields.get("link").and_then(Node::text).unwrap_or_default();
+        let of_link = value(self.root.table("link").table(link), "serial", values::serial);
+        let known: Vec<SerialLine> =
+            node.one_or_many().iter().filter_map(|one| values::factory(one).ok()).collect();
+        if let Some(line) = own.or(of_link)
+            && !known.contains(&line)
+        {
+            let texts: Vec<&str> = node.one_or_many().iter().filter_map(Node::text).collect();
+            build.remarks.push(format!(
+                "device `{}` is spoken to with other settings than it leaves the factory with ({}): fine if it was changed",
+                instance.name,
+                texts.join(", ")
+            ));
+        }
     }
 
     fn quirks(&self, build: &mut Build, merged: &Table, fields: &Table) -> Quirks {

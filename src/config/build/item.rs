@@ -26,7 +26,8 @@ pub(super) fn place(
     table: &Table,
     version: Version,
 ) -> Option<(Layout, Digits)> {
-    for at in OF_REGISTERS.iter().filter_map(|key| layers.own(table, key)).map(|node| node.at) {
+    let own = OF_REGISTERS.iter().filter_map(|key| layers.own(table, key));
+    for at in own.filter(|node| node.text() != Some("datetime")).map(|node| node.at) {
         build.find(Finding::new(at, "a meter's value has a `format`, and nothing of this"));
     }
     let at = layers.get(table, "at");

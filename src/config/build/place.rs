@@ -79,10 +79,24 @@ impl Draft<'_> {
         }
     }
 
+    /// A type of registers; others have been let pass for instruments.
+    fn parsed(&self, build: &mut Build, node: &Node) -> Option<DataType> {
+        let is_of_instruments = matches!(node.text(), Some("decimal" | "hex"));
+        match values::data_type(node) {
+            Ok(data_type) => Some(data_type),
+            Err(message) => {
+                if is_of_instruments {
+                    build.find(Finding::new(node.at, format!("`type`: {message}")));
+                }
+                None
+            }
+        }
+    }
+
     /// A coil, a discrete input or one bit of a register.
     fn single(&self, build: &mut Build, bit: Option<u8>) -> Option<DataType> {
         let Some(node) = self.own_type() else { return Some(DataType::Bool { bit }) };
-        if let DataType::Bool { .. } = values::data_type(node).ok()? {
+        if let DataType::Bool { .. } = self.parsed(build, node)? {
             return Some(DataType::Bool { bit });
         }
         let finding = Finding::new(node.at, "a single bit is a \"bool\"");
@@ -107,7 +121,7 @@ impl Draft<'_> {
             let byte = |is_high| DataType::Byte { is_high, form: ByteForm::Unsigned };
             return Some(half.map_or(slice, byte));
         };
-        match (values::data_type(node).ok()?, half) {
+        match (self.parsed(build, node)?, half) {
             (DataType::Byte { form, .. }, Some(is_high)) => Some(DataType::Byte { is_high, form }),
             (DataType::Byte { form: ByteForm::Unsigned, .. }, None) if last - first < 8 => Some(slice),
             (DataType::U16, _) => Some(slice),
@@ -125,7 +139,7 @@ impl Draft<'_> {
     /// All of one register or of several.
     fn whole(&self, build: &mut Build) -> Option<DataType> {
         let data_type = match self.layers.get(self.table, "type") {
-            Some(node) => values::data_type(node).ok()?,
+            Some(node) => self.parsed(build, node)?,
             None => DataType::U16,
         };
         if let DataType::Bool { .. } = data_type {

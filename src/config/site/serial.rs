@@ -21,6 +21,8 @@ pub struct Instrument {
     pub vars: Vars,
     /// At least one; an instrument that only talks has one, with nothing to send.
     pub requests: Vec<Request>,
+    /// What its manual prints.
+    pub examples: Vec<Example>,
 }
 
 impl Instrument {

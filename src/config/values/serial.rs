@@ -363,6 +363,7 @@ pub(in crate::config) fn instrument(kind: &Table) -> Parsed<Instrument> {
         wake: get(kind, "wake", bytes)?.unwrap_or_default(),
         vars: get(kind, "vars", vars)?.unwrap_or_default(),
         requests,
+        examples: kind.tables("examples").map(example).collect::<Parsed<_>>()?,
     })
 }
 
