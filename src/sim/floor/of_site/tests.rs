@@ -232,7 +232,7 @@ fn what_cannot_be_told_is_said_and_moves_all_the_same() {
         "d:g: `f` means something else by the same registers",
     );
     check_untold(
-        "{ name = 't', at = 'hr:0', bad_values = { 0 = 'good:good', else = 'bad:sensor_failure' } }",
+        "{ name = 't', at = 'hr:0', bad_values = { 0 = 'good', else = 'bad:sensor_failure' } }",
         "d:t: `bad_values` speak of all other values",
     );
     let (devices, _) = points("{ name = 't', at = 'hr:0', expr = 'raw * 2' }");
