@@ -265,15 +265,31 @@ impl Run {
                 if untold.contains(&&*name) {
                     continue;
                 }
-                let served = self.served.get(&(device.name.to_string(), tag.name.to_string()));
-                let served = served.into_iter().flatten();
+                let from = self.known_from(tag);
+                let served = self.served_of(tag).iter().filter(|one| one.at.millis() >= from);
                 let served = served.map(|one| (one.at.millis(), shown_truth(&one.truth)));
                 let served = without_repetitions(served);
                 let heard = heard.values(&device.name, &tag.name);
+                if tag.share == Share::Private || tag.every.is_none() {
+                    assert_eq!(heard, [], "{name} is not to be told");
+                    continue;
+                }
                 agreed += agree(&name, &served, &heard, has_gaps(tag, &self.site, device));
             }
         }
         agreed
+    }
+
+    fn served_of(&self, tag: &Tag) -> &[Served] {
+        let device = &self.site.devices[tag.device.index()];
+        self.served.get(&(device.name.to_string(), tag.name.to_string())).map_or(&[], Vec::as_slice)
+    }
+
+    /// When all that a tag needs of others had been read: before that it has no value.
+    fn known_from(&self, tag: &Tag) -> u64 {
+        let inputs = tag.recipe().into_iter().flat_map(|recipe| recipe.inputs());
+        let first = |of: &Tag| self.served_of(of).first().map_or(0, |one| one.at.millis());
+        inputs.map(|of| first(&self.site.tags[of.index()])).max().unwrap_or_default()
     }
 
     /// The birth of every device has all of its tags: machines and alarms too.
@@ -411,4 +427,12 @@ async fn the_machining_shop() {
     assert!(values > 100, "{values}");
     run.check_births();
     run.check_born("mill-1", &["machine/state", "alarm/overload", "spindle/load"]);
+}
+
+#[tokio::test]
+async fn devices_of_many_makes() {
+    let run = run("tests/it/examples/types.toml", &[], &[]).await;
+    let values = run.compare(&["kincony-sht30:temperature"]); // an expression makes it
+    assert!(values > 400, "{values}");
+    run.check_births();
 }
