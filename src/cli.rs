@@ -6,9 +6,13 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod examples;
+#[cfg(feature = "demo")]
+mod faults;
 mod quality;
 mod queue;
 mod run;
+#[cfg(feature = "demo")]
+mod simulate;
 mod write;
 
 use std::ffi::OsString;
@@ -17,6 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+#[cfg(feature = "demo")]
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::site::LogLevel;
 
@@ -26,7 +32,7 @@ const FAULT: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Commands of the contract that a later version builds.
-const LATER: [&str; 8] = ["plan", "scan", "read", "simulate", "watch", "types", "fleet", "schema"];
+const LATER: [&str; 7] = ["plan", "scan", "read", "watch", "types", "fleet", "schema"];
 
 /// The industrial edge gateway for small factories: Modbus equipment to MQTT Sparkplug B.
 #[derive(Debug, Parser)]
@@ -76,6 +82,9 @@ enum Command {
         #[arg(long)]
         faults: bool,
     },
+    /// Serve every device of a configuration, with values that move: TCP ports, pseudo-terminals, units that dial in.
+    #[cfg(feature = "demo")]
+    Simulate(simulate::Wanted),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -112,6 +121,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Queue { path, export } => queue::queue(&path, export),
         #[cfg(feature = "demo")]
         Command::Demo { seconds, config, faults } => demo::demo(seconds, config.as_deref(), faults),
+        #[cfg(feature = "demo")]
+        Command::Simulate(wanted) => simulate::simulate(&wanted),
     }
 }
 
@@ -142,6 +153,20 @@ fn start_logging(level: LogLevel) {
         .with_target(level == tracing::Level::TRACE)
         .try_init()
         .ok(); // a second start in one process keeps the first
+}
+
+/// Ready when the system or a person asks to stop.
+#[cfg(feature = "demo")]
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        // recv is cancel-safe
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Runs `future` to its end. Whatever a blocking thread still does then (a look-up of a name, a write to flash) is left

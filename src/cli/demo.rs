@@ -1,7 +1,6 @@
 //! `tidegate demo`: a shop floor, a broker, the gateway between them, and what a consumer at the broker sees.
 
 mod compare;
-mod faults;
 mod view;
 
 use std::io::IsTerminal as _;
@@ -13,21 +12,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{FAULT, USAGE, block_on, check, complain, quality, say, start_logging};
+use super::faults::{self, Tally};
+use super::{FAULT, USAGE, block_on, check, complain, quality, say, start_logging, stop_signal};
 use crate::clock;
 use crate::config::site::{Broker as BrokerAddress, Carrier, Endpoint, Site};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::sim::broker::Broker;
 use crate::sim::floor::{Floor, demo_floor};
-use crate::sim::serve::{FarEnd, Line, Shared};
+use crate::sim::serve::Shared;
+use crate::sim::serve::site::{End, Wishes, serve_site};
 use compare::Comparison;
-use faults::Tally;
 use view::View;
 
 /// The configuration of the demo.
@@ -86,13 +84,10 @@ async fn show(
     site.gateway.state_dir.clone_from(&state_dir.0);
     let floor = Shared::new(Floor::new(demo_floor()));
     let mut helpers = JoinSet::new();
-    let far_ends = serve_links(&mut site, &floor, &mut helpers).await?;
+    let ends = serve_links(&mut site, &floor, &mut helpers).await?;
     if has_faults {
-        for (far, link) in far_ends.iter().zip(&site.links) {
-            far.set_faults(match link.endpoint {
-                Endpoint::Tcp { .. } => faults::on_network(),
-                Endpoint::Serial { .. } | Endpoint::Listen(_) => faults::on_line(),
-            });
+        for end in &ends {
+            end.far.set_faults(end.faults(faults::SEED, faults::of(&end.place)));
         }
     }
     let broker =
@@ -113,36 +108,21 @@ async fn show(
     let messages = observe(address, &mut helpers).await?;
     let comparison = watch(site, floor, messages, seconds, Comparison::new(has_faults)).await?;
     let mut tally = Tally::default();
-    far_ends.iter().for_each(|far| tally.add(&far.injected()));
+    ends.iter().for_each(|end| tally.add(&end.far.injected()));
     Ok((comparison, has_faults.then_some(tally)))
 }
 
 /// Puts simulated devices behind every link of the site.
-async fn serve_links(
-    site: &mut Site,
-    floor: &Shared,
-    helpers: &mut JoinSet<()>,
-) -> anyhow::Result<Vec<FarEnd>> {
-    let mut far_ends = Vec::new();
-    for link in &mut site.links {
-        let far = FarEnd::new(link.name.clone(), link.framing, floor.clone());
-        far_ends.push(far.clone());
-        match &mut link.endpoint {
-            Endpoint::Tcp { address, .. } => {
-                let listener =
-                    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the demo's controller")?;
-                *address = listener.local_addr()?.to_string();
-                helpers.spawn(far.listen(listener));
-            }
-            Endpoint::Serial { port, line, .. } => {
-                let simulated = Line::open().context("the demo's serial line")?;
-                port.clone_from(&simulated.path);
-                helpers.spawn(far.serve_line(simulated, *line));
-            }
-            Endpoint::Listen(_) => anyhow::bail!("link {}: no unit of the demo dials in", link.name),
-        }
+async fn serve_links(site: &mut Site, floor: &Shared, helpers: &mut JoinSet<()>) -> anyhow::Result<Vec<End>> {
+    if let Some(link) = site.links.iter().find(|link| matches!(link.endpoint, Endpoint::Listen(_))) {
+        anyhow::bail!("link {}: no unit of the demo dials in", link.name);
     }
-    Ok(far_ends)
+    let (ends, unserved) = serve_site(site, floor, &Wishes::default(), helpers).await?;
+    if let Some(of) = unserved.first() {
+        anyhow::bail!("link {}: {}", of.link, of.why);
+    }
+    ends.iter().for_each(|end| end.lead(site));
+    Ok(ends)
 }
 
 /// Subscribes to everything before the gateway starts.
@@ -275,17 +255,4 @@ fn conclude(comparison: &Comparison, tally: Option<&Tally>, seconds: Option<u32>
         code = ExitCode::from(FAULT);
     }
     code
-}
-
-/// Ready when the system or a person asks to stop.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        // recv is cancel-safe
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

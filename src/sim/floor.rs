@@ -2,6 +2,7 @@
 
 mod demo;
 mod encode;
+mod of_site;
 mod point;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use crate::reading::Timestamp;
 
 pub use demo::demo_floor;
-pub use point::{Form, Layout, Motion, Order, Point, Truth};
+pub use of_site::{Untold, far_end_of, floor_of};
+pub use point::{Form, Layout, Motion, Order, Point, Step, Truth};
 
 /// The most registers and bits of one unit that may be written to; a write to a further one fails.
 const WRITTEN_MAX: usize = 4096;
@@ -69,11 +71,10 @@ struct Unit {
 
 #[derive(Debug)]
 enum Content {
-    Points(Device),
+    /// Several devices may be views of one.
+    Points(Vec<Device>),
     /// See [`addressed`]; `reads` counts how often it was read.
-    Addressed {
-        reads: u8,
-    },
+    Addressed { reads: u8 },
 }
 
 /// What one request reads.
@@ -104,10 +105,14 @@ impl Floor {
     /// A floor with `devices`, nothing served yet.
     #[must_use]
     pub fn new(devices: Vec<Device>) -> Floor {
-        let units = devices.into_iter().map(|device| Unit {
-            link: device.link.clone(),
-            unit: device.unit,
-            content: Content::Points(device),
+        let mut by_unit: BTreeMap<(Arc<str>, u8), Vec<Device>> = BTreeMap::new();
+        for device in devices {
+            by_unit.entry((device.link.clone(), device.unit)).or_default().push(device);
+        }
+        let units = by_unit.into_iter().map(|((link, unit), devices)| Unit {
+            link,
+            unit,
+            content: Content::Points(devices),
             written: BTreeMap::new(),
         });
         Floor { units: units.collect(), log: BTreeMap::new() }
@@ -154,7 +159,13 @@ impl Floor {
     ) -> Option<Read> {
         let unit = self.unit(link, unit)?;
         let mut read = match &mut unit.content {
-            Content::Points(device) => device.read(request, elapsed_ms, at, &unit.written),
+            Content::Points(devices) => {
+                let mut all = Read { words: vec![0; usize::from(request.count)], served: Vec::new() };
+                for device in devices {
+                    device.read(request, elapsed_ms, at, &unit.written, &mut all);
+                }
+                all
+            }
             Content::Addressed { reads } => {
                 *reads = reads.wrapping_add(1);
                 let words =
@@ -205,27 +216,26 @@ impl Request {
 }
 
 impl Device {
-    /// The points that `request` reads; one whose registers were written to is no longer what it says.
+    /// Adds the points that `request` reads; one whose registers were written to is no longer what it says.
     fn read(
         &self,
         request: Request,
         elapsed_ms: u64,
         at: Timestamp,
         written: &BTreeMap<(Table, u16), u16>,
-    ) -> Read {
-        let mut words = vec![0; usize::from(request.count)];
-        let mut served = Vec::new();
+        all: &mut Read,
+    ) {
         for point in self.points.iter().filter(|point| point.table == request.table) {
             let (truth, registers) = point.moment(elapsed_ms);
             let mut places =
                 (point.address..=u16::MAX).take(registers.len()).map(|address| (point.table, address));
-            if point.place(&registers, request, &mut words)
+            if point.place(&registers, request, &mut all.words)
                 && !places.any(|place| written.contains_key(&place))
+                && let Some(truth) = truth
             {
-                served.push(((self.name.clone(), point.name.clone()), Served { at, truth }));
+                all.served.push(((self.name.clone(), point.name.clone()), Served { at, truth }));
             }
         }
-        Read { words, served }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Serves a floor: over TCP in any framing, on a pseudo-terminal with the timing of a real line, and by calling a
 //! gateway that listens.
 
+pub mod site;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;

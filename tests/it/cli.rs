@@ -1,6 +1,8 @@
 //! The commands as a person types them.
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
 
 use crate::root;
 
@@ -181,4 +183,64 @@ fn an_environment_that_is_no_text_harms_nothing() {
     command.args(["check", "configs/demo.toml"]).current_dir(root());
     let output = command.env("FOO", std::ffi::OsStr::from_bytes(b"\xFF")).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn simulate_serves_what_a_configuration_reads_and_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    let tag = "{ name = 't', at = 'hr:7', kind = 'info', range = [10, 20] }";
+    let text = format!(
+        "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n\
+         [link.plc-1]\ntcp = '192.168.1.20:1'\n[device.d]\nlink = 'plc-1'\nunit = 3\ntags = [{tag}]\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["simulate", path.to_str().unwrap(), "--seconds", "60"]).stdout(Stdio::piped());
+    let mut simulator = command.spawn().unwrap();
+    let lines = BufReader::new(simulator.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let variable = "TIDEGATE__LINK__PLC_1__TCP=";
+    let mut addresses = lines.filter_map(|line| line.strip_prefix(variable).map(str::to_owned));
+    let mut stream = TcpStream::connect(addresses.next().unwrap()).unwrap();
+    // read register 7 of unit 3: it holds the middle of its range
+    stream.write_all(&[0, 9, 0, 0, 0, 6, 3, 3, 0, 7, 0, 1]).unwrap();
+    let mut answer = [0; 11];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [0, 9, 0, 0, 0, 5, 3, 3, 2, 0, 15]);
+    let killed = Command::new("kill").arg(simulator.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(simulator.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn simulate_names_lines_units_and_faults_and_refuses_what_it_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("lines");
+    let lines = lines.to_str().unwrap();
+    let output = tidegate(&[
+        "simulate",
+        "configs/injection-moulding.toml",
+        "--seconds",
+        "1",
+        "--faults",
+        "--folder",
+        lines,
+    ]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert!(text.contains(&format!("TIDEGATE__LINK__LINE2__PORT={lines}/line2\n")), "{text}");
+    assert!(text.contains("6 devices, ") && text.ends_with("0 values served, faults: 0\n"), "{text}");
+    assert_eq!(std::fs::read_dir(lines).unwrap().count(), 0, "the links are gone");
+
+    let arguments = ["simulate", "configs/machining.toml", "--seconds", "1", "--dial", "dtu=127.0.0.1:9"];
+    let output = tidegate(&arguments);
+    assert!(stdout(&output).contains("dtu: mill-1 dials 127.0.0.1:9 as \"DTU-10000003\"\n"));
+    let output = tidegate(&["simulate", "configs/machining.toml", "--registration", "dtu=REG{id}"]);
+    assert_eq!(output.status.code(), Some(1), "nobody can be served");
+    assert!(stderr(&output).contains("link `dtu` is not served: lathe-1: "), "{}", stderr(&output));
+    let output = tidegate(&["simulate", "configs/machining.toml", "--dial", "dut=127.0.0.1:9"]);
+    assert_eq!((output.status.code(), &*stderr(&output)), (Some(2), "tidegate: there is no link `dut`\n"));
+    let output = tidegate(&["simulate", "tests/it/findings/wide.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("2 findings"));
 }

@@ -96,8 +96,9 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     pub(crate) async fn subscribe(broker: SocketAddr) -> Consumer {
-        let (client, mut events) =
-            AsyncClient::new(MqttOptions::new("consumer", broker.ip().to_string(), broker.port()), 8);
+        let mut options = MqttOptions::new("consumer", broker.ip().to_string(), broker.port());
+        options.set_max_packet_size(1 << 20, 1 << 20); // a birth has every tag of a device
+        let (client, mut events) = AsyncClient::new(options, 8);
         client.subscribe("spBv1.0/#", QoS::AtLeastOnce).await.unwrap();
         within(async {
             while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {}

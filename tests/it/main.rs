@@ -20,6 +20,7 @@ mod conformance;
 mod corpus;
 mod dial_in;
 mod disk;
+mod examples;
 mod findings;
 mod frames;
 mod fuzzed;

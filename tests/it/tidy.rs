@@ -62,6 +62,7 @@ const ACTING: &[&str] = &[
     "cli.rs",
     "cli/demo.rs",
     "cli/run.rs",
+    "cli/simulate.rs",
     "cli/write.rs",
     "clock.rs",
     "clock/facts.rs",
@@ -91,6 +92,7 @@ const ACTING: &[&str] = &[
     "queue/task.rs",
     "sim/broker.rs",
     "sim/serve.rs",
+    "sim/serve/site.rs",
     "tls.rs",
     "uplink/commands.rs",
     "uplink/mqtt.rs",
@@ -115,6 +117,7 @@ const SPAWNING: &[&str] = &[
     "queue/task.rs",
     "sim/broker.rs",
     "sim/serve.rs",
+    "sim/serve/site.rs",
 ];
 
 /// Every source file: its path below `src`, its stage, and its lines but for tests and comments.

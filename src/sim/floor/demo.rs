@@ -4,6 +4,7 @@ use super::Order::{Badc, Cdab, Dcba};
 use super::Table::{Coils, DiscreteInputs, HoldingRegisters, InputRegisters};
 use super::{Device, Form, Layout, Motion, Point, Table};
 use crate::reading::Timestamp;
+use crate::tag::TimeFormat;
 
 /// 2026-11-26T00:00:00Z, from which the oven's clock goes.
 const OVEN_CLOCK: Timestamp = Timestamp::from_millis(1_795_651_200_000);
@@ -64,6 +65,8 @@ fn press() -> Vec<Point> {
 }
 
 fn oven() -> Vec<Point> {
+    #[expect(clippy::expect_used, reason = "a constant, and each start of the demo reads it")]
+    let clock = TimeFormat::parse("YYMM DDhh mmss").expect("year, month and day stand in it once");
     let inputs = of(InputRegisters)
         .add("zone1/temperature", 70, tenths(Form::Whole(1)), wave_of(-2.0, 25.0, 15.0))
         .add("zone2/temperature", 71, tenths(Form::Whole(1)), wave_of(40.0, 3.0, 11.0))
@@ -82,12 +85,7 @@ fn oven() -> Vec<Point> {
         .add_form("recipe/name", 130, Form::Gbk(6), words("固化 180"))
         .add_form("operator", 136, Form::Letters(4), words("LIU"))
         .add("label", 140, Layout::new(Form::Text(4)).ordered(Badc), words("OVEN-7"))
-        .add_form(
-            "clock",
-            150,
-            Form::Date { format: "YYMM DDhh mmss", ahead_min: 480 },
-            Motion::Clock(OVEN_CLOCK),
-        );
+        .add_form("clock", 150, Form::Date { format: clock, ahead_min: 480 }, Motion::Clock(OVEN_CLOCK));
     let states = [(0.0, 0.0), (3.0, 1.0), (5.0, 3.0), (6.5, 2.0), (9.0, 1.0)];
     let state =
         Point::new("state", HoldingRegisters, 160, Layout::new(Form::Whole(1)), Motion::script(&states))

@@ -1,14 +1,16 @@
 //! From values to registers, apart from the gateway's own decoding: neither can cover the other's mistake. Pure.
 
 use super::point::{Form, Layout, Order, Truth};
+use crate::tag::{TimeFormat, TimePart, TimeRegister};
 
-const MS_A_MINUTE: u64 = 60_000;
+const MS_A_MINUTE: i64 = 60_000;
 
 /// The registers, or the bit, that hold `raw`; none where the form cannot hold such a thing.
 pub(super) fn registers(layout: Layout, raw: &Truth) -> Vec<u16> {
     let words = match (layout.form, raw) {
         (Form::Bit, Truth::Bool(on)) => vec![u16::from(*on)],
         (Form::BitOf(bit), Truth::Bool(on)) => vec![u16::from(*on) << bit],
+        (Form::BitIn { bit, registers }, Truth::Bool(on)) => split(i128::from(*on) << bit, registers),
         (Form::Slice(first, last), Truth::Integer(number)) => {
             vec![(low_word(*number) & u16::MAX >> (15 - (last - first))) << first]
         }
@@ -34,7 +36,8 @@ pub(super) fn registers(layout: Layout, raw: &Truth) -> Vec<u16> {
             text.bytes().map(u16::from).chain(std::iter::repeat(0)).take(count.into()).collect()
         }
         (Form::Date { format, ahead_min }, Truth::Time(at)) => {
-            date(format, (at.millis() + u64::from(ahead_min) * MS_A_MINUTE) / 1000)
+            let local = at.millis().saturating_add_signed(i64::from(ahead_min) * MS_A_MINUTE);
+            date(format, local / 1000)
         }
         _ => Vec::new(),
     };
@@ -59,21 +62,17 @@ fn pairs(bytes: &[u8], count: u16) -> Vec<u16> {
 }
 
 /// The day and time of `seconds` since 1970, as `format` wants it.
-fn date(format: &str, seconds: u64) -> Vec<u16> {
-    let (is_bcd, groups) = match format.strip_prefix("bcd ") {
-        Some(groups) => (true, groups),
-        None => (false, format),
-    };
+fn date(format: TimeFormat, seconds: u64) -> Vec<u16> {
     let civil = Civil::new(seconds);
-    let part = |letters: &str| {
-        let number = i128::from(civil.part(letters));
-        low_word(if is_bcd { decimal(number) } else { number })
+    let part = |part: TimePart| {
+        let number = i128::from(civil.part(part));
+        low_word(if format.is_bcd { decimal(number) } else { number })
     };
-    let register = |group: &str| match group.split_at_checked(2) {
-        Some((high, low)) if group != "YYYY" && !low.is_empty() => part(high) << 8 | part(low),
-        _ => part(group),
+    let register = |register: TimeRegister| match register {
+        TimeRegister::Whole(whole) => part(whole),
+        TimeRegister::Halves(high, low) => part(high) << 8 | part(low),
     };
-    groups.split(' ').map(register).collect()
+    format.registers().map(register).collect()
 }
 
 /// A day, counted up from the first of January 1970 year by year and month by month.
@@ -103,17 +102,16 @@ impl Civil {
         Civil { year, month, day: days + 1, weekday, second: seconds % 86_400 }
     }
 
-    fn part(&self, letters: &str) -> u64 {
-        match letters {
-            "YYYY" => self.year,
-            "YY" => self.year % 100,
-            "MM" => self.month,
-            "DD" => self.day,
-            "hh" => self.second / 3600,
-            "mm" => self.second / 60 % 60,
-            "ss" => self.second % 60,
-            "WW" => self.weekday,
-            _ => 0,
+    fn part(&self, part: TimePart) -> u64 {
+        match part {
+            TimePart::Year => self.year,
+            TimePart::YearOfCentury => self.year % 100,
+            TimePart::Month => self.month,
+            TimePart::Day => self.day,
+            TimePart::Hour => self.second / 3600,
+            TimePart::Minute => self.second / 60 % 60,
+            TimePart::Second => self.second % 60,
+            TimePart::Weekday => self.weekday,
         }
     }
 }
@@ -135,6 +133,52 @@ fn reorder(mut words: Vec<u16>, layout: Layout) -> Vec<u16> {
         }
     }
     words
+}
+
+/// The bits of each register, or the bit, that a value takes.
+pub(super) fn occupied(layout: Layout) -> Vec<u16> {
+    let whole = |count: u16| vec![u16::MAX; usize::from(count)];
+    match layout.form {
+        Form::Bit | Form::BitOf(_) | Form::BitIn { .. } => registers(layout, &Truth::Bool(true)),
+        Form::Slice(..) => registers(layout, &Truth::Integer(-1)),
+        Form::BcdHalf { is_high } => reorder(vec![if is_high { 0xFF00 } else { 0x00FF }], layout),
+        Form::Whole(count) | Form::SignMagnitude(count) | Form::Myriads(count) => whole(count.into()),
+        Form::Bcd(digits) => whole(digits.div_ceil(4).into()),
+        Form::Half => whole(1),
+        Form::Single => whole(2),
+        Form::Double => whole(4),
+        Form::Text(count) | Form::Gbk(count) | Form::Letters(count) => whole(count),
+        Form::Date { format, .. } => whole(format.count()),
+    }
+}
+
+/// What registers hold that lie so; `None` where that is nothing to be found out by their bits alone.
+pub(super) fn seen(layout: Layout, words: &[u16], is_signed: bool) -> Option<Truth> {
+    let words = reorder(words.to_vec(), layout); // done twice it is undone
+    let number = words.iter().fold(0, |number, word| number << 16 | i128::from(*word));
+    let cut = |number: i128, bits: usize| {
+        let number = number & ((1 << bits) - 1);
+        let is_below = is_signed && number >> (bits - 1) == 1;
+        Truth::Integer(if is_below { number - (1 << bits) } else { number })
+    };
+    match layout.form {
+        Form::Bit => Some(Truth::Bool(number & 1 == 1)),
+        Form::BitOf(bit) | Form::BitIn { bit, .. } => Some(Truth::Bool(number >> bit & 1 == 1)),
+        Form::Slice(first, last) => Some(cut(number >> first, usize::from(last - first + 1))),
+        Form::Whole(1..=4) if !words.is_empty() => Some(cut(number, words.len() * 16)),
+        Form::Whole(_)
+        | Form::SignMagnitude(_)
+        | Form::Myriads(_)
+        | Form::Bcd(_)
+        | Form::BcdHalf { .. }
+        | Form::Half
+        | Form::Single
+        | Form::Double
+        | Form::Text(_)
+        | Form::Gbk(_)
+        | Form::Letters(_)
+        | Form::Date { .. } => None,
+    }
 }
 
 /// The nearest half-precision number, as bits and as what they mean; beyond the greatest one it is that.
@@ -223,6 +267,29 @@ mod tests {
     }
 
     #[test]
+    fn what_bits_lie_where_and_what_they_hold() {
+        use Order::{Abcd, Badc, Cdab};
+        let occupied = |form, order| super::occupied(Layout::new(form).ordered(order));
+        assert_eq!(occupied(Form::BitIn { bit: 17, registers: 2 }, Abcd), [2, 0]);
+        assert_eq!(occupied(Form::BitIn { bit: 17, registers: 2 }, Cdab), [0, 2]);
+        assert_eq!(occupied(Form::Slice(4, 9), Badc), [0xF003]);
+        assert_eq!(occupied(Form::BcdHalf { is_high: true }, Abcd), [0xFF00]);
+        assert_eq!(occupied(Form::Bcd(6), Abcd), [0xFFFF, 0xFFFF]);
+        let seen = |form, order, words: &[u16], is_signed| {
+            super::seen(Layout::new(form).ordered(order), words, is_signed).map(|truth| truth.to_string())
+        };
+        let is = |truth: &str| Some(truth.to_owned());
+        assert_eq!(seen(Form::BitIn { bit: 17, registers: 2 }, Cdab, &[0, 2], false), is("true"));
+        assert_eq!(seen(Form::BitIn { bit: 1, registers: 2 }, Cdab, &[0, 2], false), is("false"));
+        assert_eq!(seen(Form::BitOf(3), Badc, &[0x0800], false), is("true"));
+        assert_eq!(seen(Form::Slice(8, 15), Abcd, &[0xFE01], false), is("254"));
+        assert_eq!(seen(Form::Slice(8, 15), Abcd, &[0xFE01], true), is("-2"));
+        assert_eq!(seen(Form::Whole(2), Cdab, &[0xFFFF, 0x8000], false), is("2147549183"));
+        assert_eq!(seen(Form::Whole(2), Abcd, &[0xFFFF, 0xFFFF], true), is("-1"));
+        assert_eq!(seen(Form::Single, Abcd, &[0, 0], false), None);
+    }
+
+    #[test]
     fn half_precision_is_the_nearest_there_is() {
         for (number, bits, shown) in [
             (0.0, 0x0000, 0.0),
@@ -255,18 +322,15 @@ mod tests {
     #[test]
     fn a_date_is_in_the_time_of_the_place() {
         let at = Truth::Time(Timestamp::from_millis(1_795_651_200_000 - 1000)); // a Wednesday, 23:59:59 UTC
+        let date = |format, ahead_min| Form::Date { format: TimeFormat::parse(format).unwrap(), ahead_min };
         let check = |format, ahead_min, expected: &[u16]| {
-            check(Form::Date { format, ahead_min }, Order::Abcd, &at, expected);
+            check(date(format, ahead_min), Order::Abcd, &at, expected);
         };
         check("YYMM DDhh mmss", 0, &[0x1A0B, 0x1917, 0x3B3B]);
         check("YYYY MM DD hh mm ss WW", 480, &[2026, 11, 26, 7, 59, 59, 4]);
         check("bcd ssmm hhDD MMYY", 480, &[0x5959, 0x0726, 0x1126]);
+        check("YYMM DDhh", -90, &[0x1A0B, 0x1916]);
         let leap = Truth::Time(Timestamp::from_millis(951_782_400_000));
-        super::tests::check(
-            Form::Date { format: "YYYY MM DD", ahead_min: 0 },
-            Order::Abcd,
-            &leap,
-            &[2000, 2, 29],
-        );
+        super::tests::check(date("YYYY MM DD", 0), Order::Abcd, &leap, &[2000, 2, 29]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::encode;
 use super::{Request, Table};
 use crate::reading::Timestamp;
+use crate::tag::TimeFormat;
 
 /// What a point really is at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +33,7 @@ impl std::fmt::Display for Truth {
 }
 
 /// The wire order of the registers of a value, by the letters of the manual.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the four orders")]
 pub enum Order {
     Abcd,
@@ -42,12 +43,19 @@ pub enum Order {
 }
 
 /// What the registers of a point mean. Its motion has to stay within what they can hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// One coil or discrete input.
     Bit,
     /// One bit of a register, 0 to 15.
     BitOf(u8),
+    /// One bit of a number.
+    BitIn {
+        /// Which, 0 the lowest of the number.
+        bit: u8,
+        /// How many registers the number has, 1 to 4.
+        registers: u8,
+    },
     /// Bits of a register, the first and the last, both 0 to 15: two's complement, or unsigned.
     Slice(u8, u8),
     /// So many registers, 1 to 4: two's complement, or unsigned.
@@ -77,15 +85,15 @@ pub enum Form {
     Letters(u16),
     /// A local date and time.
     Date {
-        /// A pair of letters for each byte, a blank before the next register: "YYMM DDhh mmss".
-        format: &'static str,
+        /// What each register holds.
+        format: TimeFormat,
         /// How many minutes the local time is ahead of UTC.
-        ahead_min: u16,
+        ahead_min: i16,
     },
 }
 
 /// How a point lies in its registers: value = number in the registers × `scale.0` ÷ `scale.1`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// What the registers mean.
     pub form: Form,
@@ -127,7 +135,7 @@ impl Layout {
             other @ (Truth::Bool(_) | Truth::Float(_) | Truth::Text(_) | Truth::Time(_)) => return other,
         };
         match self.form {
-            Form::Bit | Form::BitOf(_) => Truth::Bool(number > 0.0),
+            Form::Bit | Form::BitOf(_) | Form::BitIn { .. } => Truth::Bool(number > 0.0),
             Form::Half => Truth::Float(encode::half(number).1),
             Form::Single => Truth::Float(encode::single(number)),
             Form::Double => Truth::Double(number),
@@ -196,6 +204,62 @@ pub enum Motion {
     Words(Arc<str>),
     /// A clock that shows this at the beginning, to the second.
     Clock(Timestamp),
+    /// From one number to the next, and from the last to the first, in numbers of the registers.
+    Walk {
+        /// The numbers; without any it is 0.
+        numbers: Arc<[i64]>,
+        /// How long each holds.
+        seconds: u64,
+    },
+    /// A counter, in numbers of the registers.
+    Count {
+        /// At the beginning, and after the end.
+        start: f64,
+        /// What it rises by.
+        step: f64,
+        /// How often it does.
+        seconds: f64,
+        /// The end, which it does not reach.
+        below: f64,
+    },
+    /// What the registers of another point say in this place.
+    Shown {
+        /// The other point, in which all registers of this one lie.
+        by: Arc<Point>,
+        /// Whether the highest bit of a whole number is its sign.
+        is_signed: bool,
+    },
+}
+
+/// A step from the number in the registers to the value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "three operations")]
+pub enum Step {
+    Times(f64),
+    Over(f64),
+    Plus(f64),
+}
+
+impl Step {
+    /// The step done to `number`.
+    #[must_use]
+    pub fn apply(self, number: f64) -> f64 {
+        match self {
+            Step::Times(by) => number * by,
+            Step::Over(by) => number / by,
+            Step::Plus(by) => number + by,
+        }
+    }
+
+    /// The step undone, as near as a float can.
+    #[must_use]
+    pub fn undo(self, value: f64) -> f64 {
+        match self {
+            Step::Times(by) => value / by,
+            Step::Over(by) => value * by,
+            Step::Plus(by) => value - by,
+        }
+    }
 }
 
 impl Motion {
@@ -224,7 +288,7 @@ impl Motion {
         Motion::Script(seconds.iter().flat_map(|at| [(*at, 1.0), (at + width, 0.0)]).collect())
     }
 
-    fn at(&self, elapsed_ms: u64) -> Truth {
+    fn at(&self, elapsed_ms: u64, point: &Point) -> Truth {
         match self {
             Motion::Wave { middle, swing, seconds } => {
                 let turn = seconds_of(elapsed_ms) / seconds * std::f64::consts::TAU;
@@ -245,6 +309,16 @@ impl Motion {
                 let shown = start.millis().saturating_add(elapsed_ms);
                 Truth::Time(Timestamp::from_millis(shown / 1000 * 1000))
             }
+            Motion::Walk { numbers, seconds } => {
+                let step = usize::try_from(elapsed_ms / ((*seconds).max(1) * 1000)).unwrap_or_default();
+                let number = step.checked_rem(numbers.len()).and_then(|index| numbers.get(index));
+                Truth::Integer(number.copied().unwrap_or_default().into())
+            }
+            Motion::Count { start, step, seconds, below } => {
+                let risen = (seconds_of(elapsed_ms) / seconds).floor() * step;
+                Truth::Double(start + risen % (below - start))
+            }
+            Motion::Shown { by, is_signed } => point.seen_in(&by.moment(elapsed_ms).1, by, *is_signed),
         }
     }
 }
@@ -264,13 +338,32 @@ pub struct Point {
     pub motion: Motion,
     /// The word that each number stands for; none where the number is what counts. Registers of text hold the word.
     pub words: Arc<[(i64, Arc<str>)]>,
+    /// The word of all other numbers; `None`: the number itself.
+    pub other_word: Option<Arc<str>>,
+    /// From the number of the layout to the value, which is a double then; `None`: it is the value.
+    pub steps: Option<Arc<[Step]>>,
+    /// Numbers in the registers that say that there is no value.
+    pub none: Arc<[i64]>,
+    /// Whether what it is can be told: without that it is served and not noted.
+    pub is_told: bool,
 }
 
 impl Point {
     /// A point whose numbers stand for themselves.
     #[must_use]
     pub fn new(name: &str, table: Table, address: u16, layout: Layout, motion: Motion) -> Point {
-        Point { name: name.into(), table, address, layout, motion, words: Arc::default() }
+        Point {
+            name: name.into(),
+            table,
+            address,
+            layout,
+            motion,
+            words: Arc::default(),
+            other_word: None,
+            steps: None,
+            none: Arc::default(),
+            is_told: true,
+        }
     }
 
     /// The same, where each number stands for a word.
@@ -282,26 +375,54 @@ impl Point {
     /// What the point is, `elapsed_ms` after the start, exactly as its registers can say it.
     #[must_use]
     pub fn truth(&self, elapsed_ms: u64) -> Truth {
-        self.moment(elapsed_ms).0
+        self.value(self.raw(elapsed_ms))
     }
 
-    /// What the point is, and the registers that say so.
-    pub(super) fn moment(&self, elapsed_ms: u64) -> (Truth, Vec<u16>) {
-        let raw = self.layout.hold(self.motion.at(elapsed_ms));
+    /// What the point is, where that can be told, and the registers that say so.
+    pub(super) fn moment(&self, elapsed_ms: u64) -> (Option<Truth>, Vec<u16>) {
+        let raw = self.raw(elapsed_ms);
         let word = self.word(&raw).map(Truth::Text);
         let is_text = matches!(self.layout.form, Form::Text(_) | Form::Gbk(_) | Form::Letters(_));
         let held = word.as_ref().filter(|_| is_text).unwrap_or(&raw);
         let registers = encode::registers(self.layout, held);
-        let truth = word.unwrap_or_else(|| self.layout.value(raw));
-        (truth, registers)
+        let is_none = code(&raw).is_some_and(|code| self.none.iter().any(|none| i128::from(*none) == code));
+        (Some(raw).filter(|_| self.is_told && !is_none).map(|raw| self.value(raw)), registers)
+    }
+
+    fn raw(&self, elapsed_ms: u64) -> Truth {
+        self.layout.hold(self.motion.at(elapsed_ms, self))
+    }
+
+    /// The value of what the registers hold.
+    fn value(&self, raw: Truth) -> Truth {
+        if let Some(word) = self.word(&raw) {
+            return Truth::Text(word);
+        }
+        let value = self.layout.value(raw);
+        let Some(steps) = &self.steps else { return value };
+        let number = match value {
+            Truth::Integer(number) => encode::float(number),
+            Truth::Float(number) => number.into(),
+            Truth::Double(number) => number,
+            other @ (Truth::Bool(_) | Truth::Text(_) | Truth::Time(_)) => return other,
+        };
+        Truth::Double(steps.iter().fold(number, |number, step| step.apply(number)))
     }
 
     /// The word that `raw` stands for, or its number where it has none; `None` where numbers count.
     fn word(&self, raw: &Truth) -> Option<String> {
-        let Truth::Integer(code) = raw else { return None };
-        let known = self.words.iter().find(|(known, _)| i128::from(*known) == *code);
-        let word = known.map_or_else(|| code.to_string(), |(_, word)| word.to_string());
-        (!self.words.is_empty()).then_some(word)
+        let code = code(raw)?;
+        let known = self.words.iter().find(|(known, _)| i128::from(*known) == code).map(|(_, word)| word);
+        let word = known.or(self.other_word.as_ref()).map_or_else(|| code.to_string(), ToString::to_string);
+        (!self.words.is_empty() || self.other_word.is_some()).then_some(word)
+    }
+
+    /// What the registers of `other` hold in the place of this point.
+    fn seen_in(&self, registers: &[u16], other: &Point, is_signed: bool) -> Truth {
+        let first = usize::from(self.address.saturating_sub(other.address));
+        let count = encode::occupied(self.layout).len();
+        let words = registers.get(first..first + count).unwrap_or_default();
+        encode::seen(self.layout, words, is_signed).unwrap_or(Truth::Bool(false))
     }
 
     /// Writes the point's `registers` into the words of `request`; true if all of them lie in it.
@@ -315,6 +436,15 @@ impl Point {
             }
         }
         all_lie_in
+    }
+}
+
+/// The number in the registers, where it is a whole one; a bit is 0 or 1.
+fn code(raw: &Truth) -> Option<i128> {
+    match raw {
+        Truth::Integer(code) => Some(*code),
+        Truth::Bool(on) => Some((*on).into()),
+        Truth::Float(_) | Truth::Double(_) | Truth::Text(_) | Truth::Time(_) => None,
     }
 }
 
@@ -368,7 +498,7 @@ mod tests {
         check(Layout::new(Form::Whole(2)).scaled(400, 1), &Motion::fixed(1100.0), &[(0, "1200")]);
         check(Layout::new(Form::Single).scaled(40, 1), &Motion::fixed(50.0), &[(0, "50")]);
         check(
-            Layout::new(Form::Date { format: "YYMM DDhh mmss", ahead_min: 480 }),
+            Layout::new(Form::Date { format: TimeFormat::parse("YYMM DDhh mmss").unwrap(), ahead_min: 480 }),
             &Motion::Clock(Timestamp::from_millis(1_795_651_200_300)),
             &[(0, "2026-11-26T00:00:00.000Z"), (700, "2026-11-26T00:00:01.000Z")],
         );
@@ -379,9 +509,9 @@ mod tests {
         let motion = Motion::script(&[(0.0, 1.0), (1.0, 9.0)]);
         let point = Point::new("p", Table::HoldingRegisters, 0, Layout::new(Form::Whole(1)), motion)
             .with_words(&[(0, "stop"), (1, "run")]);
-        assert_eq!(point.moment(0), (Truth::Text("run".into()), vec![1]));
-        assert_eq!(point.moment(1000), (Truth::Text("9".into()), vec![9]));
+        assert_eq!(point.moment(0), (Some(Truth::Text("run".into())), vec![1]));
+        assert_eq!(point.moment(1000), (Some(Truth::Text("9".into())), vec![9]));
         let text = Point { layout: Layout::new(Form::Text(2)), ..point };
-        assert_eq!(text.moment(0), (Truth::Text("run".into()), vec![0x7275, 0x6E00]));
+        assert_eq!(text.moment(0), (Some(Truth::Text("run".into())), vec![0x7275, 0x6E00]));
     }
 }

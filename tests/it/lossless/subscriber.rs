@@ -44,13 +44,18 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     pub(crate) fn start(broker: SocketAddr) -> Subscriber {
+        Subscriber::to(broker, vec!["spBv1.0/#".to_owned(), format!("{}/#", super::ENTERPRISE)])
+    }
+
+    /// One that hears what these filters match.
+    pub(crate) fn to(broker: SocketAddr, filters: Vec<String>) -> Subscriber {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let kept = heard.clone();
         let (is_deaf, mut deaf) = watch::channel(false);
         let worker = Worker::start("subscriber", move || async move {
             while deaf.wait_for(|deaf| !deaf).await.is_ok() {
                 tokio::select! {
-                    () = listen(broker, &heard) => tokio::time::sleep(RECONNECT).await,
+                    () = listen(broker, &filters, &heard) => tokio::time::sleep(RECONNECT).await,
                     is_deaf = deaf.wait_for(|deaf| *deaf) => drop(is_deaf), // or the end
                 }
             }
@@ -70,12 +75,11 @@ impl Subscriber {
 }
 
 /// One connection, until it fails.
-async fn listen(broker: SocketAddr, heard: &Mutex<Vec<Arrival>>) {
+async fn listen(broker: SocketAddr, filters: &[String], heard: &Mutex<Vec<Arrival>>) {
     let mut options = MqttOptions::new("judge", broker.ip().to_string(), broker.port());
     options.set_keep_alive(Duration::ZERO).set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX);
     let (client, mut events) = AsyncClient::new(options, 8);
-    let filters = ["spBv1.0/#".to_owned(), format!("{}/#", super::ENTERPRISE)];
-    let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtMostOnce));
+    let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtMostOnce));
     client.try_subscribe_many(filters).unwrap();
     while let Ok(event) = events.poll().await {
         take_down(event, heard);

@@ -1,20 +1,29 @@
-//! What goes wrong in `tidegate demo --faults`. Pure.
+//! What goes wrong with `--faults`. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sim::faults::{Fault, Faults, Moment, Refusal, Spoil, When};
+use crate::sim::faults::{Fault, Moment, Refusal, Spoil, When};
+use crate::sim::serve::site::Place;
 
-/// A demo with faults is the same each time, as far as the requests are.
-const SEED: u64 = 1;
+/// What goes wrong is the same each time, as far as the requests are.
+pub(super) const SEED: u64 = 1;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// What goes wrong at such a far end.
+pub(super) fn of(place: &Place) -> Vec<Fault> {
+    match place {
+        Place::Tcp { .. } => on_network(),
+        Place::Line(_) | Place::Dials { .. } => on_line(),
+    }
+}
+
 /// Every so many requests (primes, so that no block is struck always) something else goes wrong. On a network no bit
 /// flips: there TCP has a checksum and Modbus none.
-pub(super) fn on_network() -> Faults {
+fn on_network() -> Vec<Fault> {
     let plan = [
         (5, Spoil::Split { at: None, pause: ms(20) }),
         (7, Spoil::Duplicated(ms(3))),
@@ -30,7 +39,7 @@ pub(super) fn on_network() -> Faults {
 }
 
 /// The same for a serial line.
-pub(super) fn on_line() -> Faults {
+fn on_line() -> Vec<Fault> {
     let plan = [
         (3, Spoil::Split { at: None, pause: ms(20) }),
         (5, Spoil::Noisy { before: 3, behind: 5 }),
@@ -43,9 +52,9 @@ pub(super) fn on_line() -> Faults {
     mix(plan, When::Runs { length: 2, every: 19 })
 }
 
-fn mix<const COUNT: usize>(plan: [(u64, Spoil); COUNT], busy: When) -> Faults {
+fn mix<const COUNT: usize>(plan: [(u64, Spoil); COUNT], busy: When) -> Vec<Fault> {
     let spoils = plan.into_iter().map(|(every, spoil)| Fault::new(When::Every(every), spoil));
-    Faults::new(SEED, spoils.chain([Fault::new(busy, Refusal::Exception(6))]).collect())
+    spoils.chain([Fault::new(busy, Refusal::Exception(6))]).collect()
 }
 
 /// How many of each kind have been injected, over all links.
