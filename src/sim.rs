@@ -6,5 +6,6 @@
 pub mod broker;
 pub mod faults;
 pub mod floor;
+pub mod meter;
 pub mod serve;
 pub mod slave;

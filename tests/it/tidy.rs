@@ -91,6 +91,7 @@ const ACTING: &[&str] = &[
     "queue/task.rs",
     "sim/broker.rs",
     "sim/serve.rs",
+    "sim/serve/line.rs",
     "tls.rs",
     "uplink/commands.rs",
     "uplink/mqtt.rs",

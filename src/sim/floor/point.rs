@@ -224,7 +224,8 @@ impl Motion {
         Motion::Script(seconds.iter().flat_map(|at| [(*at, 1.0), (at + width, 0.0)]).collect())
     }
 
-    fn at(&self, elapsed_ms: u64) -> Truth {
+    /// What it is, `elapsed_ms` after the start.
+    pub(super) fn at(&self, elapsed_ms: u64) -> Truth {
         match self {
             Motion::Wave { middle, swing, seconds } => {
                 let turn = seconds_of(elapsed_ms) / seconds * std::f64::consts::TAU;
