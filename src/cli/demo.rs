@@ -24,7 +24,7 @@ use crate::config::site::{Broker as BrokerAddress, Carrier, Endpoint, Site};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::sim::broker::Broker;
-use crate::sim::floor::{Floor, demo_floor};
+use crate::sim::floor::{Floor, demo_floor, demo_meters};
 use crate::sim::serve::{FarEnd, Line, Shared};
 use compare::Comparison;
 use faults::Tally;
@@ -84,7 +84,7 @@ async fn show(
 ) -> anyhow::Result<(Comparison, Option<Tally>)> {
     let state_dir = StateDir(std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id())));
     site.gateway.state_dir.clone_from(&state_dir.0);
-    let floor = Shared::new(Floor::new(demo_floor()));
+    let floor = Shared::new(Floor::new(demo_floor()).with_meters(demo_meters()));
     let mut helpers = JoinSet::new();
     let far_ends = serve_links(&mut site, &floor, &mut helpers).await?;
     if has_faults {
@@ -93,6 +93,7 @@ async fn show(
                 Endpoint::Tcp { .. } => faults::on_network(),
                 Endpoint::Serial { .. } | Endpoint::Listen(_) => faults::on_line(),
             });
+            far.set_meter_faults(faults::of_meters());
         }
     }
     let broker =
