@@ -238,3 +238,115 @@ async fn an_answer_of_a_simulated_meter_that_leaves_at_another_speed_is_noise() 
     exchange(&mut port, &[], &noise).await;
     assert_eq!(far.injected().into_iter().collect::<Vec<_>>(), [("late", 1)]);
 }
+
+fn item(name: &str, identifier: u32, count: u8, decimals: u8, value: f64) -> Item {
+    let digits = Digits { count, decimals, is_signed: false };
+    Item { name: name.into(), identifier, digits, motion: Motion::fixed(value) }
+}
+
+/// A meter of each standard and a slave; each answer of a meter comes behind an echo and the answer of another one.
+#[tokio::test]
+async fn simulated_meters_of_both_standards_are_read_in_parts_behind_echoes_and_foreign_answers() {
+    let meter = |name: &str, address, standard, baud, items| Meter {
+        name: name.into(),
+        link: "l".into(),
+        address,
+        standard,
+        line: SerialLine { baud, data_bits: 8, parity: Parity::Even, stop_bits: 1 },
+        part_max: 5,
+        items,
+    };
+    let old = vec![
+        item("energy/import", 0x9010, 8, 2, 1206.42),
+        item("energy/peak", 0x9011, 8, 2, 499.55),
+        item("voltage/l1", 0xB611, 4, 0, 231.0),
+        item("voltage/l2", 0xB612, 4, 0, 229.0),
+        item("voltage/l3", 0xB613, 4, 0, 228.0),
+    ];
+    let new = vec![
+        item("energy/import", 0x0001_0000, 8, 2, 700.01),
+        item("energy/peak", 0x0001_0100, 8, 2, 300.25),
+        item("energy/valley", 0x0001_0200, 8, 2, 399.76),
+    ];
+    let floor = Floor::new(Vec::new()).with_addressed("l", [3]).with_meters([
+        meter("old", 3, Standard::Of1997, 2400, old),
+        meter("new", 210_220_003_011, Standard::Of2007, 4800, new),
+    ]);
+    let far = FarEnd::new("l", Framing::Rtu, Shared::new(floor));
+    let always = |fault| (When::Always, fault);
+    far.set_meter_faults(MeterFaults::new(
+        1,
+        vec![always(MeterFault::Echoed), always(MeterFault::Foreign), always(MeterFault::Duplicated)],
+    ));
+    let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
+    let port = line.path.display().to_string();
+    let speed = SerialLine { baud: 9600, data_bits: 8, parity: Parity::Even, stop_bits: 1 };
+    tasks.spawn(far.clone().serve_line(line, speed));
+    let broker = free_address().await;
+    serve_broker(broker, &mut tasks).await;
+    let mut host = Consumer::subscribe(broker).await;
+    let text = format!(
+        r#"
+        [uplink.u]
+        broker = "mqtt://{broker}"
+        birth_jitter = "0s"
+        [link.l]
+        port = "{port}"
+        serial = "9600 8E1"
+        [device.old]
+        protocol = "dlt645"
+        version = "1997"
+        link = "l"
+        address = "000000000003"
+        serial = "2400 8E1"
+        tags = [
+            {{ name = "old/energy/import", at = "9010", format = "XXXXXX.XX" }},
+            {{ name = "old/energy/peak", at = "9011", format = "XXXXXX.XX" }},
+            {{ name = "old/voltage/l1", at = "B611", format = "XXXX" }},
+            {{ name = "old/voltage/l3", at = "B613", format = "XXXX" }},
+        ]
+        [device.new]
+        protocol = "dlt645"
+        link = "l"
+        address = "210220003011"
+        serial = "4800 8E1"
+        tags = [
+            {{ name = "new/energy/import", at = "00010000", format = "XXXXXX.XX" }},
+            {{ name = "new/energy/valley", at = "00010200", format = "XXXXXX.XX" }},
+        ]
+        [device.slave]
+        link = "l"
+        unit = 3
+        tags = [{{ name = "slave/register", at = "hr:4" }}]
+        "#
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let _gateway = Gateway::start(folder.path(), &text);
+    let mut shown = std::collections::BTreeMap::new();
+    let end = tidegate::clock::monotonic() + Duration::from_secs(30);
+    while shown.len() < 7 && tidegate::clock::monotonic() < end {
+        let payload = host.wait_for_any(|topic, _| topic.contains("DBIRTH")).await;
+        for metric in payload.metrics {
+            let value = match metric.value {
+                Some(metric::Value::DoubleValue(number)) => format!("{number}"),
+                Some(metric::Value::LongValue(number)) => number.to_string(),
+                Some(metric::Value::IntValue(number)) => number.to_string(),
+                _ => "none".to_owned(),
+            };
+            shown.insert(metric.name.unwrap(), value);
+        }
+    }
+    let shown: Vec<String> = shown.into_iter().map(|(tag, value)| format!("{tag} {value}")).collect();
+    assert_eq!(
+        shown,
+        [
+            "new/energy/import 700.01",
+            "new/energy/valley 399.76",
+            "old/energy/import 1206.42",
+            "old/energy/peak 499.55",
+            "old/voltage/l1 231",
+            "old/voltage/l3 228",
+            "slave/register 4",
+        ]
+    );
+}
