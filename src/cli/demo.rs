@@ -22,7 +22,7 @@ use crate::config::site::{Broker as BrokerAddress, Carrier, Endpoint, Site};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::sim::broker::Broker;
-use crate::sim::floor::{Floor, demo_floor};
+use crate::sim::floor::{Floor, demo_floor, demo_meters};
 use crate::sim::serve::Shared;
 use crate::sim::serve::site::{End, Wishes, serve_site};
 use compare::Comparison;
@@ -82,12 +82,13 @@ async fn show(
 ) -> anyhow::Result<(Comparison, Option<Tally>)> {
     let state_dir = StateDir(std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id())));
     site.gateway.state_dir.clone_from(&state_dir.0);
-    let floor = Shared::new(Floor::new(demo_floor()));
+    let floor = Shared::new(Floor::new(demo_floor()).with_meters(demo_meters()));
     let mut helpers = JoinSet::new();
     let ends = serve_links(&mut site, &floor, &mut helpers).await?;
     if has_faults {
         for end in &ends {
             end.far.set_faults(end.faults(faults::SEED, faults::of(&end.place)));
+            end.far.set_meter_faults(faults::of_meters());
         }
     }
     let broker =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sim::faults::{Fault, Moment, Refusal, Spoil, When};
+use crate::sim::faults::{Fault, MeterFault, MeterFaults, Moment, Refusal, Spoil, When};
 use crate::sim::serve::site::Place;
 
 /// What goes wrong is the same each time, as far as the requests are.
@@ -50,6 +50,21 @@ fn on_line() -> Vec<Fault> {
         (29, Spoil::Late(ms(1100), ms(1500))),
     ];
     mix(plan, When::Runs { length: 2, every: 19 })
+}
+
+/// The same for the meters on it, of which answers are counted.
+pub(super) fn of_meters() -> MeterFaults {
+    let plan = [
+        (2, MeterFault::Noisy(3)),
+        (3, MeterFault::Foreign),
+        (5, MeterFault::FlippedBit),
+        (7, MeterFault::Duplicated),
+        (11, MeterFault::Late(ms(100), ms(700))),
+        (13, MeterFault::Echoed),
+        (17, MeterFault::Lost),
+        (29, MeterFault::Late(ms(1100), ms(1500))),
+    ];
+    MeterFaults::new(SEED, plan.map(|(every, fault)| (When::Every(every), fault)).to_vec())
 }
 
 fn mix<const COUNT: usize>(plan: [(u64, Spoil); COUNT], busy: When) -> Vec<Fault> {

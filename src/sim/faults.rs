@@ -2,6 +2,7 @@
 //!
 //! Every fault has been seen in the field. What is random comes from a seed, so that a run can be repeated.
 
+mod meter;
 mod outgoing;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use fastrand::Rng;
 use super::slave::{Frame, Subject};
 use crate::config::site::Framing;
 use outgoing::Outgoing;
+
+pub use meter::{MeterFault, MeterFaults};
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 mod demo;
 mod encode;
+mod meter;
 mod of_site;
 mod point;
 
@@ -10,7 +11,8 @@ use std::sync::Arc;
 
 use crate::reading::Timestamp;
 
-pub use demo::demo_floor;
+pub use demo::{demo_floor, demo_meters};
+pub use meter::{Digits, Item, Measured, Meter, Standard};
 pub use of_site::{Untold, far_end_of, floor_of};
 pub use point::{Form, Layout, Motion, Order, Point, Step, Truth};
 
@@ -52,10 +54,11 @@ pub struct Served {
 /// The name of a device and of one of its points.
 pub type PointName = (Arc<str>, Arc<str>);
 
-/// All units and the log.
+/// All units and meters, and the log.
 #[derive(Debug)]
 pub struct Floor {
     units: Vec<Unit>,
+    meters: Vec<Meter>,
     log: BTreeMap<PointName, Vec<Served>>,
 }
 
@@ -115,7 +118,7 @@ impl Floor {
             content: Content::Points(devices),
             written: BTreeMap::new(),
         });
-        Floor { units: units.collect(), log: BTreeMap::new() }
+        Floor { units: units.collect(), meters: Vec::new(), log: BTreeMap::new() }
     }
 
     /// The floor with more units on `link`, whose registers say whose they are: see [`addressed`].
@@ -128,6 +131,18 @@ impl Floor {
             written: BTreeMap::new(),
         }));
         self
+    }
+
+    /// The floor with more meters.
+    #[must_use]
+    pub fn with_meters(mut self, meters: impl IntoIterator<Item = Meter>) -> Floor {
+        self.meters.extend(meters);
+        self
+    }
+
+    /// The meters on `link`.
+    pub fn meters_on(&self, link: &str) -> impl Iterator<Item = &Meter> {
+        self.meters.iter().filter(move |meter| *meter.link == *link)
     }
 
     /// The addresses of the units on `link`.

@@ -1,32 +1,36 @@
 //! Serves a floor: over TCP in any framing, on a pseudo-terminal with the timing of a real line, and by calling a
 //! gateway that listens.
+//!
+//! Slaves of Modbus and meters of DL/T 645 on one line hear the same bytes, each those that come at its own speed; whatever
+//! comes at another is noise to it, and is left out.
+
+mod line;
+mod meters;
 
 pub mod site;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval, sleep, sleep_until};
 
-use super::faults::{Act, Asked, Faults};
+use super::faults::{Act, Asked, Faults, MeterFaults};
 use super::floor::Floor;
+use super::meter::Metering;
 use super::slave::{Frame, Slave, Subject, take_request};
 use crate::clock::{self, Alarm};
 use crate::config::site::{Framing, SerialLine};
 use crate::link::timing;
+use line::Far;
+
+pub use line::Line;
 
 /// How long a simulated device thinks before it answers on a line.
 const TURNAROUND: Duration = Duration::from_millis(5);
@@ -100,6 +104,8 @@ pub struct FarEnd {
 #[derive(Debug)]
 struct State {
     faults: Faults,
+    meter_faults: MeterFaults,
+    metering: Metering,
     seen: VecDeque<Seen>,
     /// Requests to write, by unit.
     writes: BTreeMap<u8, u64>,
@@ -112,6 +118,8 @@ impl FarEnd {
     pub fn new(link: impl Into<Arc<str>>, framing: Framing, floor: Shared) -> FarEnd {
         let state = State {
             faults: Faults::new(0, Vec::new()),
+            meter_faults: MeterFaults::new(0, Vec::new()),
+            metering: Metering::default(),
             seen: VecDeque::new(),
             writes: BTreeMap::new(),
             connections: 0,
@@ -124,10 +132,21 @@ impl FarEnd {
         self.with(|state| state.faults = faults);
     }
 
+    /// From now on the meters have these faults and no others.
+    pub fn set_meter_faults(&self, faults: MeterFaults) {
+        self.with(|state| state.meter_faults = faults);
+    }
+
     /// How many faults of each kind have struck since they were set.
     #[must_use]
     pub fn injected(&self) -> BTreeMap<&'static str, u64> {
-        self.with(|state| state.faults.injected().clone())
+        self.with(|state| {
+            let mut all = state.faults.injected().clone();
+            for (name, count) in state.meter_faults.injected() {
+                *all.entry(name).or_default() += count;
+            }
+            all
+        })
     }
 
     /// The requests since this was asked last, at most the last 10,000.
@@ -165,8 +184,9 @@ impl FarEnd {
 
     /// Answers at the end of `line`, at the pace of `speed`, until dropped or a device hangs up: then the port is gone.
     pub async fn serve_line(self, line: Line, speed: SerialLine) {
-        let Line { input, output, _far, .. } = line;
-        self.serve_stream(tokio::io::join(input, output), Some(speed)).await;
+        let Line { input, output, far, .. } = line;
+        let conversation = Conversation { gateway: Some(far), ..Conversation::new(self, Some(speed)) };
+        conversation.hold(tokio::io::join(input, output), None).await.ok(); // a line that fails has ended
     }
 
     /// Answers on any stream, at the pace of a serial line or at once, until either side ends it.
@@ -225,11 +245,17 @@ struct Conversation {
     far: FarEnd,
     /// Of a serial line.
     speed: Option<SerialLine>,
+    /// The other end of it.
+    gateway: Option<Far>,
+    /// There are meters on it; only then speeds are told apart.
+    has_meters: bool,
     /// What stands before everything that leaves.
     prefix: Vec<u8>,
     input: BytesMut,
-    /// By the time at which it leaves, and in the order in which it came up.
-    waiting: BTreeMap<(Instant, u64), Act>,
+    /// The same as meters hear it.
+    meter_input: BytesMut,
+    /// By the time at which it leaves, and in the order in which it came up: what, and at which speed.
+    waiting: BTreeMap<(Instant, u64), (Act, Option<u32>)>,
     last_number: u64,
     /// Of what has begun to leave.
     rest: Option<(Instant, Vec<u8>)>,
@@ -242,11 +268,16 @@ struct Conversation {
 impl Conversation {
     fn new(far: FarEnd, speed: Option<SerialLine>) -> Conversation {
         far.with(|state| state.connections += 1);
+        let has_meters = far.framing != Framing::Tcp
+            && far.floor.with(|floor| floor.meters_on(&far.link).next().is_some());
         Conversation {
             far,
             speed,
+            gateway: None,
+            has_meters,
             prefix: Vec::new(),
             input: BytesMut::new(),
+            meter_input: BytesMut::new(),
             waiting: BTreeMap::new(),
             last_number: 0,
             rest: None,
@@ -300,14 +331,26 @@ impl Conversation {
         if let Some((_, rest)) = self.rest.take() {
             return Some(rest);
         }
-        match self.waiting.pop_first()?.1 {
-            Act::Send(bytes) => Some(bytes),
+        let (act, baud) = self.waiting.pop_first()?.1;
+        let is_heard = is_same_speed(baud, self.baud());
+        // at another speed other bits are read
+        let as_heard = |bytes: Vec<u8>| {
+            if is_heard { bytes } else { bytes.into_iter().map(|byte| !byte).collect() }
+        };
+        match act {
+            Act::Send(bytes) => Some(as_heard(bytes)),
             Act::SendInTwo { first, pause, rest } => {
-                self.rest = Some((clock::monotonic() + pause + self.wire_time(rest.len()), rest));
-                Some(first)
+                let due = clock::monotonic() + pause + self.wire_time(rest.len());
+                self.rest = Some((due, as_heard(rest)));
+                Some(as_heard(first))
             }
             Act::HangUp => None,
         }
+    }
+
+    /// The speed that the gateway has set, where that matters and is known.
+    fn baud(&self) -> Option<u32> {
+        self.gateway.as_ref().filter(|_| self.has_meters)?.baud()
     }
 
     /// Takes what came in; false where it is no Modbus.
@@ -316,17 +359,28 @@ impl Conversation {
         let silence = self.last_byte.map(|last| now.saturating_duration_since(last));
         if self.far.framing != Framing::Tcp && silence.is_some_and(|silence| silence >= STALE) {
             self.input.clear();
+            self.meter_input.clear();
         }
         if self.input.is_empty() {
             self.silence = silence;
         }
-        self.input.extend_from_slice(bytes);
-        self.last_byte = Some(now + self.wire_time(bytes.len()));
+        let baud = self.baud();
+        let pace = self.speed.map(|line| SerialLine { baud: baud.unwrap_or(line.baud), ..line });
+        self.last_byte = Some(now + wire_time(pace, bytes.len()));
+        if is_same_speed(self.speed.map(|line| line.baud), baud) {
+            self.input.extend_from_slice(bytes);
+        }
+        if self.has_meters {
+            self.hear_as_meters(bytes, baud, now);
+        }
         loop {
             match take_request(self.far.framing, &mut self.input) {
                 Ok(Some(request)) => self.answer(&request, now),
                 Ok(None) => return true,
                 Err(_foreign) => return false,
+            }
+            if self.has_meters {
+                self.meter_input.clone_from(&self.input);
             }
             self.silence = Some(Duration::ZERO); // the next one came right behind it
         }
@@ -364,20 +418,33 @@ impl Conversation {
                 Act::HangUp => (0, self.speed.map_or(Duration::ZERO, |_| LINGER)),
             };
             sent += size;
-            self.enqueue(start + after + self.wire_time(sent) + linger, act);
+            self.enqueue(
+                start + after + self.wire_time(sent) + linger,
+                act,
+                self.speed.map(|line| line.baud),
+            );
         }
     }
 
-    fn enqueue(&mut self, due: Instant, act: Act) {
+    fn enqueue(&mut self, due: Instant, act: Act, baud: Option<u32>) {
         if self.waiting.len() < WAITING_MAX {
             self.last_number += 1;
-            self.waiting.insert((due, self.last_number), act);
+            self.waiting.insert((due, self.last_number), (act, baud));
         }
     }
 
     fn wire_time(&self, count: usize) -> Duration {
-        self.speed.map_or(Duration::ZERO, |speed| timing::wire_time(&speed, count))
+        wire_time(self.speed, count)
     }
+}
+
+/// Whether who speaks at `own` and the gateway at `baud` understand each other; where either is not known they do.
+fn is_same_speed(own: Option<u32>, baud: Option<u32>) -> bool {
+    own.zip(baud).is_none_or(|(own, baud)| own == baud)
+}
+
+fn wire_time(line: Option<SerialLine>, count: usize) -> Duration {
+    line.map_or(Duration::ZERO, |line| timing::wire_time(&line, count))
 }
 
 impl State {
@@ -407,40 +474,5 @@ async fn next(beat: &mut Option<Interval>) {
             beat.tick().await;
         }
         None => std::future::pending().await,
-    }
-}
-
-/// A pseudo-terminal: the end of a simulated line, and the path where a gateway opens the other.
-#[derive(Debug)]
-pub struct Line {
-    /// What the gateway sends.
-    pub input: pipe::Receiver,
-    /// What the gateway gets.
-    pub output: pipe::Sender,
-    /// Kept open, so that the line outlives a gateway that closes it.
-    _far: OwnedFd,
-    /// What the gateway opens.
-    pub path: PathBuf,
-}
-
-impl Line {
-    /// A new pseudo-terminal that hands every byte through as it is.
-    ///
-    /// # Errors
-    /// Where the system has none left.
-    pub fn open() -> io::Result<Line> {
-        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        grantpt(&near)?;
-        unlockpt(&near)?;
-        let path = PathBuf::from(ptsname(&near, Vec::new())?.to_string_lossy().into_owned());
-        let far = rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
-        let mut settings = tcgetattr(&far)?;
-        settings.make_raw();
-        tcsetattr(&far, OptionalActions::Now, &settings)?;
-        let flags = rustix::fs::fcntl_getfl(&near)?;
-        rustix::fs::fcntl_setfl(&near, flags | OFlags::NONBLOCK)?;
-        // to tokio a terminal that does not block is a pipe for each direction
-        let output = pipe::Sender::from_owned_fd_unchecked(near.try_clone()?)?;
-        Ok(Line { input: pipe::Receiver::from_owned_fd_unchecked(near)?, output, _far: far, path })
     }
 }

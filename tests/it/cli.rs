@@ -22,7 +22,7 @@ fn stderr(output: &Output) -> String {
 fn a_fine_configuration_is_said_to_be_fine() {
     let output = tidegate(&["check", "configs/demo.toml"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stdout(&output), "configs/demo.toml: fine: 4 devices, 46 tags on 2 links, 1 uplinks\n");
+    assert_eq!(stdout(&output), "configs/demo.toml: fine: 5 devices, 60 tags on 2 links, 1 uplinks\n");
 }
 
 #[test]
@@ -112,8 +112,8 @@ fn the_demo_compares_every_value_and_finds_no_mismatch() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
     for expected in [
-        "devices     4 (drive, meter, oven, press)",
-        "tags        46",
+        "devices     5 (drive, incomer, meter, oven, press)",
+        "tags        60",
         "mismatches  0",
         "missing     0",
         "press/temperature",
@@ -128,7 +128,7 @@ fn the_demo_finds_no_mismatch_either_where_devices_misbehave() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
     for expected in
-        ["tags        46", "mismatches  0", "faults      ", "busy ", "flipped bit ", "late ", "split "]
+        ["tags        60", "mismatches  0", "faults      ", "busy ", "flipped bit ", "late ", "split "]
     {
         assert!(text.contains(expected), "{text}");
     }

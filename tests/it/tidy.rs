@@ -92,6 +92,7 @@ const ACTING: &[&str] = &[
     "queue/task.rs",
     "sim/broker.rs",
     "sim/serve.rs",
+    "sim/serve/line.rs",
     "sim/serve/site.rs",
     "tls.rs",
     "uplink/commands.rs",

@@ -117,31 +117,34 @@ def runs(entries):
 
 
 class Line:
-    """Two pseudo-terminals back to back: what goes in at one end comes out at the other."""
+    """Pseudo-terminals back to back: what goes in at one end comes out at all others, as on a pair of wires."""
 
-    def __init__(self):
+    def __init__(self, devices=1):
         # the far halves stay open here: a terminal whose last user leaves fails for the pump
-        self.near = os.openpty()
-        self.far = os.openpty()
-        for half in (*self.near, *self.far):
-            tty.setraw(half)
-        self.gateway_end = os.ttyname(self.near[1])
-        self.device_end = os.ttyname(self.far[1])
+        self.ends = [os.openpty() for _ in range(1 + devices)]
+        for end in self.ends:
+            for half in end:
+                tty.setraw(half)
+        self.gateway_end, *self.device_ends = (os.ttyname(end[1]) for end in self.ends)
+        self.device_end = self.device_ends[0]
         self.closing = os.pipe()
         self.pump = threading.Thread(target=self._pump, daemon=True)
         self.pump.start()
 
     def _pump(self):
-        a, b = self.near[0], self.far[0]
+        ends = [end[0] for end in self.ends]
         while True:
-            ready, _, _ = select.select([a, b, self.closing[0]], [], [])
+            ready, _, _ = select.select([*ends, self.closing[0]], [], [])
             if self.closing[0] in ready:
                 return
             for source in ready:
-                os.write(b if source == a else a, os.read(source, 4096))
+                heard = os.read(source, 4096)
+                for end in ends:
+                    if end != source:
+                        os.write(end, heard)
 
     def close(self):
         os.write(self.closing[1], b"x")
         self.pump.join(5)
-        for descriptor in (*self.near, *self.far, *self.closing):
+        for descriptor in (*(half for end in self.ends for half in end), *self.closing):
             os.close(descriptor)

@@ -16,7 +16,7 @@ from pathlib import Path
 from report import Report
 
 HERE = Path(__file__).parent
-PYTHON_PEERS = ("pymodbus", "serial", "paho.mqtt.client", "pysparkplug", "google.protobuf", "jsonschema")
+PYTHON_PEERS = ("pymodbus", "dlt645", "serial", "paho.mqtt.client", "pysparkplug", "google.protobuf", "jsonschema")
 
 
 def main():
@@ -76,6 +76,7 @@ def run(report, tidegate, wrapper_python, node_modules, host):
     import forms
     import host as hosts
     import life
+    import meters
     import namespace
     from bench import Bench
 
@@ -85,7 +86,7 @@ def run(report, tidegate, wrapper_python, node_modules, host):
     if report.failed:
         return
     try:
-        for scenario in (life, forms, namespace, access, hosts):
+        for scenario in (life, forms, namespace, access, meters, hosts):
             with report.check(f"scenario {scenario.__name__} ran to its end"):
                 bench.floor.restore()
                 scenario.run(bench)

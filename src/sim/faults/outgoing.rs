@@ -143,10 +143,10 @@ fn resize(frame: &mut Frame, size: impl FnOnce(usize) -> usize) {
     frame.pdu.resize(2 + usize::from(wanted), 0xFF);
 }
 
-fn noise(count: usize, rng: &mut Rng) -> Vec<u8> {
+pub(super) fn noise(count: usize, rng: &mut Rng) -> Vec<u8> {
     std::iter::repeat_with(|| rng.u8(..)).take(count).collect()
 }
 
-fn between(least: Duration, most: Duration, rng: &mut Rng) -> Duration {
+pub(super) fn between(least: Duration, most: Duration, rng: &mut Rng) -> Duration {
     least + most.saturating_sub(least).mul_f64(rng.f64())
 }

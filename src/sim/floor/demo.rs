@@ -2,7 +2,8 @@
 
 use super::Order::{Badc, Cdab, Dcba};
 use super::Table::{Coils, DiscreteInputs, HoldingRegisters, InputRegisters};
-use super::{Device, Form, Layout, Motion, Point, Table};
+use super::{Device, Digits, Form, Item, Layout, Meter, Motion, Point, Standard, Table};
+use crate::config::site::{Parity, SerialLine};
 use crate::reading::Timestamp;
 use crate::tag::TimeFormat;
 
@@ -133,4 +134,45 @@ pub fn demo_floor() -> Vec<Device> {
         device("meter", "line1", 1, meter()),
         device("drive", "line1", 2, drive()),
     ]
+}
+
+/// The meter at the incoming supply, which shares the line of the drive at another speed.
+fn incomer() -> Vec<Item> {
+    let item = |name: &str, identifier, (count, decimals, is_signed), motion| Item {
+        name: name.into(),
+        identifier,
+        digits: Digits { count, decimals, is_signed },
+        motion,
+    };
+    let (energy, voltage, current) = ((8, 2, false), (4, 1, false), (6, 3, true));
+    vec![
+        item("energy/import", 0x0001_0000, energy, ramp(120_642, 9)),
+        item("energy/sharp", 0x0001_0100, energy, ramp(2_031, 1)),
+        item("energy/peak", 0x0001_0200, energy, ramp(49_955, 4)),
+        item("energy/flat", 0x0001_0300, energy, ramp(40_123, 3)),
+        item("energy/valley", 0x0001_0400, energy, ramp(28_533, 1)),
+        item("voltage/l1", 0x0201_0100, voltage, wave_of(230.0, 4.0, 17.0)),
+        item("voltage/l2", 0x0201_0200, voltage, wave_of(229.0, 4.0, 19.0)),
+        item("voltage/l3", 0x0201_0300, voltage, wave_of(231.0, 4.0, 23.0)),
+        item("current/l1", 0x0202_0100, current, wave_of(0.0, 9.5, 9.0)),
+        item("current/l2", 0x0202_0200, current, wave_of(4.0, 7.5, 11.0)),
+        item("current/l3", 0x0202_0300, current, wave_of(-3.0, 8.5, 13.0)),
+        item("power/active", 0x0203_0000, (6, 4, true), wave_of(0.0, 2.7, 10.0)),
+        item("frequency", 0x0280_0002, (4, 2, false), wave_of(50.0, 0.05, 23.0)),
+        item("constant", 0x0400_0409, (6, 0, false), ramp(6400, 0)),
+    ]
+}
+
+/// The meters of `configs/demo.toml`. What one has of energies is too long for one of its frames.
+#[must_use]
+pub fn demo_meters() -> Vec<Meter> {
+    vec![Meter {
+        name: "incomer".into(),
+        link: "line1".into(),
+        address: 210_220_003_011,
+        standard: Standard::Of2007,
+        line: SerialLine { baud: 2400, data_bits: 8, parity: Parity::Even, stop_bits: 1 },
+        part_max: 12,
+        items: incomer(),
+    }]
 }

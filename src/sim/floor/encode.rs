@@ -50,7 +50,7 @@ fn split(number: i128, count: u8) -> Vec<u16> {
 }
 
 /// Decimal digits, four bits each.
-fn decimal(number: i128) -> i128 {
+pub(super) fn decimal(number: i128) -> i128 {
     (0..16).map(|place| (number / 10_i128.pow(place) % 10) << (place * 4)).sum()
 }
 

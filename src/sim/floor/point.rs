@@ -288,8 +288,25 @@ impl Motion {
         Motion::Script(seconds.iter().flat_map(|at| [(*at, 1.0), (at + width, 0.0)]).collect())
     }
 
+    /// What it is, `elapsed_ms` after the start, as the motion of `point`.
     fn at(&self, elapsed_ms: u64, point: &Point) -> Truth {
         match self {
+            Motion::Shown { by, is_signed } => point.seen_in(&by.moment(elapsed_ms).1, by, *is_signed),
+            Motion::Wave { .. }
+            | Motion::Ramp { .. }
+            | Motion::Blink { .. }
+            | Motion::Script(_)
+            | Motion::Job(_)
+            | Motion::Words(_)
+            | Motion::Clock(_)
+            | Motion::Walk { .. }
+            | Motion::Count { .. } => self.alone(elapsed_ms).unwrap_or(Truth::Bool(false)),
+        }
+    }
+
+    /// What it is, `elapsed_ms` after the start; `None`: that of another point.
+    pub(super) fn alone(&self, elapsed_ms: u64) -> Option<Truth> {
+        Some(match self {
             Motion::Wave { middle, swing, seconds } => {
                 let turn = seconds_of(elapsed_ms) / seconds * std::f64::consts::TAU;
                 Truth::Double(middle + swing * turn.sin())
@@ -318,8 +335,8 @@ impl Motion {
                 let risen = (seconds_of(elapsed_ms) / seconds).floor() * step;
                 Truth::Double(start + risen % (below - start))
             }
-            Motion::Shown { by, is_signed } => point.seen_in(&by.moment(elapsed_ms).1, by, *is_signed),
-        }
+            Motion::Shown { .. } => return None,
+        })
     }
 }
 
