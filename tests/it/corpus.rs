@@ -47,7 +47,10 @@ fn random_inputs_are_borne() {
     let wanted = std::env::var("TIDEGATE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    for Target { name, call } in TARGETS {
+    let only = std::env::var("TIDEGATE_TARGET").ok();
+    for Target { name, call } in
+        TARGETS.iter().filter(|target| only.as_ref().is_none_or(|only| target.name == only))
+    {
         let inputs = kept(name);
         let start = tidegate::clock::monotonic();
         for case in 0..wanted {

@@ -1,6 +1,9 @@
 //! What fuzzing calls with arbitrary bytes: each function bears any, and panics where a promise is broken. The targets in
 //! `fuzz/` include this file; `corpus.rs` calls the same with the kept inputs and with random ones.
 
+#[path = "fuzzed/meters.rs"]
+mod meters;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -23,6 +26,8 @@ use tidegate::tag::UnitId;
 use tidegate::write::{ID_MAX, Requester};
 use tokio_modbus::{Request, Response};
 
+pub(crate) use meters::dlt645;
+
 /// What is called with arbitrary bytes.
 pub(crate) struct Target {
     /// As its folder in `tests/corpus`.
@@ -31,12 +36,13 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     Target { name: "conversation", call: conversation },
     Target { name: "frames", call: frames },
     Target { name: "filter", call: filter },
     Target { name: "registration", call: registration },
     Target { name: "command", call: command },
+    Target { name: "dlt645", call: dlt645 },
 ];
 
 /// The longest that a simulated device may take.

@@ -244,48 +244,9 @@ fn item(name: &str, identifier: u32, count: u8, decimals: u8, value: f64) -> Ite
     Item { name: name.into(), identifier, digits, motion: Motion::fixed(value) }
 }
 
-/// A meter of each standard and a slave; each answer of a meter comes behind an echo and the answer of another one.
-#[tokio::test]
-async fn simulated_meters_of_both_standards_are_read_in_parts_behind_echoes_and_foreign_answers() {
-    let meter = |name: &str, address, standard, baud, items| Meter {
-        name: name.into(),
-        link: "l".into(),
-        address,
-        standard,
-        line: SerialLine { baud, data_bits: 8, parity: Parity::Even, stop_bits: 1 },
-        part_max: 5,
-        items,
-    };
-    let old = vec![
-        item("energy/import", 0x9010, 8, 2, 1206.42),
-        item("energy/peak", 0x9011, 8, 2, 499.55),
-        item("voltage/l1", 0xB611, 4, 0, 231.0),
-        item("voltage/l2", 0xB612, 4, 0, 229.0),
-        item("voltage/l3", 0xB613, 4, 0, 228.0),
-    ];
-    let new = vec![
-        item("energy/import", 0x0001_0000, 8, 2, 700.01),
-        item("energy/peak", 0x0001_0100, 8, 2, 300.25),
-        item("energy/valley", 0x0001_0200, 8, 2, 399.76),
-    ];
-    let floor = Floor::new(Vec::new()).with_addressed("l", [3]).with_meters([
-        meter("old", 3, Standard::Of1997, 2400, old),
-        meter("new", 210_220_003_011, Standard::Of2007, 4800, new),
-    ]);
-    let far = FarEnd::new("l", Framing::Rtu, Shared::new(floor));
-    let always = |fault| (When::Always, fault);
-    far.set_meter_faults(MeterFaults::new(
-        1,
-        vec![always(MeterFault::Echoed), always(MeterFault::Foreign), always(MeterFault::Duplicated)],
-    ));
-    let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
-    let port = line.path.display().to_string();
-    let speed = SerialLine { baud: 9600, data_bits: 8, parity: Parity::Even, stop_bits: 1 };
-    tasks.spawn(far.clone().serve_line(line, speed));
-    let broker = free_address().await;
-    serve_broker(broker, &mut tasks).await;
-    let mut host = Consumer::subscribe(broker).await;
-    let text = format!(
+/// A site with a meter of each standard and a slave on the line at `port`.
+fn both_standards(broker: &str, port: &str) -> String {
+    format!(
         r#"
         [uplink.u]
         broker = "mqtt://{broker}"
@@ -319,7 +280,56 @@ async fn simulated_meters_of_both_standards_are_read_in_parts_behind_echoes_and_
         unit = 3
         tags = [{{ name = "slave/register", at = "hr:4" }}]
         "#
-    );
+    )
+}
+
+/// Meters of both standards, which send five bytes of values in a frame, and a slave.
+fn far_end_of_both() -> FarEnd {
+    let meter = |name: &str, address, standard, baud, items| Meter {
+        name: name.into(),
+        link: "l".into(),
+        address,
+        standard,
+        line: SerialLine { baud, data_bits: 8, parity: Parity::Even, stop_bits: 1 },
+        part_max: 5,
+        items,
+    };
+    let old = vec![
+        item("energy/import", 0x9010, 8, 2, 1206.42),
+        item("energy/peak", 0x9011, 8, 2, 499.55),
+        item("voltage/l1", 0xB611, 4, 0, 231.0),
+        item("voltage/l2", 0xB612, 4, 0, 229.0),
+        item("voltage/l3", 0xB613, 4, 0, 228.0),
+    ];
+    let new = vec![
+        item("energy/import", 0x0001_0000, 8, 2, 700.01),
+        item("energy/peak", 0x0001_0100, 8, 2, 300.25),
+        item("energy/valley", 0x0001_0200, 8, 2, 399.76),
+    ];
+    let floor = Floor::new(Vec::new()).with_addressed("l", [3]).with_meters([
+        meter("old", 3, Standard::Of1997, 2400, old),
+        meter("new", 210_220_003_011, Standard::Of2007, 4800, new),
+    ]);
+    FarEnd::new("l", Framing::Rtu, Shared::new(floor))
+}
+
+/// A meter of each standard and a slave; each answer of a meter comes behind an echo and the answer of another one.
+#[tokio::test]
+async fn simulated_meters_of_both_standards_are_read_in_parts_behind_echoes_and_foreign_answers() {
+    let far = far_end_of_both();
+    let always = |fault| (When::Always, fault);
+    far.set_meter_faults(MeterFaults::new(
+        1,
+        vec![always(MeterFault::Echoed), always(MeterFault::Foreign), always(MeterFault::Duplicated)],
+    ));
+    let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
+    let port = line.path.display().to_string();
+    let speed = SerialLine { baud: 9600, data_bits: 8, parity: Parity::Even, stop_bits: 1 };
+    tasks.spawn(far.clone().serve_line(line, speed));
+    let broker = free_address().await;
+    serve_broker(broker, &mut tasks).await;
+    let mut host = Consumer::subscribe(broker).await;
+    let text = both_standards(&broker.to_string(), &port);
     let folder = tempfile::tempdir().unwrap();
     let _gateway = Gateway::start(folder.path(), &text);
     let mut shown = std::collections::BTreeMap::new();
