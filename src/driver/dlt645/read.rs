@@ -9,7 +9,7 @@ use super::exchange::{self, Question};
 use super::frame::{Decoder, Frame};
 use super::refusal::Refusal;
 use crate::config::site::Item;
-use crate::dlt645::{Address, Decoded, Format, Identifier, item};
+use crate::dlt645::{Address, Decoded, Format, Identifier, Version, item};
 use crate::driver::Answer;
 use crate::driver::exchange::{Exchange, Noise, Progress};
 use crate::reading::Quality;
@@ -83,6 +83,10 @@ impl Read {
         for frame in frames {
             match self.exchange.handle(&frame) {
                 exchange::Progress::NotOurs(_) => self.foreign += 1,
+                exchange::Progress::FollowUp(_) if self.is_block_of_1997() => {
+                    // its parts have no number: one that comes twice would shift all items behind it
+                    return self.split();
+                }
                 exchange::Progress::FollowUp(bytes) => return Progress::Send(bytes),
                 exchange::Progress::Done(answer) => {
                     self.take_data(&answer.data);
@@ -90,16 +94,25 @@ impl Read {
                 }
                 exchange::Progress::Refused(refusal) => {
                     if self.asked.is_block() && matches!(refusal, Refusal::Meter(_)) {
-                        self.is_split.store(true, Ordering::Relaxed);
-                        self.pending = self.parts.iter().copied().collect();
-                    } else {
-                        self.settle(|_| Err(refusal.quality()));
+                        return self.split();
                     }
+                    self.settle(|_| Err(refusal.quality()));
                     return self.go_on();
                 }
             }
         }
         Progress::Wait
+    }
+
+    fn is_block_of_1997(&self) -> bool {
+        self.asked.is_block() && self.asked.version() == Version::V1997
+    }
+
+    /// The block is not to be had: its parts are asked for, from now on.
+    fn split(&mut self) -> Progress {
+        self.is_split.store(true, Ordering::Relaxed);
+        self.pending = self.parts.iter().copied().collect();
+        self.go_on()
     }
 
     /// Gives each tag that what is asked brings its value.
@@ -171,5 +184,49 @@ impl Exchange for Read {
 
     fn wire_size(&self) -> usize {
         usize::from(self.wake) + FRAMES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::dlt645::frame::Control;
+    use crate::reading::Value;
+
+    const METER: &str = "210220003011";
+
+    fn frame(control: u8, data: &[u8]) -> Vec<u8> {
+        let address = Address::parse(METER).unwrap();
+        Frame { address, control: Control(control), data: data.to_vec() }.encode(0).unwrap()
+    }
+
+    fn read(parts: &[&str], block: &str, version: Version, format: &str) -> Read {
+        let of = |text: &&str| Identifier::parse(text, version).unwrap();
+        let item = Item { block: Some(of(&block)), parts: parts.iter().map(of).collect() };
+        let format = Format::parse(format).unwrap();
+        let wanted = parts.iter().map(|part| (of(part), format)).collect();
+        Read::new(Address::parse(METER).unwrap(), 0, &item, wanted, Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn a_block_of_1997_in_parts_is_asked_for_item_by_item_for_a_part_may_come_twice() {
+        let now = crate::clock::monotonic();
+        let mut read = read(&["9010", "9011"], "901F", Version::V1997, "XXXXXX.XX");
+        // 0.11, and more to come
+        let asked = read.take(&frame(0xA1, &[0x1F, 0x90, 0x11, 0, 0, 0]), now);
+        assert_eq!(asked, Progress::Send(frame(0x01, &[0x10, 0x90])));
+        let asked = read.take(&frame(0x81, &[0x10, 0x90, 0x11, 0, 0, 0]), now);
+        assert_eq!(asked, Progress::Send(frame(0x01, &[0x11, 0x90])));
+        let done = read.take(&frame(0x81, &[0x11, 0x90, 0x22, 0, 0, 0]), now);
+        let values = [0.11, 0.22].map(|number| Ok(Raw::Value(Value::Double(number))));
+        assert_eq!(done, Progress::Done(Answer::Values(values.to_vec())));
+        assert!(read.is_split.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_single_item_that_a_meter_does_not_have_is_absent() {
+        let now = crate::clock::monotonic();
+        let mut read = read(&["02010100"], "0201FF00", Version::V2007, "XXX.X");
+        assert_eq!(read.take(&frame(0xD1, &[0x02]), now), Progress::Done(Answer::Absent));
     }
 }

@@ -12,6 +12,7 @@ use super::{form, is_number};
 use crate::calendar;
 use crate::config::site::{Code, Codes, Kind, Layout, Operand, ProbeTest, Recipe, Site, Source, Tag};
 use crate::reading::{Quality, Timestamp, Value};
+use crate::sim::sample;
 use crate::tag::{DataType, TagId};
 use crate::unit::{self, Conversion, Unit};
 
@@ -30,7 +31,7 @@ const HALF_COUNTER_MAX: f64 = 2048.0;
 
 /// Why others need a tag, which is why it stands still.
 #[derive(Clone, Copy)]
-enum Role {
+enum Role<'a> {
     Ratio,
     Power,
     Decimals,
@@ -38,12 +39,14 @@ enum Role {
     UnitOf(&'static Unit),
     /// It shows that the device is what it is taken for, by this number.
     Probe(f64),
+    /// The same, by the text that this probe finds.
+    ProbeText(&'a ProbeTest),
 }
 
 pub(super) struct Values<'a> {
     site: &'a Site,
     start: Timestamp,
-    roles: BTreeMap<TagId, Role>,
+    roles: BTreeMap<TagId, Role<'a>>,
     ahead_min: i16,
 }
 
@@ -57,12 +60,14 @@ impl<'a> Values<'a> {
             roles.extend(recipe.unit_from.map(|(tag, wanted)| (tag, Role::UnitOf(wanted))));
         }
         for probe in site.devices.iter().flat_map(|device| &device.probes) {
-            let shown = match &probe.test {
-                ProbeTest::Between(low, high) => Some(f64::midpoint(*low, *high)),
-                ProbeTest::Equals(Operand::Number(number)) => Some(*number),
-                ProbeTest::Equals(Operand::Word(_) | Operand::Flag(_)) | ProbeTest::Matches(_) => None,
+            let role = match &probe.test {
+                ProbeTest::Between(low, high) => Role::Probe(f64::midpoint(*low, *high)),
+                ProbeTest::Equals(Operand::Number(number)) => Role::Probe(*number),
+                ProbeTest::Equals(Operand::Word(_) | Operand::Flag(_)) | ProbeTest::Matches(_) => {
+                    Role::ProbeText(&probe.test)
+                }
             };
-            roles.extend(shown.map(|number| (probe.tag, Role::Probe(number))));
+            roles.insert(probe.tag, role);
         }
         let utc = calendar::to_utc(&site.calendar.zone, start).unwrap_or(start);
         let ahead_ms = i128::from(start.millis()) - i128::from(utc.millis());
@@ -151,7 +156,7 @@ impl<'a> Values<'a> {
             Role::Power => -1.0,
             Role::Decimals => 2.0,
             Role::Probe(number) => *number,
-            Role::UnitOf(_) => return None,
+            Role::UnitOf(_) | Role::ProbeText(_) => return None,
         };
         if let Role::Probe(_) = self.roles.get(&tag.id)?
             && matches!(layout.data_type, DataType::F16 | DataType::F32 | DataType::F64)
@@ -262,6 +267,14 @@ impl<'a> Values<'a> {
     fn texts(&self, tag: &Tag, layout: Layout) -> Arc<[(i64, Arc<str>)]> {
         if let Some(Role::UnitOf(wanted)) = self.roles.get(&tag.id) {
             return Arc::new([(0, wanted.written.into())]);
+        }
+        if let Some(Role::ProbeText(test)) = self.roles.get(&tag.id) {
+            let text = match test {
+                ProbeTest::Matches(pattern) => sample::heartbeat(pattern).unwrap_or_default(),
+                ProbeTest::Equals(operand) => operand.to_string().trim_matches('\'').as_bytes().to_vec(),
+                ProbeTest::Between(..) => Vec::new(),
+            };
+            return Arc::new([(0, String::from_utf8_lossy(&text).into())]);
         }
         let is_sparse = matches!(layout.data_type, DataType::Text { is_sparse: true, .. });
         let room = usize::from(layout.span.count) * if is_sparse { 1 } else { 2 };
