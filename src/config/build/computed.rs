@@ -10,6 +10,7 @@ use super::super::values::codes;
 use super::Build;
 use super::generated::Computed;
 use super::names::Names;
+use super::sharing;
 use crate::calendar::Calendar;
 use crate::expression::{Expression, Fault, Kind, Known, Scope};
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
@@ -57,6 +58,7 @@ pub(super) fn build(
     build: &mut Build,
     names: &Names,
     tags: &mut [Tag],
+    naming: &[Table],
     computed: &Computed,
     calendar: Option<&Calendar>,
 ) -> Vec<Step> {
@@ -82,7 +84,9 @@ pub(super) fn build(
         Some((one.at, step))
     };
     let steps: Vec<(Place, Step)> = pending.iter().filter_map(step).collect();
-    ordered(build, steps)
+    let mut steps = ordered(build, steps);
+    sharing::spread(tags, naming, totals, pending, &mut steps);
+    steps
 }
 
 /// Compiles expressions, whose kinds depend on those of the derived tags in them.
