@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Now;
-use super::alarm::{self, Flood, SavedAlarm};
+use super::alarm::{self, Floods, SavedAlarm};
 use super::live::Live;
 use super::machine::Capacity;
 use super::machine::run::{Run, SavedRun};
@@ -65,8 +65,8 @@ pub struct Computed {
     /// When to look at a step although nothing is new.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     due_at: Vec<Option<Instant>>,
-    /// Of all alarms together, from the first event on, and where its notices are told.
-    flood: Option<(Flood, TagId)>,
+    /// Of all alarms of a device together.
+    floods: Floods,
 }
 
 impl Computed {
@@ -93,7 +93,7 @@ impl Computed {
             is_dirty: vec![false; site.steps.len()],
             due: BinaryHeap::new(),
             due_at: vec![None; site.steps.len()],
-            flood: None,
+            floods: Floods::default(),
         }
     }
 
@@ -119,8 +119,7 @@ impl Computed {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let step = self.due.peek().map(|Reverse((at, _))| *at);
-        let flood = self.flood.as_ref().and_then(|(flood, _)| flood.next_due());
-        step.into_iter().chain(flood).min()
+        step.into_iter().chain(self.floods.next_due()).min()
     }
 
     /// Steps whose time has come are to be computed.
@@ -164,7 +163,7 @@ impl Computed {
             }
             (Step::Alarm(step), Some(Kept::Alarm(run))) => {
                 let due = run.handle(step, view, now);
-                tell_alarm(run, step, &mut self.flood, now, told);
+                tell_alarm(run, step, &mut self.floods, now, told);
                 due
             }
             (Step::Machine(step), Some(Kept::Machine(_, run))) => Some(run.handle(step, view, now, told)),
@@ -198,12 +197,10 @@ impl Computed {
         }
     }
 
-    /// Lets time pass for what is told of all alarms together.
+    /// Lets time pass for what is told of all alarms of a device together.
     pub fn pass(&mut self, now: Now, told: &mut Vec<Told>) {
-        if let Some((flood, events)) = &mut self.flood
-            && let Some(notice) = flood.handle_time(now.wall(), now.at)
-        {
-            told.push(said(*events, notice.text(), now));
+        for (events, notice) in self.floods.handle_time(now.wall(), now.at) {
+            told.push(said(events, notice.text(), now));
         }
     }
 
@@ -225,7 +222,7 @@ impl Computed {
                 && step.is_called(device, name)
             {
                 run.act(step, act, who, now).map_err(|refusal| refusal.to_string())?;
-                tell_alarm(run, step, &mut self.flood, now, told);
+                tell_alarm(run, step, &mut self.floods, now, told);
                 return Ok(());
             }
         }
@@ -363,15 +360,13 @@ fn no_alarm(name: &str) -> String {
 fn tell_alarm(
     run: &mut alarm::run::Run,
     step: &AlarmStep,
-    flood: &mut Option<(Flood, TagId)>,
+    floods: &mut Floods,
     now: Now,
     told: &mut Vec<Told>,
 ) {
     while let Some(event) = run.poll_event() {
-        let (flood, events) = flood.get_or_insert_with(|| (Flood::new(now.at), step.events));
-        let verdict = flood.handle(&event, now.wall(), now.at);
+        let verdict = floods.handle(step.events, &event, now.wall(), now.at);
         if let Some(notice) = verdict.notice {
-            *events = step.events;
             told.push(said(step.events, notice.text(), now));
         }
         if verdict.is_told {

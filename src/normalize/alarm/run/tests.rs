@@ -169,3 +169,24 @@ fn a_device_out_of_service_has_no_alarms() {
     );
     assert_eq!(shop.pass(600.0), "");
 }
+
+#[test]
+fn a_flood_of_one_device_holds_back_and_tells_nothing_of_another() {
+    let alarms: String = (0..12).map(|n| format!("a{n} = {{ when = 't', above = {n} }}\n")).collect();
+    let mut shop = Shop::new(&format!(
+        "share = 'private'\nstale_after = '1h'\ntags = [{{ name = 't', at = 'hr:0' }}]\n[device.d.alarm]\n{alarms}\
+         [device.e]\nlink = 'l'\nunit = 2\nstale_after = '1h'\ntags = [{{ name = 'u', at = 'hr:0' }}]\n[device.e.alarm]\n\
+         hot = {{ when = 'u', above = 5 }}"
+    ));
+    let shown = shop.read("t=0064");
+    assert_eq!(shown.matches(r#""event":"raised""#).count(), 10, "{shown}");
+    assert!(shown.contains(r#" event/alarm={"event":"flood_began""#), "{shown}");
+    let shown = shop.read("e:u=0006");
+    assert!(shown.contains(r#"e:event/alarm={"alarm":"hot","event":"raised""#), "{shown}");
+    let shown = shop.pass(60.0);
+    assert!(shown.contains(r#"event/alarm={"event":"flood","#), "{shown}");
+    assert!(!shown.contains("e:event/alarm"), "{shown}");
+    let shown = shop.pass(540.0);
+    assert!(shown.contains(r#""event":"flood_ended""#) && !shown.contains("e:"), "{shown}");
+    assert_eq!(shop.pass(600.0), "");
+}
