@@ -343,7 +343,9 @@ impl Normalizer {
         let mut told = std::mem::take(&mut self.computed_now);
         self.computed.pass(now, &mut told);
         self.accept_all(&mut told, now.at);
-        while let Some(index) = self.computed.next_dirty() {
+        // each comes after what it needs, and so once: whatever is left over is computed with what comes next
+        for _ in 0..site.steps.len() {
+            let Some(index) = self.computed.next_dirty() else { break };
             let Some(step) = site.steps.get(index).filter(|step| is_in_service(&site, step)) else {
                 continue;
             };
