@@ -1,7 +1,7 @@
 //! What is computed when something that it needs has a new sample, and what each remembers. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -62,8 +62,11 @@ pub struct Computed {
     /// The steps with new inputs; those that others need come first.
     dirty: BinaryHeap<Reverse<usize>>,
     is_dirty: Vec<bool>,
-    /// When to look at a step although nothing is new.
-    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When to look at a step although nothing is new, or earlier: at most one entry a step.
+    due: BTreeSet<(Instant, usize)>,
+    /// By step: its entry in `due`.
+    queued_at: Vec<Option<Instant>>,
+    /// By step: when it is to be looked at; what lies later than its entry is entered when that has come.
     due_at: Vec<Option<Instant>>,
     /// Of all alarms of a device together.
     floods: Floods,
@@ -91,7 +94,8 @@ impl Computed {
             kept: site.steps.iter().map(kept).collect(),
             dirty: BinaryHeap::new(),
             is_dirty: vec![false; site.steps.len()],
-            due: BinaryHeap::new(),
+            due: BTreeSet::new(),
+            queued_at: vec![None; site.steps.len()],
             due_at: vec![None; site.steps.len()],
             floods: Floods::default(),
         }
@@ -118,22 +122,22 @@ impl Computed {
     /// When a step is to be looked at although nothing is new.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let step = self.due.peek().map(|Reverse((at, _))| *at);
+        let step = self.due.first().map(|(at, _)| *at);
         step.into_iter().chain(self.floods.next_due()).min()
     }
 
     /// Steps whose time has come are to be computed.
     pub fn wake(&mut self, now: Instant) {
-        while let Some(Reverse((at, step))) = self.due.peek().copied()
+        while let Some((at, step)) = self.due.first().copied()
             && at <= now
         {
-            self.due.pop();
-            let is_current = self.due_at.get(step).copied().flatten() == Some(at);
-            if let (true, Some(is_dirty)) = (is_current, self.is_dirty.get_mut(step)) {
-                self.due_at.get_mut(step).into_iter().for_each(|due| *due = None);
-                if !std::mem::replace(is_dirty, true) {
-                    self.dirty.push(Reverse(step));
-                }
+            self.due.pop_first();
+            self.queued_at.get_mut(step).into_iter().for_each(|queued| *queued = None);
+            let due = self.due_at.get_mut(step).and_then(Option::take);
+            if due.is_some_and(|due| due <= now) {
+                self.soil(step);
+            } else {
+                self.wake_at(step, due);
             }
         }
     }
@@ -344,10 +348,15 @@ impl Computed {
     }
 
     fn wake_at(&mut self, step: usize, due: Option<Instant>) {
-        let Some(known) = self.due_at.get_mut(step).filter(|known| **known != due) else { return };
+        let (Some(known), Some(queued)) = (self.due_at.get_mut(step), self.queued_at.get_mut(step)) else {
+            return;
+        };
         *known = due;
-        if let Some(at) = due {
-            self.due.push(Reverse((at, step)));
+        if let Some(at) = due.filter(|at| queued.is_none_or(|queued| *at < queued)) {
+            if let Some(late) = queued.replace(at) {
+                self.due.remove(&(late, step));
+            }
+            self.due.insert((at, step));
         }
     }
 }
@@ -456,5 +465,28 @@ impl Inputs for View<'_> {
 
     fn rising(&self, tag: TagId) -> Option<f64> {
         self.counters.total(tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::normalize::tests::Shop;
+
+    #[test]
+    fn whatever_is_read_a_step_is_due_once() {
+        let mut shop = Shop::new(
+            "stale_after = '1h'\ntags = [{ name = 't', at = 'hr:0' }]\n[device.d.alarm]\n\
+             silent = { when = 't', silent = '1m' }\nhot = { when = 't', above = 500, delay = '2s' }",
+        );
+        let mut late = 0;
+        for value in 0..1000_u64 {
+            shop.read(&format!("t={value:04X}"));
+            shop.read("t=0000");
+            shop.elapsed_ms += 10;
+            late = late.max(shop.normalizer.computed.due.len());
+        }
+        assert_eq!(late, 2, "one for each alarm");
+        assert_eq!(shop.pass(59.989), "", "silent since the last");
+        assert!(shop.pass(0.001).contains("alarm/silent=true"));
     }
 }
