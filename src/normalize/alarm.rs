@@ -291,6 +291,7 @@ impl Alarm {
             wall?.millis().checked_add(u64::try_from(left).ok()?)
         };
         SavedAlarm {
+            of: String::new(),
             phase: self.phase,
             since_ms: self.since.map(Timestamp::millis),
             at_ms: wall.map(Timestamp::millis),

@@ -285,7 +285,7 @@ impl Computed {
         now: Now,
     ) -> impl Iterator<Item = (&'a AlarmStep, SavedAlarm)> {
         site.steps.iter().zip(&self.kept).filter_map(move |(step, kept)| match (step, kept) {
-            (Step::Alarm(step), Kept::Alarm(run)) => Some((&**step, run.saved(now)?)),
+            (Step::Alarm(step), Kept::Alarm(run)) => Some((&**step, run.saved(step, now)?)),
             (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
                 None
             }
@@ -298,7 +298,7 @@ impl Computed {
             if let (Step::Alarm(step), Kept::Alarm(run)) = (step, kept)
                 && let Some(saved) = saved(step)
             {
-                run.restore(saved);
+                run.restore(step, saved);
             }
         }
     }

@@ -48,8 +48,14 @@ impl Shop {
 
     /// What is told when a gateway of `text` starts.
     pub(crate) fn started(text: &str) -> String {
+        Shop::restored(text, &Saved::default())
+    }
+
+    /// The same, with what was kept.
+    pub(crate) fn restored(text: &str, saved: &Saved) -> String {
         let mut shop = Shop::of(text);
         let mut normalizer = Normalizer::new(shop.site.clone());
+        normalizer.restore(saved);
         let updates = normalizer.start(shop.now());
         shop.normalizer = normalizer;
         shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))))
