@@ -308,6 +308,9 @@ impl Computed {
     /// # Errors
     /// Why it is refused, as a sentence; nothing of it holds then.
     pub fn plan(&mut self, site: &Site, of: DeviceId, message: &[u8], now: Now) -> Result<(), String> {
+        if site.devices.get(of.index()).is_some_and(|device| !device.enabled) {
+            return Err("that device is out of service (enabled = false)".to_owned());
+        }
         for (index, (step, kept)) in site.steps.iter().zip(&mut self.kept).enumerate() {
             if let (Step::Machine(step), Kept::Machine(device, run)) = (step, kept)
                 && *device == of
