@@ -276,8 +276,9 @@ impl Generator<'_> {
             .collect();
         let share_of = |table: &Table| value(table, "share", values::share);
         let own = self.share;
-        // that it leaves only where all the others do as well is said later
-        let Some(share) = alarms.first().map(|(_, table)| share_of(table).unwrap_or(own)) else { return };
+        let shares = alarms.iter().map(|(_, table)| share_of(table).unwrap_or(own));
+        // that events leave only where all of the alarms do is said when all is known of them
+        let Some(share) = shares.min() else { return };
         let events = self.add("event/alarm", ValueType::Text, Kind::Event, share);
         self.change(events, |tag| tag.report = Report::Always);
         for (entry, table) in alarms {

@@ -77,15 +77,18 @@ fn give(tags: &mut [Tag], to: &[TagId], classes: &[Share]) {
     }
 }
 
-/// Events of a device, and what people do about them, go no farther than each of its alarms may.
+/// Events of a device go no farther than each of its alarms may. What people write about alarms tells of none: it is known
+/// unless one of them is private, and whoever writes it finds only alarms that he may know of.
 fn tell_events(tags: &mut [Tag], alarm: TagId, events: TagId) {
     let classes = of_all(tags, &[alarm]);
     let Some(device) = tags.get(events.index()).map(|tag| tag.device) else { return };
     for tag in tags.iter_mut().filter(|tag| tag.device == device) {
-        if tag.id == events || tag.control().is_some() {
+        if tag.id == events {
             tag.made_of.extend(&classes);
             tag.made_of.sort_unstable();
             tag.made_of.dedup();
+        } else if tag.control().is_some() && classes.contains(&Share::Private) {
+            tag.made_of = vec![Share::Private];
         }
     }
 }

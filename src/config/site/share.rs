@@ -250,9 +250,9 @@ mod tests {
         let device = "tags = [{ name = 't', at = 'hr:0', share = 'private' }]\n[device.d.alarm]\n\
              hot = { when = 't', above = 5, share = 'cluster' }\ncold = { when = 't', below = 1, share = 'aggregate' }";
         let controls = "Device Control/Acknowledge Device Control/Shelve";
-        assert_eq!(leaving("['cluster', 'aggregate']", device), "alarm/hot");
+        assert_eq!(leaving("['cluster', 'aggregate']", device), format!("alarm/hot {controls}"));
         assert_eq!(leaving("['enterprise', 'aggregate']", device), "alarm/cold");
-        assert_eq!(leaving("['cluster', 'enterprise']", device), "alarm/hot");
+        assert_eq!(leaving("['cluster', 'enterprise']", device), format!("alarm/hot {controls}"));
         assert_eq!(leaving(ALL, device), format!("event/alarm alarm/hot alarm/cold {controls}"));
     }
 }
