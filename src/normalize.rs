@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::site::{Device, Kind, Recipe, Site, Source, Step};
+use crate::config::site::{Kind, Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
@@ -85,6 +85,8 @@ pub struct Normalizer {
     is_watched: Vec<bool>,
     /// The last plan of each machine, by device.
     plans: BTreeMap<String, String>,
+    /// Kept plans that do not hold any more, and why.
+    dropped_plans: Vec<(String, String)>,
     /// What is to be reported; empty between two calls.
     readings: Vec<Reading>,
     /// Of the devices' own clocks.
@@ -110,6 +112,7 @@ impl Normalizer {
             stale: BinaryHeap::new(),
             is_watched: vec![false; site.tags.len()],
             plans: BTreeMap::new(),
+            dropped_plans: Vec::new(),
             readings: Vec::new(),
             zone: Zone::default(),
             site,
@@ -140,17 +143,25 @@ impl Normalizer {
             }
         }
         for (name, plan) in std::mem::take(&mut self.plans) {
-            let device = site.devices.iter().find(|device| *device.name == *name);
-            let is_taken =
-                |device: &Device| self.computed.plan(&site, device.id, plan.as_bytes(), now).is_ok();
-            if device.is_some_and(is_taken) {
-                self.plans.insert(name, plan);
+            let taken = match site.devices.iter().find(|device| *device.name == *name) {
+                None => Err("there is no such device".to_owned()),
+                Some(device) if !device.enabled => Ok(()), // it waits until the device is in service again
+                Some(device) => self.computed.plan(&site, device.id, plan.as_bytes(), now),
+            };
+            match taken {
+                Ok(()) => drop(self.plans.insert(name, plan)),
+                Err(reason) => self.dropped_plans.push((name, reason)),
             }
         }
         self.computed.start();
         self.compute(now);
         let own = site.devices.iter().filter(|device| device.is_own());
         self.told().into_iter().chain(own.map(|device| Update::DeviceUp(device.id))).collect()
+    }
+
+    /// The machines whose kept plans do not hold any more since the start, and why, as sentences: to be said once.
+    pub fn take_dropped_plans(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.dropped_plans)
     }
 
     /// The same, where devices tell the time of `zone` and not UTC.
@@ -397,7 +408,9 @@ impl Normalizer {
         let mut told = std::mem::take(&mut self.computed_now);
         self.computed.pass(now, &mut told);
         self.accept_all(&mut told, now.at);
-        while let Some(index) = self.computed.next_dirty() {
+        // each comes after what it needs, and so once: whatever is left over is computed with what comes next
+        for _ in 0..site.steps.len() {
+            let Some(index) = self.computed.next_dirty() else { break };
             let Some(step) = site.steps.get(index).filter(|step| is_in_service(&site, step)) else {
                 continue;
             };

@@ -206,7 +206,7 @@ fn may_have(site: &Site, by: &Requester, tag: &Tag) -> bool {
         Requester::Local(_) => true,
         Requester::Uplink(name) => {
             let uplink = site.uplinks.iter().find(|uplink| uplink.name == *name);
-            uplink.is_some_and(|uplink| uplink.share.takes(tag.share))
+            uplink.is_some_and(|uplink| uplink.share.takes_tag(tag))
         }
     }
 }

@@ -32,6 +32,7 @@ mod machine;
 mod names;
 mod place;
 mod recipe;
+mod sharing;
 mod tag;
 mod write;
 

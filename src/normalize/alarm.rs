@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use crate::config::site::{AlarmRule, SHELVE_MAX, Test};
 use crate::reading::{Quality, Timestamp, Value};
 pub use event::{Event, EventKind};
-pub use flood::{Flood, Notice, NoticeKind, Verdict};
+pub use flood::{Flood, Floods, Notice, NoticeKind, Verdict};
 use rise::Rise;
 use run::Act;
 use state::Phase;
@@ -291,6 +291,7 @@ impl Alarm {
             wall?.millis().checked_add(u64::try_from(left).ok()?)
         };
         SavedAlarm {
+            of: String::new(),
             phase: self.phase,
             since_ms: self.since.map(Timestamp::millis),
             at_ms: wall.map(Timestamp::millis),

@@ -1,13 +1,13 @@
 //! What is computed when something that it needs has a new sample, and what each remembers. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::Now;
-use super::alarm::{self, Flood, SavedAlarm};
+use super::alarm::{self, Floods, SavedAlarm};
 use super::live::Live;
 use super::machine::Capacity;
 use super::machine::run::{Run, SavedRun};
@@ -62,11 +62,14 @@ pub struct Computed {
     /// The steps with new inputs; those that others need come first.
     dirty: BinaryHeap<Reverse<usize>>,
     is_dirty: Vec<bool>,
-    /// When to look at a step although nothing is new.
-    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When to look at a step although nothing is new, or earlier: at most one entry a step.
+    due: BTreeSet<(Instant, usize)>,
+    /// By step: its entry in `due`.
+    queued_at: Vec<Option<Instant>>,
+    /// By step: when it is to be looked at; what lies later than its entry is entered when that has come.
     due_at: Vec<Option<Instant>>,
-    /// Of all alarms together, from the first event on, and where its notices are told.
-    flood: Option<(Flood, TagId)>,
+    /// Of all alarms of a device together.
+    floods: Floods,
 }
 
 impl Computed {
@@ -91,9 +94,10 @@ impl Computed {
             kept: site.steps.iter().map(kept).collect(),
             dirty: BinaryHeap::new(),
             is_dirty: vec![false; site.steps.len()],
-            due: BinaryHeap::new(),
+            due: BTreeSet::new(),
+            queued_at: vec![None; site.steps.len()],
             due_at: vec![None; site.steps.len()],
-            flood: None,
+            floods: Floods::default(),
         }
     }
 
@@ -118,23 +122,22 @@ impl Computed {
     /// When a step is to be looked at although nothing is new.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let step = self.due.peek().map(|Reverse((at, _))| *at);
-        let flood = self.flood.as_ref().and_then(|(flood, _)| flood.next_due());
-        step.into_iter().chain(flood).min()
+        let step = self.due.first().map(|(at, _)| *at);
+        step.into_iter().chain(self.floods.next_due()).min()
     }
 
     /// Steps whose time has come are to be computed.
     pub fn wake(&mut self, now: Instant) {
-        while let Some(Reverse((at, step))) = self.due.peek().copied()
+        while let Some((at, step)) = self.due.first().copied()
             && at <= now
         {
-            self.due.pop();
-            let is_current = self.due_at.get(step).copied().flatten() == Some(at);
-            if let (true, Some(is_dirty)) = (is_current, self.is_dirty.get_mut(step)) {
-                self.due_at.get_mut(step).into_iter().for_each(|due| *due = None);
-                if !std::mem::replace(is_dirty, true) {
-                    self.dirty.push(Reverse(step));
-                }
+            self.due.pop_first();
+            self.queued_at.get_mut(step).into_iter().for_each(|queued| *queued = None);
+            let due = self.due_at.get_mut(step).and_then(Option::take);
+            if due.is_some_and(|due| due <= now) {
+                self.soil(step);
+            } else {
+                self.wake_at(step, due);
             }
         }
     }
@@ -164,7 +167,7 @@ impl Computed {
             }
             (Step::Alarm(step), Some(Kept::Alarm(run))) => {
                 let due = run.handle(step, view, now);
-                tell_alarm(run, step, &mut self.flood, now, told);
+                tell_alarm(run, step, &mut self.floods, now, told);
                 due
             }
             (Step::Machine(step), Some(Kept::Machine(_, run))) => Some(run.handle(step, view, now, told)),
@@ -198,12 +201,10 @@ impl Computed {
         }
     }
 
-    /// Lets time pass for what is told of all alarms together.
+    /// Lets time pass for what is told of all alarms of a device together.
     pub fn pass(&mut self, now: Now, told: &mut Vec<Told>) {
-        if let Some((flood, events)) = &mut self.flood
-            && let Some(notice) = flood.handle_time(now.wall(), now.at)
-        {
-            told.push(said(*events, notice.text(), now));
+        for (events, notice) in self.floods.handle_time(now.wall(), now.at) {
+            told.push(said(events, notice.text(), now));
         }
     }
 
@@ -225,7 +226,7 @@ impl Computed {
                 && step.is_called(device, name)
             {
                 run.act(step, act, who, now).map_err(|refusal| refusal.to_string())?;
-                tell_alarm(run, step, &mut self.flood, now, told);
+                tell_alarm(run, step, &mut self.floods, now, told);
                 return Ok(());
             }
         }
@@ -284,7 +285,7 @@ impl Computed {
         now: Now,
     ) -> impl Iterator<Item = (&'a AlarmStep, SavedAlarm)> {
         site.steps.iter().zip(&self.kept).filter_map(move |(step, kept)| match (step, kept) {
-            (Step::Alarm(step), Kept::Alarm(run)) => Some((&**step, run.saved(now)?)),
+            (Step::Alarm(step), Kept::Alarm(run)) => Some((&**step, run.saved(step, now)?)),
             (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
                 None
             }
@@ -297,7 +298,7 @@ impl Computed {
             if let (Step::Alarm(step), Kept::Alarm(run)) = (step, kept)
                 && let Some(saved) = saved(step)
             {
-                run.restore(saved);
+                run.restore(step, saved);
             }
         }
     }
@@ -307,6 +308,9 @@ impl Computed {
     /// # Errors
     /// Why it is refused, as a sentence; nothing of it holds then.
     pub fn plan(&mut self, site: &Site, of: DeviceId, message: &[u8], now: Now) -> Result<(), String> {
+        if site.devices.get(of.index()).is_some_and(|device| !device.enabled) {
+            return Err("that device is out of service (enabled = false)".to_owned());
+        }
         for (index, (step, kept)) in site.steps.iter().zip(&mut self.kept).enumerate() {
             if let (Step::Machine(step), Kept::Machine(device, run)) = (step, kept)
                 && *device == of
@@ -347,10 +351,15 @@ impl Computed {
     }
 
     fn wake_at(&mut self, step: usize, due: Option<Instant>) {
-        let Some(known) = self.due_at.get_mut(step).filter(|known| **known != due) else { return };
+        let (Some(known), Some(queued)) = (self.due_at.get_mut(step), self.queued_at.get_mut(step)) else {
+            return;
+        };
         *known = due;
-        if let Some(at) = due {
-            self.due.push(Reverse((at, step)));
+        if let Some(at) = due.filter(|at| queued.is_none_or(|queued| *at < queued)) {
+            if let Some(late) = queued.replace(at) {
+                self.due.remove(&(late, step));
+            }
+            self.due.insert((at, step));
         }
     }
 }
@@ -363,15 +372,13 @@ fn no_alarm(name: &str) -> String {
 fn tell_alarm(
     run: &mut alarm::run::Run,
     step: &AlarmStep,
-    flood: &mut Option<(Flood, TagId)>,
+    floods: &mut Floods,
     now: Now,
     told: &mut Vec<Told>,
 ) {
     while let Some(event) = run.poll_event() {
-        let (flood, events) = flood.get_or_insert_with(|| (Flood::new(now.at), step.events));
-        let verdict = flood.handle(&event, now.wall(), now.at);
+        let verdict = floods.handle(step.events, &event, now.wall(), now.at);
         if let Some(notice) = verdict.notice {
-            *events = step.events;
             told.push(said(step.events, notice.text(), now));
         }
         if verdict.is_told {
@@ -461,5 +468,28 @@ impl Inputs for View<'_> {
 
     fn rising(&self, tag: TagId) -> Option<f64> {
         self.counters.total(tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::normalize::tests::Shop;
+
+    #[test]
+    fn whatever_is_read_a_step_is_due_once() {
+        let mut shop = Shop::new(
+            "stale_after = '1h'\ntags = [{ name = 't', at = 'hr:0' }]\n[device.d.alarm]\n\
+             silent = { when = 't', silent = '1m' }\nhot = { when = 't', above = 500, delay = '2s' }",
+        );
+        let mut late = 0;
+        for value in 0..1000_u64 {
+            shop.read(&format!("t={value:04X}"));
+            shop.read("t=0000");
+            shop.elapsed_ms += 10;
+            late = late.max(shop.normalizer.computed.due.len());
+        }
+        assert_eq!(late, 2, "one for each alarm");
+        assert_eq!(shop.pass(59.989), "", "silent since the last");
+        assert!(shop.pass(0.001).contains("alarm/silent=true"));
     }
 }

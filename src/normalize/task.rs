@@ -85,6 +85,9 @@ pub async fn run(site: Arc<Site>, mut ports: Ports) {
         Normalizer::new(site).with_zone(Zone::new(move |local| calendar::to_utc(&zone, local)));
     normalizer.restore(keeper.kept());
     let mut updates = normalizer.start(now());
+    for (machine, reason) in normalizer.take_dropped_plans() {
+        warn!(machine, reason, "the plan that was kept for a machine does not hold any more");
+    }
     loop {
         let at = now();
         if keeper.is_due(at.at) {
@@ -127,13 +130,13 @@ async fn wait(ports: &mut Ports, keeper: &mut Keeper, due: Option<Instant>) -> E
             None => std::future::pending().await,
         }
     };
-    // every arm may be dropped at any time; orders and plans are few, so that they hold nothing back
+    // every arm may be dropped at any time; orders are few, and hold nothing back; many plans may come at once, and wait
     tokio::select! {
         biased;
         ended = keeper.written() => Event::Written(ended),
         Some(order) = ports.orders.recv(), if has_room => Event::Ordered(order),
-        Some(message) = ports.plans.recv() => Event::Planned(message),
         polled = ports.polled.recv() => polled.map_or(Event::End, Event::Polled),
+        Some(message) = ports.plans.recv() => Event::Planned(message),
         () = time => Event::Due,
     }
 }
@@ -292,5 +295,24 @@ mod tests {
         drop(polled);
         task.await;
         assert!(orders.is_closed());
+    }
+
+    #[tokio::test]
+    async fn readings_do_not_wait_for_plans() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::open(folder.path(), clock::monotonic());
+        let (polling, polled) = mpsc::channel(8);
+        let (_ordering, orders) = mpsc::channel(ORDERS);
+        let (planning, plans) = mpsc::channel(PLANS);
+        let (store, _updates) = mpsc::channel(64);
+        let mut ports = Ports { polled, orders, plans, store };
+        planning.send(bytes::Bytes::from_static(b"{}")).await.unwrap();
+        polling.send(Polled::DeviceUp(DeviceId(0))).await.unwrap();
+        polling.send(Polled::DeviceUp(DeviceId(1))).await.unwrap();
+        for device in 0..2 {
+            let event = wait(&mut ports, &mut keeper, None).await;
+            assert!(matches!(event, Event::Polled(Polled::DeviceUp(DeviceId(up))) if up == device));
+        }
+        assert!(matches!(wait(&mut ports, &mut keeper, None).await, Event::Planned(_)));
     }
 }

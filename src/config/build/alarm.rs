@@ -52,7 +52,8 @@ impl Compiler<'_> {
         inputs.sort_unstable();
         inputs.dedup();
         let (device, name) = (one.device, name.clone());
-        Some(AlarmStep { device, name, rule, when, limit, tag, events, inputs })
+        let of = identity(table, &when, &rule);
+        Some(AlarmStep { device, name, of, rule, when, limit, tag, events, inputs })
     }
 
     /// What raises it, and the tag that is its limit.
@@ -145,4 +146,22 @@ impl Compiler<'_> {
             per: value(table, "per", values::interval)?,
         })
     }
+}
+
+/// What an alarm is of.
+fn identity(table: &Table, when: &Expression, rule: &AlarmRule) -> String {
+    let of_tag = ["above", "below"].iter().find_map(|key| table.get(key)?.text()).unwrap_or_default();
+    let bound = |limit: Limit| match limit {
+        Limit::Number(number) => number.to_string(),
+        Limit::Tag => of_tag.to_owned(),
+    };
+    let test = match &rule.test {
+        Test::Above { limit, hysteresis } => format!("above {} by {hysteresis}", bound(*limit)),
+        Test::Below { limit, hysteresis } => format!("below {} by {hysteresis}", bound(*limit)),
+        Test::Equals(value) => format!("equals {value}"),
+        Test::Holds => "holds".to_owned(),
+        Test::Rate { above, per } => format!("rate {above} per {} s", per.as_secs_f64()),
+        Test::Silent(longest) => format!("silent {} s", longest.as_secs_f64()),
+    };
+    format!("{} {test}, {}", when.text(), rule.severity.word())
 }

@@ -10,6 +10,7 @@ use super::super::values::codes;
 use super::Build;
 use super::generated::Computed;
 use super::names::Names;
+use super::sharing;
 use crate::calendar::Calendar;
 use crate::expression::{Expression, Fault, Kind, Known, Scope};
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
@@ -57,6 +58,7 @@ pub(super) fn build(
     build: &mut Build,
     names: &Names,
     tags: &mut [Tag],
+    naming: &[Table],
     computed: &Computed,
     calendar: Option<&Calendar>,
 ) -> Vec<Step> {
@@ -82,7 +84,10 @@ pub(super) fn build(
         Some((one.at, step))
     };
     let steps: Vec<(Place, Step)> = pending.iter().filter_map(step).collect();
-    ordered(build, steps)
+    let steps = without_echoes(build, steps);
+    let mut steps = ordered(build, steps);
+    sharing::spread(tags, naming, totals, pending, &mut steps);
+    steps
 }
 
 /// Compiles expressions, whose kinds depend on those of the derived tags in them.
@@ -235,10 +240,15 @@ pub(super) fn finding(key: &str, node: &Node, text: &str, fault: Fault) -> Findi
 
 /// What gives a tag stands before what needs it; where that goes round, it is a finding.
 fn ordered(build: &mut Build, mut waiting: Vec<(Place, Step)>) -> Vec<Step> {
-    let mut missing: BTreeSet<TagId> = waiting.iter().flat_map(|(_, step)| step.outputs()).collect();
+    // what happens to the alarms of a device is given by all of them
+    let mut missing: BTreeMap<TagId, usize> = BTreeMap::new();
+    for tag in waiting.iter().flat_map(|(_, step)| given(step)) {
+        *missing.entry(tag).or_default() += 1;
+    }
     let mut ordered = Vec::new();
     loop {
-        let is_ready = |step: &Step| step.inputs().iter().all(|tag| !missing.contains(tag));
+        let is_missing = |tag: &TagId| missing.get(tag).is_some_and(|count| *count > 0);
+        let is_ready = |step: &Step| !step.inputs().iter().any(is_missing);
         let (ready, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, step)| is_ready(step));
         if ready.is_empty() {
             for (at, _) in rest {
@@ -247,9 +257,47 @@ fn ordered(build: &mut Build, mut waiting: Vec<(Place, Step)>) -> Vec<Step> {
             return ordered;
         }
         for (_, step) in ready {
-            step.outputs().iter().for_each(|tag| _ = missing.remove(tag));
+            for tag in given(&step) {
+                missing.entry(tag).and_modify(|count| *count = count.saturating_sub(1));
+            }
             ordered.push(step);
         }
         waiting = rest;
     }
+}
+
+/// All tags that a step gives, alone or with others.
+fn given(step: &Step) -> Vec<TagId> {
+    let mut given = step.outputs();
+    if let Step::Alarm(alarm) = step {
+        given.push(alarm.events);
+    }
+    given
+}
+
+/// Takes out alarms that watch what is told of alarms, with a finding: they would raise themselves, or each other, for ever.
+fn without_echoes(build: &mut Build, steps: Vec<(Place, Step)>) -> Vec<(Place, Step)> {
+    let mut told: BTreeSet<TagId> = steps.iter().flat_map(|(_, step)| given(step)).collect();
+    for (_, step) in &steps {
+        step.outputs().iter().for_each(|tag| _ = told.remove(tag));
+    }
+    loop {
+        let before = told.len();
+        for (_, step) in &steps {
+            if !matches!(step, Step::Alarm(_)) && step.inputs().iter().any(|tag| told.contains(tag)) {
+                told.extend(step.outputs());
+            }
+        }
+        if told.len() == before {
+            break;
+        }
+    }
+    let is_echo =
+        |step: &Step| matches!(step, Step::Alarm(_)) && step.inputs().iter().any(|tag| told.contains(tag));
+    let (echoes, rest): (Vec<_>, Vec<_>) = steps.into_iter().partition(|(_, step)| is_echo(step));
+    for (at, _) in echoes {
+        let finding = Finding::new(at, "an alarm cannot watch `event/alarm`, nor what is computed from it");
+        build.find(finding.with_help("watch the alarm that it tells of: when = \"alarm/NAME\""));
+    }
+    rest
 }

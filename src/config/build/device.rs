@@ -66,7 +66,7 @@ pub(super) fn build(
     expr::compile(build, &names, &mut tags, &naming, &numeric);
     recipe::resolve(build, &names, &mut tags, &naming);
     write::build(build, &names, &out.devices, &mut tags, &naming);
-    let steps = computed::build(build, &names, &mut tags, &out.computed, calendar);
+    let steps = computed::build(build, &names, &mut tags, &naming, &out.computed, calendar);
     Shop { devices: out.devices, tags, steps, totals: out.computed.totals }
 }
 

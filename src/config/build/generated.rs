@@ -85,6 +85,7 @@ pub(super) fn made(device: DeviceId, index: usize, name: &str, value_type: Value
         deadband: Deadband::None,
         range: None,
         share: Share::default(),
+        made_of: Vec::new(),
         write: None,
     }
 }
@@ -190,7 +191,7 @@ impl Generator<'_> {
     /// What a machine tells, as far as it can from what is said of it.
     fn machine(&mut self, entry: &Entry) {
         let Some(table) = entry.node.table() else { return };
-        let share = value(table, "share", values::share).unwrap_or_default();
+        let share = value(table, "share", values::share).unwrap_or(self.share);
         let at_most = match value(self.merged, "report", values::report) {
             Some(Report::OnChange { at_most: Some(at_most), .. }) => at_most,
             Some(Report::Always | Report::OnChange { at_most: None, .. }) | None => FIGURES_EVERY,
@@ -264,7 +265,7 @@ impl Generator<'_> {
         self.computed.pending.push(Pending { device: self.device, table: Table::default(), at, gives });
     }
 
-    /// The tags of all alarms, and the one that tells what happens to them: no farther than any of them may go.
+    /// The tags of all alarms, and the one that tells what happens to them.
     fn alarms(&mut self) {
         let alarms: Vec<(&Entry, &Table)> = self
             .merged
@@ -276,6 +277,7 @@ impl Generator<'_> {
         let share_of = |table: &Table| value(table, "share", values::share);
         let own = self.share;
         let shares = alarms.iter().map(|(_, table)| share_of(table).unwrap_or(own));
+        // that events leave only where all of the alarms do is said when all is known of them
         let Some(share) = shares.min() else { return };
         let events = self.add("event/alarm", ValueType::Text, Kind::Event, share);
         self.change(events, |tag| tag.report = Report::Always);

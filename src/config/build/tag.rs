@@ -60,7 +60,7 @@ const NUMERIC: [&str; 11] = [
 pub(super) struct Draft {
     /// The tag, its ids not yet given.
     pub(super) tag: Tag,
-    /// The keys of [`NAMING`] that it has, whoever has said them.
+    /// The keys of [`NAMING`] that it has, whoever has said them, and the `share` that it has said itself.
     pub(super) naming: Table,
     /// The keys that only a number has which a tag with `expr` says itself, and where.
     pub(super) numeric: Vec<(&'static str, Place)>,
@@ -240,6 +240,10 @@ impl Maker<'_, '_> {
             let (key, key_at) = (key.to_owned(), node.at);
             naming.entries.push(super::super::tree::Entry { key, key_at, node: node.clone() });
         }
+        if let Some(node) = self.layers.own(self.table, "share") {
+            let (key, key_at) = ("share".to_owned(), node.at);
+            naming.entries.push(super::super::tree::Entry { key, key_at, node: node.clone() });
+        }
         naming
     }
 
@@ -348,6 +352,7 @@ impl Maker<'_, '_> {
             deadband: self.deadband(kind, value_type),
             range: self.range(value_type),
             share: layers.value(self.table, "share", values::share).unwrap_or_default(),
+            made_of: Vec::new(),
             write: None,
         }
     }

@@ -14,6 +14,8 @@ pub struct AlarmStep {
     pub device: DeviceId,
     /// Its name there.
     pub name: Arc<str>,
+    /// What it is an alarm of, as text: what it watches, its test and its severity. What is kept of another one is not its.
+    pub of: String,
     /// Its rule.
     pub rule: AlarmRule,
     /// What it watches: a tag, or a whole condition.

@@ -45,6 +45,8 @@ pub struct Tag {
     pub range: Option<(f64, f64)>,
     /// How far its readings may go.
     pub share: Share,
+    /// The classes of what it is computed from, each once, where it has no `share` of its own: it leaves only where they do.
+    pub made_of: Vec<Share>,
     /// What may be written to it; `None`: nothing.
     pub write: Option<WritePolicy>,
 }

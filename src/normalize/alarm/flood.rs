@@ -1,11 +1,11 @@
 //! Too many alarms for somebody to read: they are counted, and told of in one event (EEMUA 191, ISA-18.2-2016).
 //!
-//! A flood begins when more than 10 alarms ask somebody to look within 10 minutes, and ends when fewer than 5 have done so in
+//! A flood begins when more than 10 alarms of a device ask somebody to look within 10 minutes, and ends when fewer than 5 have done so in
 //! the last 10. While it lasts, what happens by itself to alarms below critical is held back and counted; critical alarms
 //! and what people do are told as ever. How many were held back is told when the flood begins, each minute, and when it ends.
 //! Only events are held back: the alarms themselves are followed, and so are their bool tags.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::event::Event;
 use crate::config::site::Severity;
 use crate::reading::Timestamp;
+use crate::tag::TagId;
 
 /// More alarms than this in the window are a flood.
 const MOST: usize = 10;
@@ -108,7 +109,7 @@ pub struct Verdict {
     pub notice: Option<Notice>,
 }
 
-/// All alarms of a gateway; its memory does not grow.
+/// All alarms of a device; its memory does not grow.
 #[derive(Debug)]
 pub struct Flood {
     /// The last alarms that asked somebody to look, the oldest first; one more than a flood takes.
@@ -191,6 +192,45 @@ impl Flood {
     fn tell(&mut self, kind: NoticeKind, at: Option<Timestamp>) -> Notice {
         self.tell_at = Some(self.seen.checked_add(TELL_EVERY).unwrap_or(self.seen));
         Notice { kind, at, withheld: std::mem::take(&mut self.withheld) }
+    }
+}
+
+/// The floods of all devices, by the tags that tell their events: one device's hides no other's alarms.
+#[derive(Debug, Default)]
+pub struct Floods {
+    of: BTreeMap<TagId, Flood>,
+    /// When one of them is due.
+    due_at: Option<Instant>,
+}
+
+impl Floods {
+    /// Takes an event of an alarm that is told in `events`, and says whether it is told.
+    pub fn handle(&mut self, events: TagId, event: &Event, wall: Option<Timestamp>, now: Instant) -> Verdict {
+        let verdict = self.of.entry(events).or_insert_with(|| Flood::new(now)).handle(event, wall, now);
+        self.look();
+        verdict
+    }
+
+    /// Lets time pass up to `now`: to be called at the latest when [`Floods::next_due`] says so. Gives what is to be told, and
+    /// where.
+    pub fn handle_time(&mut self, wall: Option<Timestamp>, now: Instant) -> Vec<(TagId, Notice)> {
+        if self.due_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let told = |(events, flood): (&TagId, &mut Flood)| Some((*events, flood.handle_time(wall, now)?));
+        let told = self.of.iter_mut().filter_map(told).collect();
+        self.look();
+        told
+    }
+
+    /// When there is something to tell although nothing happens; `None` where there is no flood.
+    #[must_use]
+    pub const fn next_due(&self) -> Option<Instant> {
+        self.due_at
+    }
+
+    fn look(&mut self) {
+        self.due_at = self.of.values().filter_map(Flood::next_due).min();
     }
 }
 

@@ -41,15 +41,18 @@ impl Run {
         Run { alarm: None, saved: None, memory: Memory::new(&step.when), judged: None }
     }
 
-    /// Goes on from what an earlier run has kept; before anything is asked.
-    pub fn restore(&mut self, saved: &SavedAlarm) {
-        self.saved = Some(saved.clone());
+    /// Goes on from what an earlier run has kept; before anything is asked. Where that was of something else, neither its
+    /// state nor its shelving is this one's.
+    pub fn restore(&mut self, step: &AlarmStep, saved: &SavedAlarm) {
+        self.saved = Some(if saved.of == step.of { saved.clone() } else { saved.forgotten() });
     }
 
     /// What is to be kept.
     #[must_use]
-    pub fn saved(&self, now: Now) -> Option<SavedAlarm> {
-        self.alarm.as_ref().map(|alarm| alarm.save(now.wall(), now.at)).or_else(|| self.saved.clone())
+    pub fn saved(&self, step: &AlarmStep, now: Now) -> Option<SavedAlarm> {
+        let saved = self.alarm.as_ref().map(|alarm| alarm.save(now.wall(), now.at));
+        let saved = saved.or_else(|| self.saved.clone())?;
+        Some(SavedAlarm { of: step.of.clone(), ..saved })
     }
 
     fn alarm(&mut self, step: &AlarmStep, now: Now) -> &mut Alarm {

@@ -115,6 +115,9 @@ impl Phase {
 /// What is kept of an alarm over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedAlarm {
+    /// What it was an alarm of; empty where nobody has said.
+    #[serde(default)]
+    pub(super) of: String,
     pub(super) phase: Phase,
     /// When it was raised last, in milliseconds since the epoch; `None`: never, or the clock was not to be trusted.
     pub(super) since_ms: Option<u64>,
@@ -136,6 +139,18 @@ impl SavedAlarm {
             (Some(until), Some(at)) => {
                 self.is_shelved && until.checked_sub(at).is_some_and(|left| left <= max_ms)
             }
+        }
+    }
+
+    /// What is left of it for another alarm of the same name: that it was shelved, so that the end of that is told.
+    pub(super) fn forgotten(&self) -> SavedAlarm {
+        SavedAlarm {
+            of: String::new(),
+            phase: Phase::Normal,
+            since_ms: None,
+            at_ms: self.at_ms,
+            shelved_until_ms: None,
+            is_shelved: self.is_shelved,
         }
     }
 

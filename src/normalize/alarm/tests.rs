@@ -381,6 +381,7 @@ fn a_step_of_the_wall_clock_moves_no_delay_and_no_shelving() {
 fn what_was_kept_and_cannot_be_is_not_used() {
     let day_ms = 86_400_000;
     let saved = |shelved_until_ms, at_ms, is_shelved| SavedAlarm {
+        of: String::new(),
         phase: Phase::Acknowledged,
         since_ms: Some(5),
         at_ms,

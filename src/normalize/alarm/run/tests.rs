@@ -169,3 +169,93 @@ fn a_device_out_of_service_has_no_alarms() {
     );
     assert_eq!(shop.pass(600.0), "");
 }
+
+#[test]
+fn a_flood_of_one_device_holds_back_and_tells_nothing_of_another() {
+    let alarms: String = (0..12).map(|n| format!("a{n} = {{ when = 't', above = {n} }}\n")).collect();
+    let mut shop = Shop::new(&format!(
+        "share = 'private'\nstale_after = '1h'\ntags = [{{ name = 't', at = 'hr:0' }}]\n[device.d.alarm]\n{alarms}\
+         [device.e]\nlink = 'l'\nunit = 2\nstale_after = '1h'\ntags = [{{ name = 'u', at = 'hr:0' }}]\n[device.e.alarm]\n\
+         hot = {{ when = 'u', above = 5 }}"
+    ));
+    let shown = shop.read("t=0064");
+    assert_eq!(shown.matches(r#""event":"raised""#).count(), 10, "{shown}");
+    assert!(shown.contains(r#" event/alarm={"event":"flood_began""#), "{shown}");
+    let shown = shop.read("e:u=0006");
+    assert!(shown.contains(r#"e:event/alarm={"alarm":"hot","event":"raised""#), "{shown}");
+    let shown = shop.pass(60.0);
+    assert!(shown.contains(r#"event/alarm={"event":"flood","#), "{shown}");
+    assert!(!shown.contains("e:event/alarm"), "{shown}");
+    let shown = shop.pass(540.0);
+    assert!(shown.contains(r#""event":"flood_ended""#) && !shown.contains("e:"), "{shown}");
+    assert_eq!(shop.pass(600.0), "");
+}
+
+#[test]
+fn what_was_kept_of_an_alarm_is_not_that_of_another_one_with_its_name() {
+    let shop = |test: &str| {
+        Shop::new(&format!(
+            "stale_after = '1h'\ntags = [{{ name = 't', at = 'hr:0' }}, {{ name = 'u', at = 'hr:1' }}]\n\
+             [device.d.alarm]\noil = {{ latch = true, {test} }}"
+        ))
+    };
+    let hour = Duration::from_secs(3600);
+    let kept = |is_shelved: bool| {
+        let mut shop = shop("when = 't', above = 5");
+        shop.read("t=0006 u=0000");
+        shop.read("t=0000");
+        if is_shelved {
+            shop.act("oil", Act::Shelve(hour)).unwrap();
+        }
+        let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let after = |test: &str, is_shelved: bool| {
+        let mut shop = shop(test).again(&kept(is_shelved), 60.0);
+        let again = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+        let is_shelved = again.contains(r#""is_shelved":true"#);
+        let shown = shop.read("t=0000 u=0000");
+        (told(&shown).join(" "), is_shelved, shop.act("oil", Act::Unshelve).is_ok())
+    };
+    let latched = "alarm/oil=true".to_owned();
+    let normal = "alarm/oil=false".to_owned();
+    for same in ["when = 't', above = 5", "when = 't', above = 5, delay = '3s', title = 'oil'"] {
+        assert_eq!(after(same, true), (latched.clone(), true, true), "{same}");
+        assert_eq!(after(same, false), (latched.clone(), false, false), "{same}");
+    }
+    for other in [
+        "when = 'u', above = 5",
+        "when = 't', above = 6",
+        "when = 't', above = 'u'",
+        "when = 't', above = 5, hysteresis = 1",
+        "when = 't', above = 5, severity = 'critical'",
+        "when = 't > 5'",
+        "when = 't', rate = { above = 5, per = '1m' }",
+    ] {
+        for is_shelved in [false, true] {
+            let (shown, was_shelved, is_unshelved) = after(other, is_shelved);
+            assert_ne!(shown, latched, "{other}");
+            assert!(shown == normal || other.contains("rate"), "{other}: {shown}");
+            assert_eq!((was_shelved, is_unshelved), (false, false), "{other}");
+        }
+    }
+}
+
+#[test]
+fn that_a_shelving_ends_with_the_alarm_that_it_was_of_is_told() {
+    let text = |test: &str| {
+        format!(
+            "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1:1'\n\
+             [link.l]\ntcp = '127.0.0.1:1'\n[device.d]\nlink = 'l'\n\
+             tags = [{{ name = 't', at = 'hr:0' }}]\nalarm = {{ oil = {{ when = 't', {test} }} }}"
+        )
+    };
+    let mut shop = Shop::of(&text("above = 5"));
+    shop.read("t=0006");
+    shop.act("oil", Act::Shelve(Duration::from_secs(3600))).unwrap();
+    let saved = shop.normalizer.saved(shop.now());
+    let expired =
+        |test: &str| Shop::restored(&text(test), &saved).contains(r#""event":"expired","state":"normal""#);
+    assert!(expired("above = 6"));
+    assert!(!expired("above = 5"));
+}

@@ -152,6 +152,42 @@ fn a_plan_holds_until_another_one_comes_also_over_a_restart() {
     assert_eq!(shop.plan(r#"{"machine": "x"}"#), Err("there is no device `x`".to_owned()));
 }
 
+#[test]
+fn a_device_out_of_service_takes_no_plan_and_is_no_free_machine() {
+    let off = SHOP.replace("[device.d]\n", "[device.d]\nenabled = false\n");
+    let message = r#"{"machine": "d", "shifts": {"long": "00:00-24:00"}}"#;
+    let mut shop = Shop::of(&off);
+    let refused = "that device is out of service (enabled = false)".to_owned();
+    assert_eq!(shop.plan(message), Err(refused));
+    assert!(!shop.pass(120.0).contains("machine/"));
+    // one that was kept waits for the device to be in service again
+    let mut on = Shop::of(SHOP);
+    on.plan(message).unwrap();
+    let saved = on.normalizer.saved(on.now());
+    let shown = Shop::restored(&off, &saved);
+    assert_eq!(only(&shown, "capacity:small/machines"), ["capacity:small/machines=0"]);
+    let mut shop = shop.again(&saved, 0.0);
+    assert!(shop.normalizer.take_dropped_plans().is_empty());
+    let saved = shop.normalizer.saved(shop.now());
+    assert!(Shop::restored(SHOP, &saved).contains("machine/shift=2026-11-26 long"));
+}
+
+#[test]
+fn a_kept_plan_that_the_configuration_does_not_allow_any_more_is_told_once() {
+    let mut shop = Shop::of(SHOP);
+    shop.plan(r#"{"machine": "d", "shifts": {"long": "00:00-12:00"}}"#).unwrap();
+    let mut saved = shop.normalizer.saved(shop.now());
+    saved.plans.insert("gone".to_owned(), r#"{"machine": "gone"}"#.to_owned());
+    saved.plans.insert("meter".to_owned(), r#"{"machine": "meter"}"#.to_owned());
+    let mut shop = shop.again(&saved, 0.0);
+    let told = [("gone", "there is no such device"), ("meter", "that device is no machine")];
+    let told = told.map(|(machine, reason)| (machine.to_owned(), reason.to_owned()));
+    assert_eq!(shop.normalizer.take_dropped_plans(), told);
+    assert!(shop.normalizer.take_dropped_plans().is_empty());
+    let kept = shop.normalizer.saved(shop.now()).plans;
+    assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["d"]);
+}
+
 /// The script of the day, and what is true of it: see `tests/peers/oee.py`.
 const DAY_EVENTS: &str = include_str!("../../../../tests/it/day/events.jsonl");
 const DAY_FIGURES: &str = include_str!("../../../../tests/it/day/figures.json");
