@@ -320,10 +320,16 @@ impl Machine {
     /// The first wall time: what was kept goes on, and the time away is unknown.
     fn begin(&mut self, wall_ms: u64) {
         let counted = std::mem::take(&mut self.account);
+        let mut ends = false;
         match self.saved.take() {
             Some(saved) => {
                 self.account = saved.account;
                 self.free = saved.free;
+                // what was made meanwhile is of both, and is put into the later one
+                ends = self.rule.calendar.at(wall_ms).is_none_or(|stretch| !self.account.is_of(&stretch));
+                if ends {
+                    self.mark_missed();
+                }
                 self.place =
                     self.rule.calendar.at(saved.at_ms).map(|stretch| Place { at_ms: saved.at_ms, stretch });
                 let away_ms = wall_ms.saturating_sub(saved.at_ms);
@@ -339,10 +345,23 @@ impl Machine {
             }
             None => self.turn(wall_ms, true),
         }
+        if ends && !counted.whole.is_empty() {
+            self.mark_missed();
+        }
         self.account.whole.merge(&counted.whole);
         self.account.part.merge(&counted.part);
         if counted.product.is_some() {
             self.make(counted.product);
+        }
+    }
+
+    /// Some of what is counted and metered is not in the account.
+    fn mark_missed(&mut self) {
+        if self.pieces.is_some() || self.scrap.is_some() {
+            self.account.mark_gap();
+        }
+        if self.rule.has_energy {
+            self.account.mark_energy_gap();
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Shop {
     pub(crate) elapsed_ms: u64,
     /// What the wall clock said at the start.
     pub(crate) wall_ms: u64,
+    /// What was told when it went on after a restart.
+    pub(crate) first: String,
 }
 
 impl Shop {
@@ -40,8 +42,9 @@ impl Shop {
             Err(findings) => panic!("{}", config::finding::render_text(&findings, &checked.sources)),
         };
         let normalizer = Normalizer::new(site.clone());
-        let mut shop =
-            Shop { site, normalizer, start: crate::clock::monotonic(), elapsed_ms: 0, wall_ms: MIDNIGHT_MS };
+        let start = crate::clock::monotonic();
+        let first = String::new();
+        let mut shop = Shop { site, normalizer, start, elapsed_ms: 0, wall_ms: MIDNIGHT_MS, first };
         shop.normalizer.start(shop.now());
         shop
     }
@@ -61,7 +64,8 @@ impl Shop {
         normalizer.restore(saved);
         let mut shop = Shop { normalizer, ..self };
         shop.elapsed_ms += u64::try_from(Duration::from_secs_f64(away).as_millis()).unwrap();
-        shop.normalizer.start(shop.now());
+        let updates = shop.normalizer.start(shop.now());
+        shop.first = shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))));
         shop
     }
 

@@ -29,6 +29,8 @@ pub struct Run {
     pieces: Followed,
     scrap: Followed,
     energy: Followed,
+    /// What counts and energy were to be doubted for when it was asked last.
+    doubts: Doubts,
     /// The serials of the samples that were taken in last.
     product: u64,
     cycle: u64,
@@ -42,6 +44,8 @@ struct Followed {
     resets: u64,
     serial: u64,
     each: u64,
+    /// It could not be read when an account ended: what it says next is in part of that account.
+    is_late: bool,
 }
 
 /// What is kept of a machine over a restart.
@@ -68,6 +72,7 @@ impl Run {
             pieces: Followed::default(),
             scrap: Followed::default(),
             energy: Followed::default(),
+            doubts: Doubts::NONE,
             product: 0,
             cycle: 0,
         }
@@ -121,13 +126,41 @@ impl Run {
             self.machine.take().unwrap_or_else(|| Machine::new(step.rule.clone(), saved.take(), now.at));
         machine.handle_time(wall, now.at);
         self.take_product(step, view, &mut machine, wall, now.at);
+        self.tell_closed(step, view, &mut machine, told);
         let (conditions, due) = self.conditions(step, view, now.at);
         self.take_counts(step, view, &mut machine, wall, now.at);
         machine.handle(Sample::Conditions(conditions), wall, now.at);
-        tell(&mut machine, step, view, now.stamp, told);
+        tell(&machine, step, self.doubts, now.stamp, told);
         let next = machine.next_due();
         self.machine = Some(machine);
         due.map_or(next, |due| due.min(next))
+    }
+
+    /// Tells accounts that have ended, at their own time. One that ends while a counter cannot be read lacks what that counter
+    /// says later, and the account that takes it has too much.
+    fn tell_closed(
+        &mut self,
+        step: &MachineStep,
+        view: &View<'_>,
+        machine: &mut Machine,
+        told: &mut Vec<Told>,
+    ) {
+        let before = self.doubts;
+        self.doubts = Doubts::of(step, view);
+        let doubts = before.worst(self.doubts);
+        let account = step.tags.iter().find(|(what, _)| *what == MachineTag::Account).map(|(_, tag)| *tag);
+        while let Some(mut closed) = machine.poll_closed() {
+            self.pieces.is_late |= !doubts.pieces.is_good();
+            self.scrap.is_late |= !doubts.scrap.is_good();
+            self.energy.is_late |= !doubts.energy.is_good();
+            let Some(tag) = account else { continue };
+            let figures = &mut closed.figures;
+            figures.count_quality = figures.count_quality.worst(doubts.pieces).worst(doubts.scrap);
+            figures.energy_quality = figures.energy_quality.worst(doubts.energy);
+            let doubt = figures.time_quality.worst(figures.count_quality).worst(figures.energy_quality);
+            let value = Ok(Value::Text(text(&closed).into()));
+            told.push(Told { tag, value, doubt, at: Stamp::Wall(closed.at) });
+        }
     }
 
     /// What is made, and how long a count of it takes, before what was counted.
@@ -215,8 +248,10 @@ impl Followed {
     fn rise(&mut self, counter: TagId, view: &View<'_>) -> (f64, bool) {
         let (Some(total), resets) = (view.rising(counter), view.resets(counter)) else { return (0.0, false) };
         let delta = self.total.map_or(0.0, |before| total - before);
-        let is_reset = resets != self.resets || delta < 0.0;
+        let is_late = self.is_late && delta > 0.0;
+        let is_reset = resets != self.resets || delta < 0.0 || is_late;
         (self.total, self.resets) = (Some(total), resets);
+        self.is_late &= !is_late && usable(view, counter).is_none();
         (delta.max(0.0), is_reset)
     }
 
@@ -268,6 +303,16 @@ struct Doubts {
 }
 
 impl Doubts {
+    const NONE: Doubts = Doubts { pieces: Quality::Good, scrap: Quality::Good, energy: Quality::Good };
+
+    fn worst(self, other: Doubts) -> Doubts {
+        Doubts {
+            pieces: self.pieces.worst(other.pieces),
+            scrap: self.scrap.worst(other.scrap),
+            energy: self.energy.worst(other.energy),
+        }
+    }
+
     fn of(step: &MachineStep, view: &View<'_>) -> Doubts {
         let of_tag = |tag: TagId| match usable(view, tag) {
             Some(_) => Quality::Good,
@@ -305,17 +350,9 @@ impl Doubts {
     }
 }
 
-/// Tells accounts that have ended, at their own time, and then what is known now.
-fn tell(machine: &mut Machine, step: &MachineStep, view: &View<'_>, at: Stamp, told: &mut Vec<Told>) {
-    let account = step.tags.iter().find(|(what, _)| *what == MachineTag::Account).map(|(_, tag)| *tag);
-    while let Some(closed) = machine.poll_closed() {
-        let Some(tag) = account else { continue };
-        let doubt = closed.figures.time_quality.worst(closed.figures.kwh_per_piece_quality());
-        let value = Ok(Value::Text(text(&closed).into()));
-        told.push(Told { tag, value, doubt, at: Stamp::Wall(closed.at) });
-    }
+/// Tells what is known now.
+fn tell(machine: &Machine, step: &MachineStep, doubts: Doubts, at: Stamp, told: &mut Vec<Told>) {
     let (of_shift, of_product) = (machine.figures(), machine.product_figures());
-    let doubts = Doubts::of(step, view);
     for (what, tag) in &step.tags {
         if let Some((value, doubt)) = figure(*what, &of_shift, &of_product, machine.wall_ms().is_some()) {
             let doubt = doubt.worst(doubts.about(*what));

@@ -101,6 +101,65 @@ fn a_shift_ends_with_its_account_and_the_next_begins_at_nothing() {
     assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=2"]);
 }
 
+/// The account that was told, and the quality of the event.
+fn account(shown: &str) -> (serde_json::Value, &str) {
+    let text = shown.split("machine/account={").nth(1).unwrap_or_else(|| panic!("{shown}"));
+    let (json, rest) = text.split_once('}').unwrap();
+    let quality = rest.split([' ', '|']).next().unwrap_or_default();
+    (serde_json::from_str(&format!("{{{json}}}")).unwrap(), quality)
+}
+
+#[test]
+fn an_account_that_ends_while_a_counter_is_silent_says_so_and_so_does_the_one_that_takes_its_pieces() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.read("meter:energy=000003E8");
+    shop.pass(300.0);
+    shop.read("shots!bad:comm_last_value_known");
+    shop.read("meter:energy=000003E8");
+    let shown = shop.pass(300.0);
+    let (ended, quality) = account(&shown);
+    assert_eq!(ended["shift"], "2026-11-26 early");
+    assert_eq!(ended["count_quality"], "uncertain:last_usable");
+    assert_eq!(ended["energy_quality"], "uncertain:last_usable", "the meter is stale by then");
+    assert_eq!(quality, "(uncertain:last_usable)");
+    // 10 shots of 2 pieces, of both shifts
+    let shown = shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=20(uncertain:not_accurate)"]);
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.pass(599.0);
+    shop.read("meter:energy=000003E8");
+    let shown = shop.pass(1.0);
+    let (ended, quality) = account(&shown);
+    assert_eq!(
+        (ended["count_quality"].as_str(), ended["energy_quality"].as_str()),
+        (Some("good"), Some("good"))
+    );
+    assert_eq!(quality, "");
+    let shown = shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=20"]);
+}
+
+#[test]
+fn an_account_that_ends_during_a_restart_says_that_it_lacks_what_was_made_meanwhile() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.read("meter:energy=000003E8");
+    shop.pass(598.0);
+    shop.read("on=0001 broken=0000 shots=0066 rejects=0005 cavities=0002");
+    let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+    let mut shop = shop.again(&serde_json::from_str(&text).unwrap(), 4.0);
+    let (ended, quality) = account(&shop.first);
+    assert_eq!((ended["shift"].as_str(), ended["pieces"].as_f64()), (Some("2026-11-26 early"), Some(4.0)));
+    assert_eq!(ended["time_quality"], "good", "2 s of 600 s are unknown");
+    assert_eq!(ended["count_quality"], "uncertain:not_accurate");
+    assert_eq!(ended["energy_quality"], "uncertain:not_accurate");
+    assert_eq!(quality, "(uncertain:not_accurate)");
+    let shown = shop.read("on=0001 broken=0000 shots=0069 rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=6(uncertain:not_accurate)"]);
+}
+
 #[test]
 fn free_machines_of_a_class_are_told_by_the_gateway_itself() {
     let mut shop = Shop::of(SHOP);
