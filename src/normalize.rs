@@ -28,14 +28,13 @@ use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
 use alarm::SavedAlarm;
 use computed::{Computed, SavedCounts, Told, View};
-use counter::SavedCounter;
 use decode::Zone;
 use live::Live;
 use machine::plan;
 use machine::run::SavedRun;
 use recipe::{Known, Made};
 use report::Reporter;
-use totals::Totals;
+use totals::{SavedTotal, Totals};
 
 /// The time, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -389,7 +388,7 @@ impl Normalizer {
     pub fn saved(&self, now: Now) -> Saved {
         let name =
             |device: DeviceId| self.site.devices.get(device.index()).map(|device| device.name.to_string());
-        let machines = self.computed.saved_machines();
+        let machines = self.computed.saved_machines(&self.site);
         let alarms = self.computed.saved_alarms(&self.site, now);
         let counts = self.computed.saved_counts(&self.site);
         Saved {
@@ -408,7 +407,8 @@ impl Normalizer {
         self.counters.restore(&self.site, &saved.totals);
         self.plans.clone_from(&saved.plans);
         let site = &self.site;
-        self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
+        self.computed
+            .restore_machines(site, |device| saved.machines.get(&*site.devices.get(device.index())?.name));
         self.computed.restore_counts(site, |tag| saved.counts.get(&site.full_name(tag)));
         self.computed.restore_alarms(site, |alarm| {
             let device = &site.devices.get(alarm.device.index())?.name;
@@ -443,7 +443,7 @@ impl Normalizer {
 #[serde(default)]
 pub struct Saved {
     /// By `device:tag`.
-    pub totals: BTreeMap<String, SavedCounter>,
+    pub totals: BTreeMap<String, SavedTotal>,
     /// By device.
     pub machines: BTreeMap<String, SavedRun>,
     /// By `device:alarm`.

@@ -328,20 +328,22 @@ impl Computed {
     }
 
     /// What is to be kept of machines over a restart, by device.
-    pub fn saved_machines(&self) -> impl Iterator<Item = (DeviceId, SavedRun)> {
-        self.kept.iter().filter_map(|kept| match kept {
-            Kept::Machine(device, run) => Some((*device, run.saved()?)),
-            Kept::Derived(_) | Kept::Alarm(_) | Kept::Class | Kept::Window(..) => None,
+    pub fn saved_machines(&self, site: &Site) -> impl Iterator<Item = (DeviceId, SavedRun)> {
+        site.steps.iter().zip(&self.kept).filter_map(|(step, kept)| match (step, kept) {
+            (Step::Machine(step), Kept::Machine(device, run)) => Some((*device, run.saved(site, step)?)),
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
         })
     }
 
     /// Machines go on from what an earlier run has kept, before anything is computed.
-    pub fn restore_machines<'a>(&mut self, saved: impl Fn(DeviceId) -> Option<&'a SavedRun>) {
-        for kept in &mut self.kept {
-            if let Kept::Machine(device, run) = kept
+    pub fn restore_machines<'a>(&mut self, site: &Site, saved: impl Fn(DeviceId) -> Option<&'a SavedRun>) {
+        for (step, kept) in site.steps.iter().zip(&mut self.kept) {
+            if let (Step::Machine(step), Kept::Machine(device, run)) = (step, kept)
                 && let Some(saved) = saved(*device)
             {
-                run.restore(saved);
+                run.restore(site, step, saved);
             }
         }
     }

@@ -153,10 +153,12 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::normalize::counter::{SavedCounter, SavedRaw};
+    use crate::normalize::totals::SavedTotal;
 
     fn saved(total: f64) -> Saved {
         let counter = SavedCounter { raw: SavedRaw::Number(total), total, at_ms: Some(5) };
-        Saved { totals: BTreeMap::from([("d:t".to_owned(), counter)]), ..Saved::default() }
+        let total = SavedTotal { counter, from: Some("hr:0 U16".to_owned()), unit: None };
+        Saved { totals: BTreeMap::from([("d:t".to_owned(), total)]), ..Saved::default() }
     }
 
     fn waiting(keeper: &mut Keeper) -> oneshot::Receiver<Acted> {

@@ -309,6 +309,36 @@ fn the_total_of_a_counter_goes_on_over_wraps_resets_and_restarts() {
 }
 
 #[test]
+fn a_counter_that_is_read_otherwise_after_a_restart_counts_nothing_of_the_time_between() {
+    #[track_caller]
+    fn check(before: &str, after: &str, expected: &str) {
+        let device = |tag: &str| {
+            format!("tags = [{{ name = \"c\", kind = \"counter\", {tag} }}, {{ name = \"r\", value = 2 }}]")
+        };
+        let mut shop = Shop::new(&device(before));
+        shop.read("c=0064");
+        shop.read("c=006E");
+        let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+        let mut next = Shop::new(&device(after));
+        next.normalizer.restore(&serde_json::from_str(&text).unwrap());
+        let shown = next.read("c=03E8") + " " + &next.read("c=03E9");
+        let totals: Vec<_> = shown.split(' ').filter(|one| one.starts_with("total/c=")).collect();
+        assert_eq!(totals.join(" "), expected, "{after}");
+    }
+    // 0x64 to 0x6E are 10, 0x6E to 0x3E8 890
+    check("at = \"hr:1\"", "at = \"hr:1\"", "total/c=900 total/c=901");
+    check("at = \"hr:1\"", "at = \"hr:1\", scale = 10", "total/c=10 total/c=20");
+    check("at = \"hr:1\"", "at = \"hr:2\"", "total/c=10 total/c=11");
+    check("at = \"hr:1\"", "at = \"hr:1\", ratio = [\"r\"]", "total/c=10 total/c=12");
+    check(
+        "at = \"hr:1\", unit = \"kWh\", publish_unit = \"Wh\"",
+        "at = \"hr:1\", unit = \"MWh\", publish_unit = \"Wh\"",
+        "total/c=10000 total/c=1010000",
+    );
+    check("at = \"hr:1\", unit = \"kWh\"", "at = \"hr:1\", unit = \"Wh\"", "total/c=0 total/c=1");
+}
+
+#[test]
 fn small_changes_are_not_told_and_a_door_tells_the_sample_before() {
     let mut shop = Shop::new(
         "stale_after = \"1h\"

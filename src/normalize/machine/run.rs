@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{Closed, Conditions, Figures, Machine, Sample, Saved, Seen, State, plan};
-use crate::config::site::{Amount, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
+use crate::config::site::{Amount, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag, Site};
 use crate::expression::{Expression, Inputs as _, Memory};
 use crate::normalize::Now;
 use crate::normalize::computed::{Told, View};
@@ -46,15 +46,26 @@ struct Followed {
     each: u64,
     /// It could not be read when an account ended: what it says next is in part of that account.
     is_late: bool,
+    /// It is another counter than in the account that goes on.
+    is_other: bool,
 }
 
 /// What is kept of a machine over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedRun {
     machine: Saved,
-    pieces: Option<f64>,
-    scrap: Option<f64>,
-    energy: Option<f64>,
+    /// Of its counters: of pieces, of scrap, of the meter.
+    #[serde(default)]
+    taken: [Option<Taken>; 3],
+}
+
+/// How far a counter was taken in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Taken {
+    /// `device:tag`.
+    of: String,
+    /// Its total then.
+    total: f64,
 }
 
 impl Run {
@@ -78,18 +89,29 @@ impl Run {
         }
     }
 
-    /// Goes on from what an earlier run has kept; before anything is asked.
-    pub fn restore(&mut self, saved: &SavedRun) {
+    /// Goes on from what an earlier run has kept; before anything is asked. The total of another counter is not held against
+    /// what was kept: it is followed from now on, and the account says that something may be missing.
+    pub fn restore(&mut self, site: &Site, step: &MachineStep, saved: &SavedRun) {
         self.saved = Some(saved.machine.clone());
-        (self.pieces.total, self.scrap.total, self.energy.total) = (saved.pieces, saved.scrap, saved.energy);
+        let followed = [&mut self.pieces, &mut self.scrap, &mut self.energy];
+        for ((followed, counter), taken) in followed.into_iter().zip(counters(step)).zip(&saved.taken) {
+            let Some(counter) = counter else { continue };
+            let taken = taken.as_ref().filter(|taken| taken.of == site.full_name(counter));
+            followed.total = taken.map(|taken| taken.total);
+            followed.is_other = taken.is_none();
+        }
     }
 
     /// What is to be kept; `None`: nothing is known that is worth it.
     #[must_use]
-    pub fn saved(&self) -> Option<SavedRun> {
+    pub fn saved(&self, site: &Site, step: &MachineStep) -> Option<SavedRun> {
         let machine = self.machine.as_ref().and_then(Machine::save).or_else(|| self.saved.clone())?;
-        let (pieces, scrap, energy) = (self.pieces.total, self.scrap.total, self.energy.total);
-        Some(SavedRun { machine, pieces, scrap, energy })
+        let [pieces, scrap, energy] = counters(step);
+        let taken = |counter: Option<TagId>, followed: &Followed| {
+            Some(Taken { of: site.full_name(counter?), total: followed.total? })
+        };
+        let taken = [taken(pieces, &self.pieces), taken(scrap, &self.scrap), taken(energy, &self.energy)];
+        Some(SavedRun { machine, taken })
     }
 
     /// Other shifts or another cycle from now on; what the message does not name is as the configuration has it. What comes
@@ -243,13 +265,27 @@ impl Run {
     }
 }
 
+/// The counters of pieces, of scrap and of energy, where there are any.
+fn counters(step: &MachineStep) -> [Option<TagId>; 3] {
+    let counter = |from: Option<CountFrom>, count: Option<Count>| {
+        let is_counter = count.is_some_and(|count| count.kind == CountKind::Counter);
+        from.filter(|_| is_counter).map(|from| from.tag)
+    };
+    [
+        counter(step.pieces, step.rule.pieces),
+        counter(step.scrap, step.rule.scrap),
+        step.energy.map(|(tag, _)| tag),
+    ]
+}
+
 impl Followed {
     /// What the total of a counter has risen by since it was asked last, and whether some of it may be missing.
     fn rise(&mut self, counter: TagId, view: &View<'_>) -> (f64, bool) {
         let (Some(total), resets) = (view.rising(counter), view.resets(counter)) else { return (0.0, false) };
         let delta = self.total.map_or(0.0, |before| total - before);
         let is_late = self.is_late && delta > 0.0;
-        let is_reset = resets != self.resets || delta < 0.0 || is_late;
+        let is_other = std::mem::take(&mut self.is_other);
+        let is_reset = resets != self.resets || delta < 0.0 || is_late || is_other;
         (self.total, self.resets) = (Some(total), resets);
         self.is_late &= !is_late && usable(view, counter).is_none();
         (delta.max(0.0), is_reset)

@@ -191,6 +191,48 @@ fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
 }
 
 #[test]
+fn a_machine_that_is_counted_otherwise_after_a_restart_goes_on_without_what_is_not_known() {
+    #[track_caller]
+    fn check(from: &str, to: &str, pieces: &str, energy: &str) {
+        let mut shop = Shop::of(SHOP);
+        shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+        shop.read("meter:energy=000003E8");
+        shop.read("on=0001 broken=0000 shots=006E rejects=0AF0 cavities=0002");
+        shop.read("meter:energy=000007D0");
+        let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+        let mut shop = Shop::of(&SHOP.replace(from, to));
+        shop = shop.again(&serde_json::from_str(&text).unwrap(), 0.0);
+        let shown = shop.first.clone() + " " + &shop.read("meter:energy=00000FA0") + " ";
+        let shown = shown + &shop.read("on=0001 broken=0000 shots=07D0 rejects=0AF0 cavities=0002");
+        assert_eq!(only(&shown, "machine/pieces").last(), Some(&pieces), "{to}");
+        let shown = shown + " " + &shop.pass(60.0);
+        assert_eq!(only(&shown, "machine/energy").last(), Some(&energy), "{to}");
+    }
+    // 1890 more shots of 2 pieces; 2 kWh more
+    let same = "shots";
+    let stale = "(uncertain:last_usable)";
+    check(same, same, "machine/pieces=3800", &format!("machine/energy=3{stale}"));
+    check(
+        "pieces = { counter = \"shots\"",
+        "pieces = { counter = \"rejects\"",
+        "machine/pieces=20(uncertain:not_accurate)",
+        &format!("machine/energy=3{stale}"),
+    );
+    check(
+        "unit = \"Wh\"",
+        "unit = \"kWh\"",
+        "machine/pieces=3800",
+        "machine/energy=1(uncertain:not_accurate)",
+    );
+    check(
+        "at = \"hr:1\"",
+        "at = \"hr:1\", scale = 10",
+        "machine/pieces=20(uncertain:not_accurate)",
+        &format!("machine/energy=3{stale}"),
+    );
+}
+
+#[test]
 fn a_plan_holds_until_another_one_comes_also_over_a_restart() {
     let mut shop = Shop::of(SHOP);
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
