@@ -359,6 +359,12 @@ impl Normalizer {
         }
     }
 
+    /// Whether something has happened since this was asked last that should outlive a power cut: an alarm is in another state,
+    /// an account has ended, a plan was taken over.
+    pub fn take_turn(&mut self) -> bool {
+        self.computed.take_turn()
+    }
+
     /// Takes in the time that has passed, before what is known is kept; what to tell of it.
     pub fn settle(&mut self, now: Now) -> Option<Update> {
         self.computed.start();

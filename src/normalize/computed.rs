@@ -67,6 +67,8 @@ pub struct Computed {
     due_at: Vec<Option<Instant>>,
     /// Of all alarms together, from the first event on, and where its notices are told.
     flood: Option<(Flood, TagId)>,
+    /// Something has happened that should outlive a power cut.
+    has_turned: bool,
 }
 
 impl Computed {
@@ -94,6 +96,7 @@ impl Computed {
             due: BinaryHeap::new(),
             due_at: vec![None; site.steps.len()],
             flood: None,
+            has_turned: false,
         }
     }
 
@@ -164,10 +167,15 @@ impl Computed {
             }
             (Step::Alarm(step), Some(Kept::Alarm(run))) => {
                 let due = run.handle(step, view, now);
+                self.has_turned |= run.take_turn();
                 tell_alarm(run, step, &mut self.flood, now, told);
                 due
             }
-            (Step::Machine(step), Some(Kept::Machine(_, run))) => Some(run.handle(step, view, now, told)),
+            (Step::Machine(step), Some(Kept::Machine(_, run))) => {
+                let due = run.handle(step, view, now, told);
+                self.has_turned |= run.take_ended();
+                Some(due)
+            }
             (Step::Class(class), _) => {
                 self.tell_class(class, now.stamp, told);
                 None
@@ -312,11 +320,17 @@ impl Computed {
                 && *device == of
             {
                 run.handle_plan(step, message, now)?;
+                self.has_turned = true;
                 self.soil(index);
                 return Ok(());
             }
         }
         Err("that device is no machine".to_owned())
+    }
+
+    /// Whether something has happened since this was asked last that should outlive a power cut.
+    pub fn take_turn(&mut self) -> bool {
+        std::mem::take(&mut self.has_turned)
     }
 
     /// A step is to be computed.

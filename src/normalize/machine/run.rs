@@ -31,6 +31,8 @@ pub struct Run {
     energy: Followed,
     /// What counts and energy were to be doubted for when it was asked last.
     doubts: Doubts,
+    /// An account has ended.
+    has_ended: bool,
     /// The serials of the samples that were taken in last.
     product: u64,
     cycle: u64,
@@ -84,6 +86,7 @@ impl Run {
             scrap: Followed::default(),
             energy: Followed::default(),
             doubts: Doubts::NONE,
+            has_ended: false,
             product: 0,
             cycle: 0,
         }
@@ -134,6 +137,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether an account has ended since this was asked last.
+    pub fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.has_ended)
+    }
+
     /// The machine, once something has been asked of it.
     #[must_use]
     pub const fn machine(&self) -> Option<&Machine> {
@@ -172,6 +180,7 @@ impl Run {
         let doubts = before.worst(self.doubts);
         let account = step.tags.iter().find(|(what, _)| *what == MachineTag::Account).map(|(_, tag)| *tag);
         while let Some(mut closed) = machine.poll_closed() {
+            self.has_ended = true;
             self.pieces.is_late |= !doubts.pieces.is_good();
             self.scrap.is_late |= !doubts.scrap.is_good();
             self.energy.is_late |= !doubts.energy.is_good();

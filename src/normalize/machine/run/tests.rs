@@ -161,6 +161,20 @@ fn an_account_that_ends_during_a_restart_says_that_it_lacks_what_was_made_meanwh
 }
 
 #[test]
+fn an_account_that_has_ended_and_a_plan_are_worth_writing_down() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.pass(599.0);
+    assert!(!shop.normalizer.take_turn());
+    shop.pass(1.0);
+    assert!(shop.normalizer.take_turn() && !shop.normalizer.take_turn());
+    shop.plan(r#"{"machine": "d", "cycle_s": 10}"#).unwrap();
+    assert!(shop.normalizer.take_turn());
+    shop.plan(r#"{"machine": "x"}"#).unwrap_err();
+    assert!(!shop.normalizer.take_turn());
+}
+
+#[test]
 fn free_machines_of_a_class_are_told_by_the_gateway_itself() {
     let mut shop = Shop::of(SHOP);
     let shown = shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
