@@ -73,6 +73,8 @@ pub struct Normalizer {
     has_needy: bool,
     /// By device: since when it gives values; `None`: it does not.
     up_since: Vec<Option<Instant>>,
+    /// By device: whether it counts as there.
+    is_up: Vec<bool>,
     /// When a value turns stale, if none has come by then; at most one entry a tag.
     stale: BinaryHeap<Reverse<(Instant, TagId)>>,
     /// By tag: whether it is in `stale`.
@@ -100,6 +102,7 @@ impl Normalizer {
             has_needy: needs_others.contains(&true),
             needs_others,
             up_since: vec![None; site.devices.len()],
+            is_up: site.devices.iter().map(Device::is_own).collect(),
             stale: BinaryHeap::new(),
             is_watched: vec![false; site.tags.len()],
             plans: BTreeMap::new(),
@@ -155,8 +158,14 @@ impl Normalizer {
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
     pub fn handle(&mut self, polled: Polled, now: Now) -> Option<Update> {
         match polled {
-            Polled::DeviceUp(device) => Some(Update::DeviceUp(device)),
-            Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
+            Polled::DeviceUp(device) => {
+                self.is_up.get_mut(device.index()).into_iter().for_each(|is_up| *is_up = true);
+                Some(Update::DeviceUp(device))
+            }
+            Polled::DeviceDown(device, at) => {
+                self.is_up.get_mut(device.index()).into_iter().for_each(|is_up| *is_up = false);
+                Some(Update::DeviceDown(device, at))
+            }
             Polled::Scan(scan) => {
                 self.read(&scan, now);
                 self.compute(now);
@@ -346,7 +355,7 @@ impl Normalizer {
             let Some(step) = site.steps.get(index).filter(|step| is_in_service(&site, step)) else {
                 continue;
             };
-            let view = View { live: &self.live, counters: &self.counters };
+            let view = View { live: &self.live, counters: &self.counters, is_up: &self.is_up };
             self.computed.step(index, step, &view, now, &mut told);
             self.accept_all(&mut told, now.at);
         }

@@ -457,9 +457,17 @@ pub struct View<'a> {
     pub live: &'a [Live],
     /// The totals of counters.
     pub counters: &'a Totals,
+    /// By device: whether it counts as there.
+    pub is_up: &'a [bool],
 }
 
 impl View<'_> {
+    /// Whether a device counts as there.
+    #[must_use]
+    pub fn is_up(&self, device: DeviceId) -> bool {
+        self.is_up.get(device.index()).copied().unwrap_or_default()
+    }
+
     /// How often a counter was reset or replaced in this run.
     #[must_use]
     pub fn resets(&self, tag: TagId) -> u64 {

@@ -69,6 +69,13 @@ impl Shop {
         shop
     }
 
+    /// Whether `d` counts as there.
+    pub(crate) fn set_up(&mut self, is_up: bool) {
+        let (device, now) = (self.tag("on").device, self.now());
+        let polled = if is_up { Polled::DeviceUp(device) } else { Polled::DeviceDown(device, now.stamp) };
+        self.normalizer.handle(polled, now);
+    }
+
     /// A message brings a plan.
     pub(crate) fn plan(&mut self, message: &str) -> Result<String, String> {
         let update = self.normalizer.handle_plan(message.as_bytes(), self.now())?;

@@ -160,7 +160,8 @@ impl Run {
         let (conditions, due) = self.conditions(step, view, now.at);
         self.take_counts(step, view, &mut machine, wall, now.at);
         machine.handle(Sample::Conditions(conditions), wall, now.at);
-        tell(&machine, step, self.doubts, now.stamp, told);
+        let is_away = machine.state() == State::Unknown && !view.is_up(step.device);
+        tell(&machine, step, self.doubts, is_away, now.stamp, told);
         let next = machine.next_due();
         self.machine = Some(machine);
         due.map_or(next, |due| due.min(next))
@@ -395,14 +396,46 @@ impl Doubts {
     }
 }
 
-/// Tells what is known now.
-fn tell(machine: &Machine, step: &MachineStep, doubts: Doubts, at: Stamp, told: &mut Vec<Told>) {
+/// Tells what is known now. The figures that move by themselves stand still while nobody is there, and are bad: else a
+/// machine that is switched off would have something new to say each minute.
+fn tell(
+    machine: &Machine,
+    step: &MachineStep,
+    doubts: Doubts,
+    is_away: bool,
+    at: Stamp,
+    told: &mut Vec<Told>,
+) {
     let (of_shift, of_product) = (machine.figures(), machine.product_figures());
     for (what, tag) in &step.tags {
         if let Some((value, doubt)) = figure(*what, &of_shift, &of_product, machine.wall_ms().is_some()) {
             let doubt = doubt.worst(doubts.about(*what));
+            let value = if is_away && moves(*what) { Err(Quality::BadCommLastValueKnown) } else { value };
             told.push(Told { tag: *tag, value, doubt, at });
         }
+    }
+}
+
+/// Whether a figure goes on although nothing is read of the machine itself.
+const fn moves(what: MachineTag) -> bool {
+    match what {
+        MachineTag::State
+        | MachineTag::Shift
+        | MachineTag::Pieces
+        | MachineTag::Scrap
+        | MachineTag::Good
+        | MachineTag::Account => false,
+        MachineTag::Energy
+        | MachineTag::EnergyPerPiece
+        | MachineTag::Availability
+        | MachineTag::Performance
+        | MachineTag::Quality
+        | MachineTag::Oee
+        | MachineTag::Apt
+        | MachineTag::Adot
+        | MachineTag::Adet
+        | MachineTag::Aust
+        | MachineTag::Pbt => true,
     }
 }
 

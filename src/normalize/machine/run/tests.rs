@@ -77,6 +77,31 @@ fn registers_become_states_pieces_and_energy_of_a_piece() {
 }
 
 #[test]
+fn the_figures_of_a_machine_that_is_switched_off_stand_still_and_are_bad_until_it_is_back() {
+    let mut shop = Shop::of(&SHOP.replace("00:10", "00:30"));
+    let all = "on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002";
+    let none = "on!bad:comm_last_value_known broken!bad:comm_last_value_known \
+                shots!bad:comm_last_value_known rejects!bad:comm_last_value_known";
+    shop.read(all);
+    shop.set_up(true);
+    shop.pass(600.0);
+    assert!(only(&shop.read(none), "machine/apt").is_empty(), "it may be one answer that was lost");
+    shop.set_up(false);
+    let shown = shop.read(none) + " " + &shop.pass(60.0);
+    assert_eq!(only(&shown, "machine/apt"), ["machine/apt=600(bad:comm_last_value_known)"]);
+    assert_eq!(only(&shown, "machine/availability"), ["machine/availability=1(bad:comm_last_value_known)"]);
+    let shown = shop.pass(1000.0);
+    for name in ["apt", "adot", "adet", "aust", "pbt", "availability", "performance", "quality", "oee"] {
+        assert!(only(&shown, &format!("machine/{name}")).is_empty(), "{name}: {shown}");
+    }
+    let shown = shop.pass(200.0);
+    assert_eq!(account(&shown).0["unknown"].as_f64(), Some(1200.0), "the account goes on");
+    shop.set_up(true);
+    let shown = shop.read(all);
+    assert_eq!(only(&shown, "machine/apt"), ["machine/apt=0(uncertain:not_accurate)"]);
+}
+
+#[test]
 fn a_shift_ends_with_its_account_and_the_next_begins_at_nothing() {
     let mut shop = Shop::of(SHOP);
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
