@@ -445,11 +445,20 @@ impl Normalizer {
             Some(at) if at > now.at => self.stale.push(Reverse((at, id))),
             Some(_) => {
                 *is_watched = false;
-                live.turn_stale();
-                self.report(id, now.stamp, now.at);
-                self.computed.note(id);
+                self.turn_stale(id, now);
+                if let Some(total) = self.counters.tag_of(id) {
+                    self.turn_stale(total, now);
+                }
             }
         }
+    }
+
+    fn turn_stale(&mut self, id: TagId, now: Now) {
+        let live = self.live.get_mut(id.index()).filter(|live| !live.quality.is_bad());
+        let Some(live) = live else { return };
+        live.turn_stale();
+        self.report(id, now.stamp, now.at);
+        self.computed.note(id);
     }
 }
 

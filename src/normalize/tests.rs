@@ -247,6 +247,22 @@ fn a_value_that_nothing_confirms_turns_stale_once() {
 }
 
 #[test]
+fn the_total_of_a_counter_that_nothing_confirms_is_as_stale_as_the_counter_and_what_hangs_on_it() {
+    let mut shop = Shop::new(
+        "stale_after = \"10s\"
+        tags = [{ name = \"c\", at = \"hr:1\", kind = \"counter\" }]
+        [device.d.derived]
+        \"twice\" = { expr = \"tag('total/c') * 2\" }",
+    );
+    assert_eq!(shop.read("c=0001"), "c=1 total/c=0 twice=0");
+    let stale = "(uncertain:last_usable)";
+    assert_eq!(shop.pass(50.0), format!("c=1{stale} total/c=0{stale} twice=0{stale}"));
+    assert_eq!(shop.read("c=0003"), "c=3 total/c=2 twice=4");
+    shop.read("c!bad:decode");
+    assert_eq!(shop.pass(50.0), "", "what is bad is not stale");
+}
+
+#[test]
 fn a_value_that_never_changes_is_stuck_until_it_does() {
     let mut shop =
         Shop::new("tags = [{ name = \"a\", at = \"hr:1\", stuck_after = \"5s\", stale_after = \"1h\" }]");

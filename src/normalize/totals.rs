@@ -132,6 +132,13 @@ impl Totals {
         self.counters.get(index).map(|entry| entry.counter.total())
     }
 
+    /// The tag of the total of a tag that is a counter.
+    #[must_use]
+    pub fn tag_of(&self, tag: TagId) -> Option<TagId> {
+        let index = self.of.get(tag.index()).copied().flatten()?;
+        self.counters.get(index).map(|entry| entry.total.tag)
+    }
+
     /// How often a counter was reset or replaced in this run; 0 for what is none.
     #[must_use]
     pub fn resets(&self, tag: TagId) -> u64 {
