@@ -69,8 +69,8 @@ pub enum Sample {
 pub struct Closed {
     /// Whether it is that of a whole shift; else that of a product within one.
     pub is_shift: bool,
-    /// When it ended.
-    pub at: Timestamp,
+    /// When it ended; `None`: before the first wall time that is to be trusted.
+    pub at: Option<Timestamp>,
     /// Its final figures; the state is the one in which it ended.
     pub figures: Figures,
 }
@@ -270,7 +270,7 @@ impl Machine {
     fn make(&mut self, product: Option<String>) {
         let Some(product) = product.filter(|product| product.len() <= PRODUCT_MAX) else { return };
         if self.account.product.as_ref().is_some_and(|made| *made != product) {
-            self.close(false, self.wall_ms().unwrap_or_default());
+            self.close(false, self.wall_ms());
             self.account.part = tally::Tally::default();
         }
         self.account.product = Some(product);
@@ -408,17 +408,17 @@ impl Machine {
             return;
         }
         if self.rule.has_product {
-            self.close(false, at_ms);
+            self.close(false, Some(at_ms));
         }
-        self.close(true, at_ms);
+        self.close(true, Some(at_ms));
     }
 
-    fn close(&mut self, is_shift: bool, at_ms: u64) {
+    fn close(&mut self, is_shift: bool, at_ms: Option<u64>) {
         if self.closed.len() >= CLOSED_MAX {
             self.closed.pop_front();
         }
         let figures = self.figures_of(is_shift);
-        self.closed.push_back(Closed { is_shift, at: Timestamp::from_millis(at_ms), figures });
+        self.closed.push_back(Closed { is_shift, at: at_ms.map(Timestamp::from_millis), figures });
     }
 
     fn figures_of(&self, is_shift: bool) -> Figures {

@@ -19,6 +19,8 @@ pub(crate) struct Shop {
     pub(crate) elapsed_ms: u64,
     /// What the wall clock said at the start.
     pub(crate) wall_ms: u64,
+    /// Whether the clock is to be trusted.
+    pub(crate) has_clock: bool,
     /// What was told when it went on after a restart.
     pub(crate) first: String,
 }
@@ -44,7 +46,8 @@ impl Shop {
         let normalizer = Normalizer::new(site.clone());
         let start = crate::clock::monotonic();
         let first = String::new();
-        let mut shop = Shop { site, normalizer, start, elapsed_ms: 0, wall_ms: MIDNIGHT_MS, first };
+        let mut shop =
+            Shop { site, normalizer, start, elapsed_ms: 0, wall_ms: MIDNIGHT_MS, has_clock: true, first };
         shop.normalizer.start(shop.now());
         shop
     }
@@ -56,6 +59,15 @@ impl Shop {
         let updates = normalizer.start(shop.now());
         shop.normalizer = normalizer;
         shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))))
+    }
+
+    /// A gateway whose clock is not to be trusted yet, and what it tells when it starts.
+    pub(crate) fn without_clock(text: &str) -> (Shop, String) {
+        let mut shop = Shop { has_clock: false, ..Shop::of(text) };
+        shop.normalizer = Normalizer::new(shop.site.clone());
+        let updates = shop.normalizer.start(shop.now());
+        let shown = shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))));
+        (shop, shown)
     }
 
     /// The same shop after `away` seconds, with what was kept.
@@ -92,7 +104,8 @@ impl Shop {
 
     pub(crate) fn now(&self) -> Now {
         let wall = Timestamp::from_millis(self.wall_ms + self.elapsed_ms);
-        Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp: Stamp::Wall(wall) }
+        let stamp = if self.has_clock { Stamp::Wall(wall) } else { Stamp::SinceBoot(self.elapsed_ms) };
+        Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp }
     }
 
     fn tag(&self, name: &str) -> &config::site::Tag {

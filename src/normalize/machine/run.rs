@@ -156,7 +156,7 @@ impl Run {
             self.machine.take().unwrap_or_else(|| Machine::new(step.rule.clone(), saved.take(), now.at));
         machine.handle_time(wall, now.at);
         self.take_product(step, view, &mut machine, wall, now.at);
-        self.tell_closed(step, view, &mut machine, told);
+        self.tell_closed(step, view, &mut machine, now.stamp, told);
         let (conditions, due) = self.conditions(step, view, now.at);
         self.take_counts(step, view, &mut machine, wall, now.at);
         machine.handle(Sample::Conditions(conditions), wall, now.at);
@@ -174,6 +174,7 @@ impl Run {
         step: &MachineStep,
         view: &View<'_>,
         machine: &mut Machine,
+        at: Stamp,
         told: &mut Vec<Told>,
     ) {
         let before = self.doubts;
@@ -191,7 +192,7 @@ impl Run {
             figures.energy_quality = figures.energy_quality.worst(doubts.energy);
             let doubt = figures.time_quality.worst(figures.count_quality).worst(figures.energy_quality);
             let value = Ok(Value::Text(text(&closed).into()));
-            told.push(Told { tag, value, doubt, at: Stamp::Wall(closed.at) });
+            told.push(Told { tag, value, doubt, at: closed.at.map_or(at, Stamp::Wall) });
         }
     }
 
@@ -449,17 +450,20 @@ fn figure(
     let number = |figure: Option<f64>, doubt: Quality| {
         Some((figure.map(Value::Double).ok_or(Quality::UncertainInitial), doubt))
     };
+    if !is_placed && what != MachineTag::State && what != MachineTag::Account {
+        // not even that nothing was made in its shift is known
+        return Some((Err(Quality::UncertainInitial), Quality::UncertainInitial));
+    }
     match what {
         MachineTag::State => {
             let doubt =
                 if shift.state == State::Unknown { Quality::UncertainLastUsable } else { Quality::Good };
             Some((Ok(Value::Text(shift.state.word().into())), doubt))
         }
-        MachineTag::Shift if is_placed => {
+        MachineTag::Shift => {
             let name = shift.shift.as_deref().unwrap_or(NO_SHIFT);
             Some((Ok(Value::Text(name.into())), Quality::Good))
         }
-        MachineTag::Shift => Some((Err(Quality::UncertainInitial), Quality::UncertainInitial)),
         MachineTag::Pieces => number(product.pieces, product.count_quality),
         MachineTag::Scrap => number(product.scrap, product.count_quality),
         MachineTag::Good => number(product.good, product.count_quality),

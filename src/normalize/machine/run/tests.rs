@@ -1,6 +1,8 @@
 //! A moulding machine in made-up time, from its configuration to what is reported of it.
 
 use crate::normalize::tests::Shop;
+use crate::reading::{Reading, Stamp, Update};
+use crate::scan::{Data, Part, Polled, Scan};
 
 const SHOP: &str = r#"
 [gateway]
@@ -99,6 +101,39 @@ fn the_figures_of_a_machine_that_is_switched_off_stand_still_and_are_bad_until_i
     shop.set_up(true);
     let shown = shop.read(all);
     assert_eq!(only(&shown, "machine/apt"), ["machine/apt=0(uncertain:not_accurate)"]);
+}
+
+#[test]
+fn before_the_clock_is_trusted_nothing_is_claimed_of_the_shift() {
+    let text = SHOP.replace("cycle =", "product = \"cavities\"\ncycle =");
+    let (mut shop, started) = Shop::without_clock(&text);
+    let shown = started + " " + &shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    let shown = shown + " " + &shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/state").last(), Some(&"machine/state=run"));
+    let claimed: Vec<_> = only(&shown, "machine/")
+        .into_iter()
+        .chain(only(&shown, "capacity:small/free"))
+        .filter(|one| {
+            !one.starts_with("machine/state") && !one.contains("=-(") && !one.contains("(uncertain:")
+        })
+        .collect();
+    assert_eq!(claimed, [""; 0]);
+    // another product: an account that is stamped as all else is
+    let now = shop.now();
+    let parts = shop.site.tags.iter().filter(|tag| *tag.name == *"cavities");
+    let parts = parts.map(|tag| Part { tag: tag.id, offset: 0 }).collect();
+    let scan = Scan { parts, result: Ok(Data::Words(vec![4])), at: now.stamp };
+    let Some(Update::Readings(readings)) = shop.normalizer.handle(Polled::Scan(scan), now) else {
+        panic!("an account is told")
+    };
+    let is_account = |reading: &&Reading| *shop.site.tags[reading.tag.index()].name == *"machine/account";
+    let account = readings.iter().find(is_account).unwrap();
+    assert!(matches!(account.at, Stamp::SinceBoot(_)), "{account:?}");
+    shop.has_clock = true;
+    let shown = shop.pass(60.0);
+    assert_eq!(only(&shown, "machine/shift"), ["machine/shift=2026-11-26"]);
+    // the minute of the shift that had passed by then was in no shift that was known
+    assert_eq!(only(&shown, "machine/pbt"), ["machine/pbt=60(uncertain:not_accurate)"]);
 }
 
 #[test]
