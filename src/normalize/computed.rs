@@ -1,7 +1,7 @@
 //! What is computed when something that it needs has a new sample, and what each remembers. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -62,8 +62,8 @@ pub struct Computed {
     /// The steps with new inputs; those that others need come first.
     dirty: BinaryHeap<Reverse<usize>>,
     is_dirty: Vec<bool>,
-    /// When to look at a step although nothing is new.
-    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When to look at a step although nothing is new; at most one entry a step.
+    due: BTreeSet<(Instant, usize)>,
     due_at: Vec<Option<Instant>>,
     /// Of all alarms together, from the first event on, and where its notices are told.
     flood: Option<(Flood, TagId)>,
@@ -93,7 +93,7 @@ impl Computed {
             kept: site.steps.iter().map(kept).collect(),
             dirty: BinaryHeap::new(),
             is_dirty: vec![false; site.steps.len()],
-            due: BinaryHeap::new(),
+            due: BTreeSet::new(),
             due_at: vec![None; site.steps.len()],
             flood: None,
             has_turned: false,
@@ -121,24 +121,19 @@ impl Computed {
     /// When a step is to be looked at although nothing is new.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let step = self.due.peek().map(|Reverse((at, _))| *at);
+        let step = self.due.first().map(|(at, _)| *at);
         let flood = self.flood.as_ref().and_then(|(flood, _)| flood.next_due());
         step.into_iter().chain(flood).min()
     }
 
     /// Steps whose time has come are to be computed.
     pub fn wake(&mut self, now: Instant) {
-        while let Some(Reverse((at, step))) = self.due.peek().copied()
+        while let Some((at, step)) = self.due.first().copied()
             && at <= now
         {
-            self.due.pop();
-            let is_current = self.due_at.get(step).copied().flatten() == Some(at);
-            if let (true, Some(is_dirty)) = (is_current, self.is_dirty.get_mut(step)) {
-                self.due_at.get_mut(step).into_iter().for_each(|due| *due = None);
-                if !std::mem::replace(is_dirty, true) {
-                    self.dirty.push(Reverse(step));
-                }
-            }
+            self.due.pop_first();
+            self.due_at.get_mut(step).into_iter().for_each(|due| *due = None);
+            self.soil(step);
         }
     }
 
@@ -364,9 +359,11 @@ impl Computed {
 
     fn wake_at(&mut self, step: usize, due: Option<Instant>) {
         let Some(known) = self.due_at.get_mut(step).filter(|known| **known != due) else { return };
-        *known = due;
+        if let Some(at) = std::mem::replace(known, due) {
+            self.due.remove(&(at, step));
+        }
         if let Some(at) = due {
-            self.due.push(Reverse((at, step)));
+            self.due.insert((at, step));
         }
     }
 }
@@ -485,5 +482,47 @@ impl Inputs for View<'_> {
 
     fn rising(&self, tag: TagId) -> Option<f64> {
         self.counters.total(tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_step_waits_for_one_time_only_however_often_that_changes() {
+        let text = r#"
+            [gateway]
+            name = "n"
+            enterprise = "e"
+            [uplink.u]
+            broker = "mqtt://127.0.0.1"
+            [link.l]
+            tcp = "127.0.0.1:502"
+            [device.d]
+            link = "l"
+            tags = [{ name = "t", at = "hr:0" }]
+            alarm = { hot = { when = "t", above = 5 }, cold = { when = "t", below = 1 } }
+            "#;
+        let mut computed = Computed::new(&config::parse("test.toml", text).site.unwrap());
+        let begin = crate::clock::monotonic();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        for seconds in (100..200).chain(50..60) {
+            computed.wake_at(0, Some(at(seconds)));
+        }
+        computed.wake_at(1, Some(at(58)));
+        assert_eq!(computed.due.len(), 2);
+        assert_eq!(computed.next_due(), Some(at(58)));
+        computed.wake(at(58));
+        assert_eq!((computed.next_dirty(), computed.next_dirty()), (Some(1), None));
+        computed.wake_at(0, Some(at(60)));
+        computed.wake(at(60));
+        assert_eq!((computed.next_dirty(), computed.next_due()), (Some(0), None));
+        computed.wake_at(0, Some(at(70)));
+        computed.wake_at(0, None);
+        assert_eq!(computed.next_due(), None);
     }
 }
