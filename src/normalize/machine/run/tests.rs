@@ -250,6 +250,22 @@ fn free_machines_of_a_class_are_told_by_the_gateway_itself() {
 }
 
 #[test]
+fn a_class_follows_breaks_and_plans_of_its_machines_at_once_and_their_free_hours_each_minute() {
+    let mut shop = Shop::of(&SHOP.replace("[uplink.u]", "breaks = [\"00:05-00:06\"]\n[uplink.u]"));
+    shop.read("on=0000 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    let shown = shop.pass(300.0);
+    let hours = only(&shown, "capacity:small/free/24h");
+    // each 60 s, a sixtieth of an hour
+    let last = hours.last().unwrap().split('=').nth(1).unwrap().parse::<f64>().unwrap();
+    assert!(hours.len() >= 4 && last > 0.06, "{hours:?}");
+    assert_eq!(only(&shown, "capacity:small/free/now").last(), Some(&"capacity:small/free/now=0"), "a break");
+    assert_eq!(only(&shop.pass(60.0), "capacity:small/free/now"), ["capacity:small/free/now=1"]);
+    shop.pass(90.0);
+    let shown = shop.plan(r#"{"machine": "d", "shifts": ["12:00-13:00"]}"#).unwrap();
+    assert_eq!(only(&shown, "capacity:small/free/now"), ["capacity:small/free/now=0"]);
+}
+
+#[test]
 fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
     let mut shop = Shop::of(SHOP);
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
