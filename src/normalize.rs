@@ -24,13 +24,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::site::{Kind, Recipe, Site, Source, Step};
+use crate::config::site::{Device, Kind, Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
 use crate::scan::{Part, Polled, Scan};
 use crate::tag::{DeviceId, TagId};
 use alarm::SavedAlarm;
 use computed::{Computed, SavedCounts, Told, View};
-use counter::SavedCounter;
 use decode::Zone;
 use live::Live;
 use machine::plan;
@@ -38,7 +37,7 @@ use machine::run::SavedRun;
 use probes::{Fit, Probes};
 use recipe::{Known, Made};
 use report::Reporter;
-use totals::Totals;
+use totals::{SavedTotal, Totals};
 
 /// The time, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +78,8 @@ pub struct Normalizer {
     has_needy: bool,
     /// By device: since when it gives values; `None`: it does not.
     up_since: Vec<Option<Instant>>,
+    /// By device: whether it counts as there.
+    is_up: Vec<bool>,
     /// When a value turns stale, if none has come by then; at most one entry a tag.
     stale: BinaryHeap<Reverse<(Instant, TagId)>>,
     /// By tag: whether it is in `stale`.
@@ -109,6 +110,7 @@ impl Normalizer {
             has_needy: needs_others.contains(&true),
             needs_others,
             up_since: vec![None; site.devices.len()],
+            is_up: site.devices.iter().map(Device::is_own).collect(),
             stale: BinaryHeap::new(),
             is_watched: vec![false; site.tags.len()],
             plans: BTreeMap::new(),
@@ -173,8 +175,14 @@ impl Normalizer {
     /// What to tell the uplinks of what was polled; `None` where nothing is worth it.
     pub fn handle(&mut self, polled: Polled, now: Now) -> Option<Update> {
         match polled {
-            Polled::DeviceUp(device) => Some(Update::DeviceUp(device)),
-            Polled::DeviceDown(device, at) => Some(Update::DeviceDown(device, at)),
+            Polled::DeviceUp(device) => {
+                self.is_up.get_mut(device.index()).into_iter().for_each(|is_up| *is_up = true);
+                Some(Update::DeviceUp(device))
+            }
+            Polled::DeviceDown(device, at) => {
+                self.is_up.get_mut(device.index()).into_iter().for_each(|is_up| *is_up = false);
+                Some(Update::DeviceDown(device, at))
+            }
             Polled::Scan(scan) => {
                 self.read(&scan, now);
                 self.compute(now);
@@ -414,7 +422,7 @@ impl Normalizer {
             let Some(step) = site.steps.get(index).filter(|step| is_in_service(&site, step)) else {
                 continue;
             };
-            let view = View { live: &self.live, counters: &self.counters };
+            let view = View { live: &self.live, counters: &self.counters, is_up: &self.is_up };
             self.computed.step(index, step, &view, now, &mut told);
             self.accept_all(&mut told, now.at);
         }
@@ -425,6 +433,12 @@ impl Normalizer {
         for one in told.drain(..) {
             self.accept(one.tag, one.value, one.doubt, one.at, now);
         }
+    }
+
+    /// Whether something has happened since this was asked last that should outlive a power cut: an alarm is in another state,
+    /// an account has ended, a plan was taken over.
+    pub fn take_turn(&mut self) -> bool {
+        self.computed.take_turn()
     }
 
     /// Takes in the time that has passed, before what is known is kept; what to tell of it.
@@ -456,7 +470,7 @@ impl Normalizer {
     pub fn saved(&self, now: Now) -> Saved {
         let name =
             |device: DeviceId| self.site.devices.get(device.index()).map(|device| device.name.to_string());
-        let machines = self.computed.saved_machines();
+        let machines = self.computed.saved_machines(&self.site);
         let alarms = self.computed.saved_alarms(&self.site, now);
         let counts = self.computed.saved_counts(&self.site);
         Saved {
@@ -475,7 +489,8 @@ impl Normalizer {
         self.counters.restore(&self.site, &saved.totals);
         self.plans.clone_from(&saved.plans);
         let site = &self.site;
-        self.computed.restore_machines(|device| saved.machines.get(&*site.devices.get(device.index())?.name));
+        self.computed
+            .restore_machines(site, |device| saved.machines.get(&*site.devices.get(device.index())?.name));
         self.computed.restore_counts(site, |tag| saved.counts.get(&site.full_name(tag)));
         self.computed.restore_alarms(site, |alarm| {
             let device = &site.devices.get(alarm.device.index())?.name;
@@ -497,11 +512,20 @@ impl Normalizer {
             Some(at) if at > now.at => self.stale.push(Reverse((at, id))),
             Some(_) => {
                 *is_watched = false;
-                live.turn_stale();
-                self.report(id, now.stamp, now.at);
-                self.computed.note(id);
+                self.turn_stale(id, now);
+                if let Some(total) = self.counters.tag_of(id) {
+                    self.turn_stale(total, now);
+                }
             }
         }
+    }
+
+    fn turn_stale(&mut self, id: TagId, now: Now) {
+        let live = self.live.get_mut(id.index()).filter(|live| !live.quality.is_bad());
+        let Some(live) = live else { return };
+        live.turn_stale();
+        self.report(id, now.stamp, now.at);
+        self.computed.note(id);
     }
 }
 
@@ -510,7 +534,7 @@ impl Normalizer {
 #[serde(default)]
 pub struct Saved {
     /// By `device:tag`.
-    pub totals: BTreeMap<String, SavedCounter>,
+    pub totals: BTreeMap<String, SavedTotal>,
     /// By device.
     pub machines: BTreeMap<String, SavedRun>,
     /// By `device:alarm`.

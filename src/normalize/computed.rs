@@ -2,15 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::Now;
 use super::alarm::{self, Floods, SavedAlarm};
 use super::live::Live;
-use super::machine::Capacity;
 use super::machine::run::{Run, SavedRun};
+use super::machine::{Capacity, State};
 use super::recipe::{whole, word_of};
 use super::totals::Totals;
 use super::window::Window;
@@ -18,6 +18,9 @@ use crate::config::site::{AlarmStep, ClassStep, Derived, Site, Step, WindowStep,
 use crate::expression::{Inputs, Memory, Sample};
 use crate::reading::{Quality, Stamp, Value};
 use crate::tag::{DeviceId, TagId};
+
+/// Free hours of a class go on while its machines stay free: they are added up at least so often.
+const CLASS_EVERY: Duration = Duration::from_secs(60);
 
 /// What was computed: a sample of a tag that the gateway makes itself.
 #[derive(Debug)]
@@ -47,7 +50,8 @@ enum Kept {
     Derived(Memory),
     Alarm(Box<alarm::run::Run>),
     Machine(DeviceId, Box<Run>),
-    Class,
+    /// The steps of its machines.
+    Class(Vec<usize>),
     /// The windows, and which sample of the tag they have.
     Window(Option<Box<Window>>, (u64, Quality)),
 }
@@ -59,6 +63,8 @@ pub struct Computed {
     dependents: Vec<Vec<usize>>,
     /// By step.
     kept: Vec<Kept>,
+    /// By step: the class that a machine adds to.
+    class_of: Vec<Option<usize>>,
     /// The steps with new inputs; those that others need come first.
     dirty: BinaryHeap<Reverse<usize>>,
     is_dirty: Vec<bool>,
@@ -70,6 +76,8 @@ pub struct Computed {
     due_at: Vec<Option<Instant>>,
     /// Of all alarms of a device together.
     floods: Floods,
+    /// Something has happened that should outlive a power cut.
+    has_turned: bool,
 }
 
 impl Computed {
@@ -77,7 +85,15 @@ impl Computed {
     #[must_use]
     pub fn new(site: &Site) -> Computed {
         let mut dependents = vec![Vec::new(); site.tags.len()];
+        let mut class_of = vec![None; site.steps.len()];
         for (index, step) in site.steps.iter().enumerate() {
+            if let Step::Class(class) = step {
+                // it hears of its machines themselves, and only when they change
+                for machine in machines(site, class) {
+                    class_of.get_mut(machine).into_iter().for_each(|of| *of = Some(index));
+                }
+                continue;
+            }
             for tag in step.inputs() {
                 dependents.get_mut(tag.index()).into_iter().for_each(|of: &mut Vec<usize>| of.push(index));
             }
@@ -86,18 +102,20 @@ impl Computed {
             Step::Derived(derived) => Kept::Derived(Memory::new(&derived.expression)),
             Step::Alarm(step) => Kept::Alarm(Box::new(alarm::run::Run::new(step))),
             Step::Machine(step) => Kept::Machine(step.device, Box::new(Run::new(step))),
-            Step::Class(_) => Kept::Class,
+            Step::Class(class) => Kept::Class(machines(site, class).collect()),
             Step::Window(_) => Kept::Window(None, (0, Quality::Good)),
         };
         Computed {
             dependents,
             kept: site.steps.iter().map(kept).collect(),
+            class_of,
             dirty: BinaryHeap::new(),
             is_dirty: vec![false; site.steps.len()],
             due: BTreeSet::new(),
             queued_at: vec![None; site.steps.len()],
             due_at: vec![None; site.steps.len()],
             floods: Floods::default(),
+            has_turned: false,
         }
     }
 
@@ -147,7 +165,7 @@ impl Computed {
         for (step, kept) in self.kept.iter().enumerate() {
             let is_told = match kept {
                 Kept::Derived(_) => false,
-                Kept::Alarm(_) | Kept::Machine(..) | Kept::Class | Kept::Window(..) => true,
+                Kept::Alarm(_) | Kept::Machine(..) | Kept::Class(_) | Kept::Window(..) => true,
             };
             if let Some(is_dirty) = self.is_dirty.get_mut(step).filter(|is_dirty| is_told && !**is_dirty) {
                 *is_dirty = true;
@@ -167,28 +185,42 @@ impl Computed {
             }
             (Step::Alarm(step), Some(Kept::Alarm(run))) => {
                 let due = run.handle(step, view, now);
+                self.has_turned |= run.take_turn();
                 tell_alarm(run, step, &mut self.floods, now, told);
                 due
             }
-            (Step::Machine(step), Some(Kept::Machine(_, run))) => Some(run.handle(step, view, now, told)),
-            (Step::Class(class), _) => {
-                self.tell_class(class, now.stamp, told);
-                None
+            (Step::Machine(step), Some(Kept::Machine(_, run))) => {
+                let before = free(run);
+                let due = run.handle(step, view, now, told);
+                self.has_turned |= run.take_ended();
+                if free(run) != before
+                    && let Some(class) = self.class_of.get(index).copied().flatten()
+                {
+                    self.soil(class);
+                }
+                Some(due)
+            }
+            (Step::Class(class), Some(Kept::Class(_))) => {
+                self.tell_class(index, class, now.stamp, told);
+                let due = self.due_at.get(index).copied().flatten();
+                due.filter(|due| *due > now.at).or_else(|| now.at.checked_add(CLASS_EVERY))
             }
             (Step::Window(step), Some(Kept::Window(window, taken))) => {
                 let window = window.get_or_insert_with(|| Box::new(Window::new(step.length, now.at)));
                 Some(tell_window(window, taken, step, view, now, told))
             }
-            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Window(_), _) => None,
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
         };
         self.wake_at(index, due);
     }
 
-    fn tell_class(&self, class: &ClassStep, at: Stamp, told: &mut Vec<Told>) {
+    fn tell_class(&self, index: usize, class: &ClassStep, at: Stamp, told: &mut Vec<Told>) {
         let mut capacity = Capacity::default();
-        for kept in &self.kept {
-            if let Kept::Machine(device, run) = kept
-                && class.machines.contains(device)
+        let Some(Kept::Class(machines)) = self.kept.get(index) else { return };
+        for machine in machines {
+            if let Some(Kept::Machine(_, run)) = self.kept.get(*machine)
                 && let Some(machine) = run.machine()
             {
                 capacity.add(machine);
@@ -316,11 +348,20 @@ impl Computed {
                 && *device == of
             {
                 run.handle_plan(step, message, now)?;
+                self.has_turned = true;
                 self.soil(index);
+                if let Some(class) = self.class_of.get(index).copied().flatten() {
+                    self.soil(class);
+                }
                 return Ok(());
             }
         }
         Err("that device is no machine".to_owned())
+    }
+
+    /// Whether something has happened since this was asked last that should outlive a power cut.
+    pub fn take_turn(&mut self) -> bool {
+        std::mem::take(&mut self.has_turned)
     }
 
     /// A step is to be computed.
@@ -332,20 +373,22 @@ impl Computed {
     }
 
     /// What is to be kept of machines over a restart, by device.
-    pub fn saved_machines(&self) -> impl Iterator<Item = (DeviceId, SavedRun)> {
-        self.kept.iter().filter_map(|kept| match kept {
-            Kept::Machine(device, run) => Some((*device, run.saved()?)),
-            Kept::Derived(_) | Kept::Alarm(_) | Kept::Class | Kept::Window(..) => None,
+    pub fn saved_machines(&self, site: &Site) -> impl Iterator<Item = (DeviceId, SavedRun)> {
+        site.steps.iter().zip(&self.kept).filter_map(|(step, kept)| match (step, kept) {
+            (Step::Machine(step), Kept::Machine(device, run)) => Some((*device, run.saved(site, step)?)),
+            (Step::Derived(_) | Step::Alarm(_) | Step::Machine(_) | Step::Class(_) | Step::Window(_), _) => {
+                None
+            }
         })
     }
 
     /// Machines go on from what an earlier run has kept, before anything is computed.
-    pub fn restore_machines<'a>(&mut self, saved: impl Fn(DeviceId) -> Option<&'a SavedRun>) {
-        for kept in &mut self.kept {
-            if let Kept::Machine(device, run) = kept
+    pub fn restore_machines<'a>(&mut self, site: &Site, saved: impl Fn(DeviceId) -> Option<&'a SavedRun>) {
+        for (step, kept) in site.steps.iter().zip(&mut self.kept) {
+            if let (Step::Machine(step), Kept::Machine(device, run)) = (step, kept)
                 && let Some(saved) = saved(*device)
             {
-                run.restore(saved);
+                run.restore(site, step, saved);
             }
         }
     }
@@ -362,6 +405,19 @@ impl Computed {
             self.due.insert((at, step));
         }
     }
+}
+
+/// The steps of a class's machines.
+fn machines<'a>(site: &'a Site, class: &'a ClassStep) -> impl Iterator<Item = usize> + 'a {
+    site.steps.iter().enumerate().filter_map(|(index, step)| match step {
+        Step::Machine(machine) => class.machines.contains(&machine.device).then_some(index),
+        Step::Derived(_) | Step::Alarm(_) | Step::Class(_) | Step::Window(_) => None,
+    })
+}
+
+/// What the capacity of a class has of a machine: whether it is free, in which state, and whether its shift is known.
+fn free(run: &Run) -> Option<(bool, State, bool)> {
+    run.machine().map(|machine| (machine.is_free(), machine.state(), machine.wall_ms().is_some()))
 }
 
 fn no_alarm(name: &str) -> String {
@@ -448,9 +504,17 @@ pub struct View<'a> {
     pub live: &'a [Live],
     /// The totals of counters.
     pub counters: &'a Totals,
+    /// By device: whether it counts as there.
+    pub is_up: &'a [bool],
 }
 
 impl View<'_> {
+    /// Whether a device counts as there.
+    #[must_use]
+    pub fn is_up(&self, device: DeviceId) -> bool {
+        self.is_up.get(device.index()).copied().unwrap_or_default()
+    }
+
     /// How often a counter was reset or replaced in this run.
     #[must_use]
     pub fn resets(&self, tag: TagId) -> u64 {
@@ -473,7 +537,10 @@ impl Inputs for View<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::config;
     use crate::normalize::tests::Shop;
+
+    use super::*;
 
     #[test]
     fn whatever_is_read_a_step_is_due_once() {
@@ -491,5 +558,26 @@ mod tests {
         assert_eq!(late, 2, "one for each alarm");
         assert_eq!(shop.pass(59.989), "", "silent since the last");
         assert!(shop.pass(0.001).contains("alarm/silent=true"));
+    }
+
+    #[test]
+    fn a_class_is_not_added_up_again_because_something_was_read() {
+        let machine = |name: &str, unit: u8| {
+            format!(
+                "[device.{name}]\nlink = \"l\"\nunit = {unit}\ntags = [{{ name = \"on\", at = \"hr:0.0\" }}]\n\
+                 machine = {{ running = \"on\", class = \"c\" }}\n"
+            )
+        };
+        let text = "[gateway]\nname = \"n\"\nenterprise = \"e\"\ntimezone = \"UTC\"\n\
+                    [uplink.u]\nbroker = \"mqtt://127.0.0.1\"\n[link.l]\ntcp = \"127.0.0.1:502\"\n";
+        let text = format!("{text}{}{}", machine("a", 1), machine("b", 2));
+        let site = config::parse("test.toml", &text).site.unwrap();
+        let class = site.steps.iter().position(|step| matches!(step, Step::Class(_))).unwrap();
+        let mut computed = Computed::new(&site);
+        site.tags.iter().for_each(|tag| computed.note(tag.id));
+        let dirty: Vec<usize> = std::iter::from_fn(|| computed.next_dirty()).collect();
+        assert_eq!(dirty.len(), 2, "the machines");
+        assert!(!dirty.contains(&class));
+        assert!(matches!(&computed.kept[class], Kept::Class(machines) if *machines == dirty));
     }
 }

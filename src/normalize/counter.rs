@@ -105,6 +105,11 @@ impl Counter {
         Counter { rule, base, total }
     }
 
+    /// The next value is that of another counter: it is held against none, and the total goes on from it.
+    pub fn forget_value(&mut self) {
+        self.base = None;
+    }
+
     /// The total: 0 before the first sample of the first run.
     #[must_use]
     pub const fn total(&self) -> f64 {

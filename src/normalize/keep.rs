@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -17,6 +17,11 @@ use super::totals::KEEP_EVERY;
 /// So many people wait at most until what they did is written down.
 const WAITING_MAX: usize = 16;
 
+/// What should outlive a power cut is written down this long after it has happened: more may come with it.
+const SOON: Duration = Duration::from_secs(1);
+/// And not oftener than this, for flash wears.
+const SOON_EVERY: Duration = Duration::from_secs(10);
+
 /// Writes down what is kept, and tells those who wait for it.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -25,6 +30,8 @@ pub(super) struct Keeper {
     kept: Saved,
     /// When it is to be written although nobody waits.
     due_at: Instant,
+    /// When it was written last.
+    begun_at: Option<Instant>,
     writing: Option<Writing>,
     /// Those whose act is not in what is being written.
     waiting: Vec<oneshot::Sender<Acted>>,
@@ -43,7 +50,7 @@ impl Keeper {
     pub(super) fn open(state_dir: &Path, now: Instant) -> Keeper {
         let path = state_dir.join("accounts");
         let kept = read(&path);
-        Keeper { path, kept, due_at: now + KEEP_EVERY, writing: None, waiting: Vec::new() }
+        Keeper { path, kept, due_at: now + KEEP_EVERY, begun_at: None, writing: None, waiting: Vec::new() }
     }
 
     /// What the file holds.
@@ -61,6 +68,18 @@ impl Keeper {
         self.waiting.push(reply);
     }
 
+    /// Something has happened that should outlive a power cut.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        let soon = now + SOON;
+        let soon = self.begun_at.map_or(soon, |begun_at| soon.max(begun_at + SOON_EVERY));
+        self.due_at = self.due_at.min(soon);
+    }
+
+    /// When it is to be written although nobody waits; `None` while a writing is under way.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.writing.is_none().then_some(self.due_at)
+    }
+
     /// Whether it is to be written: somebody waits, or it is time, and no writing is under way.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.writing.is_none() && (!self.waiting.is_empty() || now >= self.due_at)
@@ -69,6 +88,7 @@ impl Keeper {
     /// Begins to write `saved`; where the file holds that already, those who wait are told at once.
     pub(super) fn begin(&mut self, saved: Saved, now: Instant) {
         self.due_at = now + KEEP_EVERY;
+        self.begun_at = Some(now);
         let told = std::mem::take(&mut self.waiting);
         if saved == self.kept {
             return tell(told, Acted::Kept);
@@ -153,10 +173,12 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::normalize::counter::{SavedCounter, SavedRaw};
+    use crate::normalize::totals::SavedTotal;
 
     fn saved(total: f64) -> Saved {
         let counter = SavedCounter { raw: SavedRaw::Number(total), total, at_ms: Some(5) };
-        Saved { totals: BTreeMap::from([("d:t".to_owned(), counter)]), ..Saved::default() }
+        let total = SavedTotal { counter, from: Some("hr:0 U16".to_owned()), unit: None };
+        Saved { totals: BTreeMap::from([("d:t".to_owned(), total)]), ..Saved::default() }
     }
 
     fn waiting(keeper: &mut Keeper) -> oneshot::Receiver<Acted> {
@@ -210,6 +232,29 @@ mod tests {
         let Ok(Acted::NotKept(why)) = told.await else { panic!("there is no such folder") };
         assert!(why.contains("No such file"), "{why}");
         assert!(!keeper.is_due(now), "it is not tried again at once");
+    }
+
+    #[tokio::test]
+    async fn what_should_outlive_a_power_cut_is_written_a_second_later_and_not_oftener_than_flash_bears() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), clock::monotonic());
+        let mut keeper = Keeper::open(folder.path(), now);
+        let after = |seconds| now + Duration::from_secs(seconds);
+        keeper.hasten(now);
+        keeper.hasten(after(1));
+        assert_eq!(keeper.next_due(), Some(after(1)), "what comes meanwhile does not put it off");
+        assert!(keeper.is_due(after(1)) && !keeper.is_due(now));
+        keeper.begin(saved(1.0), after(1));
+        keeper.hasten(after(2));
+        assert_eq!(keeper.next_due(), None, "one at a time");
+        let ended = keeper.written().await;
+        keeper.finish(ended);
+        assert_eq!(keeper.next_due(), Some(after(11)));
+        keeper.begin(saved(2.0), after(11));
+        let ended = keeper.written().await;
+        keeper.finish(ended);
+        assert_eq!(keeper.next_due(), Some(after(11) + KEEP_EVERY));
+        keeper.hasten(after(60));
+        assert_eq!(keeper.next_due(), Some(after(61)));
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub enum Sample {
 pub struct Closed {
     /// Whether it is that of a whole shift; else that of a product within one.
     pub is_shift: bool,
-    /// When it ended.
-    pub at: Timestamp,
+    /// When it ended; `None`: before the first wall time that is to be trusted.
+    pub at: Option<Timestamp>,
     /// Its final figures; the state is the one in which it ended.
     pub figures: Figures,
 }
@@ -270,7 +270,7 @@ impl Machine {
     fn make(&mut self, product: Option<String>) {
         let Some(product) = product.filter(|product| product.len() <= PRODUCT_MAX) else { return };
         if self.account.product.as_ref().is_some_and(|made| *made != product) {
-            self.close(false, self.wall_ms().unwrap_or_default());
+            self.close(false, self.wall_ms());
             self.account.part = tally::Tally::default();
         }
         self.account.product = Some(product);
@@ -320,10 +320,16 @@ impl Machine {
     /// The first wall time: what was kept goes on, and the time away is unknown.
     fn begin(&mut self, wall_ms: u64) {
         let counted = std::mem::take(&mut self.account);
+        let mut ends = false;
         match self.saved.take() {
             Some(saved) => {
                 self.account = saved.account;
                 self.free = saved.free;
+                // what was made meanwhile is of both, and is put into the later one
+                ends = self.rule.calendar.at(wall_ms).is_none_or(|stretch| !self.account.is_of(&stretch));
+                if ends {
+                    self.mark_missed();
+                }
                 self.place =
                     self.rule.calendar.at(saved.at_ms).map(|stretch| Place { at_ms: saved.at_ms, stretch });
                 let away_ms = wall_ms.saturating_sub(saved.at_ms);
@@ -339,10 +345,23 @@ impl Machine {
             }
             None => self.turn(wall_ms, true),
         }
+        if ends && !counted.whole.is_empty() {
+            self.mark_missed();
+        }
         self.account.whole.merge(&counted.whole);
         self.account.part.merge(&counted.part);
         if counted.product.is_some() {
             self.make(counted.product);
+        }
+    }
+
+    /// Some of what is counted and metered is not in the account.
+    fn mark_missed(&mut self) {
+        if self.pieces.is_some() || self.scrap.is_some() {
+            self.account.mark_gap();
+        }
+        if self.rule.has_energy {
+            self.account.mark_energy_gap();
         }
     }
 
@@ -389,17 +408,17 @@ impl Machine {
             return;
         }
         if self.rule.has_product {
-            self.close(false, at_ms);
+            self.close(false, Some(at_ms));
         }
-        self.close(true, at_ms);
+        self.close(true, Some(at_ms));
     }
 
-    fn close(&mut self, is_shift: bool, at_ms: u64) {
+    fn close(&mut self, is_shift: bool, at_ms: Option<u64>) {
         if self.closed.len() >= CLOSED_MAX {
             self.closed.pop_front();
         }
         let figures = self.figures_of(is_shift);
-        self.closed.push_back(Closed { is_shift, at: Timestamp::from_millis(at_ms), figures });
+        self.closed.push_back(Closed { is_shift, at: at_ms.map(Timestamp::from_millis), figures });
     }
 
     fn figures_of(&self, is_shift: bool) -> Figures {

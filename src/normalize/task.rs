@@ -90,6 +90,9 @@ pub async fn run(site: Arc<Site>, mut ports: Ports) {
     }
     loop {
         let at = now();
+        if normalizer.take_turn() {
+            keeper.hasten(at.at);
+        }
         if keeper.is_due(at.at) {
             updates.extend(normalizer.settle(at));
             keeper.begin(normalizer.saved(at), at.at);
@@ -97,7 +100,8 @@ pub async fn run(site: Arc<Site>, mut ports: Ports) {
         for update in updates.drain(..) {
             ports.store.send(update).await.ok(); // ended: it has said so itself
         }
-        let update = match wait(&mut ports, &mut keeper, normalizer.next_due()).await {
+        let due = normalizer.next_due().into_iter().chain(keeper.next_due()).min();
+        let update = match wait(&mut ports, &mut keeper, due).await {
             Event::Polled(polled) => normalizer.handle(polled, now()),
             Event::Due => normalizer.handle_due(now()),
             Event::Ordered(order) => obey(&mut normalizer, &mut keeper, order, now()),
@@ -273,7 +277,8 @@ mod tests {
             bench.read(6).await;
             bench.told(r#""event":"raised""#).await;
             assert_eq!(bench.order(later, true).await, Acted::Kept);
-            assert!(!accounts.exists(), "a trial does nothing");
+            let kept = std::fs::read_to_string(&accounts).unwrap_or_default();
+            assert!(!kept.contains(r#""phase":"acknowledged""#), "a trial does nothing: {kept}");
             let past = clock::monotonic().checked_sub(Duration::from_millis(1)).unwrap();
             let expired = "expired: it has waited here for too long";
             assert_eq!(bench.order(past, false).await, Acted::Refused(expired.to_owned()));
@@ -286,6 +291,26 @@ mod tests {
             drop(bench);
         };
         tokio::join!(task, orders);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_is_raised_is_on_the_disk_soon_although_nobody_does_anything() {
+        let (mut bench, task) = Bench::new();
+        let accounts = bench.folder.path().join("accounts");
+        let raised = async {
+            bench.read(6).await;
+            bench.told(r#""event":"raised""#).await;
+            let is_kept = || {
+                std::fs::read_to_string(&accounts)
+                    .is_ok_and(|kept| kept.contains(r#""phase":"unacknowledged""#))
+            };
+            while !is_kept() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            drop(bench);
+        };
+        let both = async { tokio::join!(task, raised) };
+        tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
     }
 
     #[tokio::test]

@@ -19,6 +19,10 @@ pub(crate) struct Shop {
     pub(crate) elapsed_ms: u64,
     /// What the wall clock said at the start.
     pub(crate) wall_ms: u64,
+    /// Whether the clock is to be trusted.
+    pub(crate) has_clock: bool,
+    /// What was told when it went on after a restart.
+    pub(crate) first: String,
 }
 
 impl Shop {
@@ -40,8 +44,10 @@ impl Shop {
             Err(findings) => panic!("{}", config::finding::render_text(&findings, &checked.sources)),
         };
         let normalizer = Normalizer::new(site.clone());
+        let start = crate::clock::monotonic();
+        let first = String::new();
         let mut shop =
-            Shop { site, normalizer, start: crate::clock::monotonic(), elapsed_ms: 0, wall_ms: MIDNIGHT_MS };
+            Shop { site, normalizer, start, elapsed_ms: 0, wall_ms: MIDNIGHT_MS, has_clock: true, first };
         shop.normalizer.start(shop.now());
         shop
     }
@@ -61,14 +67,31 @@ impl Shop {
         shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))))
     }
 
+    /// A gateway whose clock is not to be trusted yet, and what it tells when it starts.
+    pub(crate) fn without_clock(text: &str) -> (Shop, String) {
+        let mut shop = Shop { has_clock: false, ..Shop::of(text) };
+        shop.normalizer = Normalizer::new(shop.site.clone());
+        let updates = shop.normalizer.start(shop.now());
+        let shown = shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))));
+        (shop, shown)
+    }
+
     /// The same shop after `away` seconds, with what was kept.
     pub(crate) fn again(self, saved: &Saved, away: f64) -> Shop {
         let mut normalizer = Normalizer::new(self.site.clone());
         normalizer.restore(saved);
         let mut shop = Shop { normalizer, ..self };
         shop.elapsed_ms += u64::try_from(Duration::from_secs_f64(away).as_millis()).unwrap();
-        shop.normalizer.start(shop.now());
+        let updates = shop.normalizer.start(shop.now());
+        shop.first = shop.shown(updates.into_iter().find(|update| matches!(update, Update::Readings(_))));
         shop
+    }
+
+    /// Whether `d` counts as there.
+    pub(crate) fn set_up(&mut self, is_up: bool) {
+        let (device, now) = (self.tag("on").device, self.now());
+        let polled = if is_up { Polled::DeviceUp(device) } else { Polled::DeviceDown(device, now.stamp) };
+        self.normalizer.handle(polled, now);
     }
 
     /// A message brings a plan.
@@ -87,7 +110,8 @@ impl Shop {
 
     pub(crate) fn now(&self) -> Now {
         let wall = Timestamp::from_millis(self.wall_ms + self.elapsed_ms);
-        Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp: Stamp::Wall(wall) }
+        let stamp = if self.has_clock { Stamp::Wall(wall) } else { Stamp::SinceBoot(self.elapsed_ms) };
+        Now { at: self.start + Duration::from_millis(self.elapsed_ms), stamp }
     }
 
     fn tag(&self, name: &str) -> &config::site::Tag {
@@ -243,6 +267,22 @@ fn a_value_that_nothing_confirms_turns_stale_once() {
 }
 
 #[test]
+fn the_total_of_a_counter_that_nothing_confirms_is_as_stale_as_the_counter_and_what_hangs_on_it() {
+    let mut shop = Shop::new(
+        "stale_after = \"10s\"
+        tags = [{ name = \"c\", at = \"hr:1\", kind = \"counter\" }]
+        [device.d.derived]
+        \"twice\" = { expr = \"tag('total/c') * 2\" }",
+    );
+    assert_eq!(shop.read("c=0001"), "c=1 total/c=0 twice=0");
+    let stale = "(uncertain:last_usable)";
+    assert_eq!(shop.pass(50.0), format!("c=1{stale} total/c=0{stale} twice=0{stale}"));
+    assert_eq!(shop.read("c=0003"), "c=3 total/c=2 twice=4");
+    shop.read("c!bad:decode");
+    assert_eq!(shop.pass(50.0), "", "what is bad is not stale");
+}
+
+#[test]
 fn a_value_that_never_changes_is_stuck_until_it_does() {
     let mut shop =
         Shop::new("tags = [{ name = \"a\", at = \"hr:1\", stuck_after = \"5s\", stale_after = \"1h\" }]");
@@ -309,6 +349,36 @@ fn the_total_of_a_counter_goes_on_over_wraps_resets_and_restarts() {
     next.normalizer.restore(&saved);
     next.elapsed_ms = 60_000;
     assert!(next.read("c=0019").starts_with("c=2.5 total/c=5.5"));
+}
+
+#[test]
+fn a_counter_that_is_read_otherwise_after_a_restart_counts_nothing_of_the_time_between() {
+    #[track_caller]
+    fn check(before: &str, after: &str, expected: &str) {
+        let device = |tag: &str| {
+            format!("tags = [{{ name = \"c\", kind = \"counter\", {tag} }}, {{ name = \"r\", value = 2 }}]")
+        };
+        let mut shop = Shop::new(&device(before));
+        shop.read("c=0064");
+        shop.read("c=006E");
+        let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+        let mut next = Shop::new(&device(after));
+        next.normalizer.restore(&serde_json::from_str(&text).unwrap());
+        let shown = next.read("c=03E8") + " " + &next.read("c=03E9");
+        let totals: Vec<_> = shown.split(' ').filter(|one| one.starts_with("total/c=")).collect();
+        assert_eq!(totals.join(" "), expected, "{after}");
+    }
+    // 0x64 to 0x6E are 10, 0x6E to 0x3E8 890
+    check("at = \"hr:1\"", "at = \"hr:1\"", "total/c=900 total/c=901");
+    check("at = \"hr:1\"", "at = \"hr:1\", scale = 10", "total/c=10 total/c=20");
+    check("at = \"hr:1\"", "at = \"hr:2\"", "total/c=10 total/c=11");
+    check("at = \"hr:1\"", "at = \"hr:1\", ratio = [\"r\"]", "total/c=10 total/c=12");
+    check(
+        "at = \"hr:1\", unit = \"kWh\", publish_unit = \"Wh\"",
+        "at = \"hr:1\", unit = \"MWh\", publish_unit = \"Wh\"",
+        "total/c=10000 total/c=1010000",
+    );
+    check("at = \"hr:1\", unit = \"kWh\"", "at = \"hr:1\", unit = \"Wh\"", "total/c=0 total/c=1");
 }
 
 #[test]
@@ -543,6 +613,8 @@ fn what_would_go_round_for_ever_is_left_for_the_next_time() {
         start: crate::clock::monotonic(),
         elapsed_ms: 0,
         wall_ms: MIDNIGHT_MS,
+        has_clock: true,
+        first: String::new(),
     };
     shop.normalizer.start(shop.now());
     let events = |shown: &str| shown.matches("event/alarm=").count();

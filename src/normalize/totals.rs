@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::computed::Told;
 use super::counter::{Counter, CounterEvent, CounterRule, SavedCounter};
-use crate::config::site::{EVERY, Site, Total};
+use crate::config::site::{EVERY, Registers, Site, Source, Total};
 use crate::reading::{Quality, Stamp, Timestamp, Value};
 use crate::tag::TagId;
 
@@ -26,6 +28,20 @@ struct Entry {
     wall: Option<Timestamp>,
     /// How often it was reset or replaced in this run.
     resets: u64,
+}
+
+/// What is kept of a total over a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedTotal {
+    /// The counter.
+    #[serde(flatten)]
+    pub counter: SavedCounter,
+    /// What it was read from and how, as words that differ where that does; `None`: an earlier version has not kept it.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// What it was measured in.
+    #[serde(default)]
+    pub unit: Option<String>,
 }
 
 impl Totals {
@@ -49,20 +65,36 @@ impl Totals {
         Totals { counters, of }
     }
 
-    /// Goes on from what an earlier run has kept, before the first sample.
-    pub fn restore(&mut self, site: &Site, saved: &BTreeMap<String, SavedCounter>) {
+    /// Goes on from what an earlier run has kept, before the first sample. Where the counter is read from something else, or
+    /// scaled otherwise, its values cannot be held against those of before: what came meanwhile counts for nothing. In
+    /// another unit the total begins at 0.
+    pub fn restore(&mut self, site: &Site, saved: &BTreeMap<String, SavedTotal>) {
         for entry in &mut self.counters {
-            if let Some(saved) = saved.get(&site.full_name(entry.total.of)) {
-                entry.wall = saved.at_ms.map(Timestamp::from_millis);
-                entry.counter = Counter::new(entry.rule, Some(saved.clone()));
+            let Some(saved) = saved.get(&site.full_name(entry.total.of)) else { continue };
+            let (from, unit) = identity(site, entry.total.of);
+            let is_same = saved.from.as_ref().is_none_or(|kept| *kept == from);
+            if saved.from.is_some() && saved.unit.as_deref() != unit {
+                entry.resets += 1;
+                continue;
+            }
+            entry.wall = saved.counter.at_ms.map(Timestamp::from_millis);
+            entry.counter = Counter::new(entry.rule, Some(saved.counter.clone()));
+            if !is_same {
+                entry.counter.forget_value();
+                entry.resets += 1;
             }
         }
     }
 
     /// What is to be kept, by device and tag.
     #[must_use]
-    pub fn saved(&self, site: &Site) -> BTreeMap<String, SavedCounter> {
-        let saved = |entry: &Entry| Some((site.full_name(entry.total.of), entry.counter.saved(entry.wall)?));
+    pub fn saved(&self, site: &Site) -> BTreeMap<String, SavedTotal> {
+        let saved = |entry: &Entry| {
+            let counter = entry.counter.saved(entry.wall)?;
+            let (from, unit) = identity(site, entry.total.of);
+            let saved = SavedTotal { counter, from: Some(from), unit: unit.map(str::to_owned) };
+            Some((site.full_name(entry.total.of), saved))
+        };
         self.counters.iter().filter_map(saved).collect()
     }
 
@@ -100,12 +132,56 @@ impl Totals {
         self.counters.get(index).map(|entry| entry.counter.total())
     }
 
+    /// The tag of the total of a tag that is a counter.
+    #[must_use]
+    pub fn tag_of(&self, tag: TagId) -> Option<TagId> {
+        let index = self.of.get(tag.index()).copied().flatten()?;
+        self.counters.get(index).map(|entry| entry.total.tag)
+    }
+
     /// How often a counter was reset or replaced in this run; 0 for what is none.
     #[must_use]
     pub fn resets(&self, tag: TagId) -> u64 {
         let index = self.of.get(tag.index()).copied().flatten();
         index.and_then(|index| self.counters.get(index)).map_or(0, |entry| entry.resets)
     }
+}
+
+/// What a counter is read from and how, in words, and what it is measured in.
+fn identity(site: &Site, tag: TagId) -> (String, Option<&'static str>) {
+    let Some(tag) = site.tags.get(tag.index()) else { return (String::new(), None) };
+    let from = match &tag.source {
+        Source::Registers(registers) => read_from(site, registers),
+        Source::Constant(_) | Source::Computed | Source::Control(_) => String::new(),
+    };
+    (from, tag.unit.map(|unit| unit.written))
+}
+
+fn read_from(site: &Site, registers: &Registers) -> String {
+    let mut from = match registers.digits {
+        Some((identifier, format)) => format!("{identifier:?} {format:?}"),
+        None => {
+            let layout = &registers.layout;
+            format!("{} {:?} {:?}", layout.span, layout.data_type, layout.order)
+        }
+    };
+    if let Some(scaling) = registers.layout.scaling {
+        from += &format!(" * {} + {}", scaling.scale, scaling.offset);
+    }
+    let Some(recipe) = &registers.recipe else { return from };
+    if let Some(expression) = &recipe.expression {
+        from += &format!(" = {}", expression.text());
+    }
+    for other in recipe.ratio.iter().chain(&recipe.scale_from).chain(&recipe.decimals_from) {
+        from += &format!(" * {}", site.full_name(*other));
+        if let Some(Source::Constant(value)) = site.tags.get(other.index()).map(|tag| &tag.source) {
+            from += &format!("={value}");
+        }
+    }
+    if let Some(conversion) = recipe.conversion {
+        from += &format!(" * {} / {} + {}", conversion.factor, conversion.divisor, conversion.offset);
+    }
+    from
 }
 
 /// How often totals are written down while the gateway runs: flash wears, and a counter says itself what came since.

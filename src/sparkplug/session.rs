@@ -21,7 +21,7 @@ use super::payload::Form;
 use super::proto::Payload;
 use super::proto::payload::Metric;
 use super::topic::{Node, Verb};
-use crate::config::site::{Device, Kind, Shared, Site, Uplink};
+use crate::config::site::{Device, Kind, Shared, Site, Source, Tag, Uplink};
 use crate::counters::Counters;
 use crate::outbox::{Lane, Lost, Moves, Outbox, Waiting};
 use crate::position::{Position, Positions};
@@ -372,14 +372,15 @@ impl Session {
         }
         let is_born = self.live.is_some() && self.is_device_up(device);
         let Some(last) = self.tags.get_mut(reading.tag.index()) else { return };
-        last.reading = Some((position, reading.clone()));
+        let before = last.reading.replace((position, reading.clone()));
         if is_born && tag.kind != Kind::Event && self.thinning.withholds(reading) {
             self.outbox.handle_idle(position);
             return;
         }
         if !is_born {
-            // a birth tells the last of them, the others come as history
-            if self.live.is_some() && reading.quality.is_bad() {
+            // a birth tells the last of them, the others come as history; not for what is told again and again
+            let is_same = before.is_some_and(|(_, before)| is_repeated(tag, &before, reading));
+            if self.live.is_some() && (reading.quality.is_bad() || is_same) {
                 self.outbox.handle_idle(position);
             }
             return;
@@ -439,6 +440,16 @@ impl Session {
         }
         (metrics, carried)
     }
+}
+
+/// Whether a reading of what the gateway computes says what the one before it has said already.
+fn is_repeated(tag: &Tag, before: &Reading, reading: &Reading) -> bool {
+    let is_same = match (&before.value, &reading.value) {
+        (Some(before), Some(value)) => before.is_same(value),
+        (before, value) => before.is_none() && value.is_none(),
+    };
+    let is_computed = matches!(tag.source, Source::Computed) && tag.kind != Kind::Event;
+    is_computed && is_same && before.quality == reading.quality
 }
 
 fn is_birth(message: &Message) -> bool {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::state::Phase;
 use super::{Alarm, Event, Refusal, Sample, SavedAlarm};
 use crate::config::site::{AlarmStep, Test};
 use crate::expression::{Inputs as _, Memory};
@@ -21,6 +22,8 @@ pub struct Run {
     memory: Memory,
     /// The sample, and that of the limit, that was judged last.
     judged: Option<(u64, Quality, Option<u64>)>,
+    /// Its state, and whether it was shelved, when that was asked last.
+    turned: (Phase, bool),
 }
 
 /// What somebody does with an alarm.
@@ -38,13 +41,21 @@ impl Run {
     /// An alarm of which nothing is known yet.
     #[must_use]
     pub fn new(step: &AlarmStep) -> Run {
-        Run { alarm: None, saved: None, memory: Memory::new(&step.when), judged: None }
+        Run {
+            alarm: None,
+            saved: None,
+            memory: Memory::new(&step.when),
+            judged: None,
+            turned: (Phase::Normal, false),
+        }
     }
 
     /// Goes on from what an earlier run has kept; before anything is asked. Where that was of something else, neither its
     /// state nor its shelving is this one's.
     pub fn restore(&mut self, step: &AlarmStep, saved: &SavedAlarm) {
-        self.saved = Some(if saved.of == step.of { saved.clone() } else { saved.forgotten() });
+        let saved = if saved.of == step.of { saved.clone() } else { saved.forgotten() };
+        self.turned = (saved.phase, saved.is_shelved);
+        self.saved = Some(saved);
     }
 
     /// What is to be kept.
@@ -53,6 +64,14 @@ impl Run {
         let saved = self.alarm.as_ref().map(|alarm| alarm.save(now.wall(), now.at));
         let saved = saved.or_else(|| self.saved.clone())?;
         Some(SavedAlarm { of: step.of.clone(), ..saved })
+    }
+
+    /// Whether it is in another state, or shelved or not any more, since this was asked last: what is kept of it differs.
+    pub fn take_turn(&mut self) -> bool {
+        let saved = self.saved.as_ref().map(|saved| (saved.phase, saved.is_shelved));
+        let alarm = self.alarm.as_ref().map(|alarm| (alarm.phase, alarm.shelved_until.is_some()));
+        let state = alarm.or(saved).unwrap_or_default();
+        std::mem::replace(&mut self.turned, state) != state
     }
 
     fn alarm(&mut self, step: &AlarmStep, now: Now) -> &mut Alarm {

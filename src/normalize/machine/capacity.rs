@@ -106,7 +106,7 @@ pub struct Capacity {
     pub machines: u32,
     /// Those that are free now: idle or stopped, known to be, and in planned time.
     pub free: u32,
-    /// Those of which it is not known.
+    /// Those of which it is not known, or not known which shift they are in.
     pub unknown: u32,
     /// Machine-hours of the last 24 h in which they were free.
     pub free_24h: f64,
@@ -119,7 +119,8 @@ impl Capacity {
     pub fn add(&mut self, machine: &super::Machine) {
         self.machines = self.machines.saturating_add(1);
         self.free = self.free.saturating_add(machine.is_free().into());
-        self.unknown = self.unknown.saturating_add((machine.state() == super::State::Unknown).into());
+        let is_unknown = machine.state() == super::State::Unknown || machine.wall_ms().is_none();
+        self.unknown = self.unknown.saturating_add(is_unknown.into());
         if let Some(now_ms) = machine.wall_ms() {
             self.free_24h += machine.free_time().day_h(now_ms);
             self.free_7d += machine.free_time().week_h(now_ms);

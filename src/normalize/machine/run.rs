@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{Closed, Conditions, Figures, Machine, Sample, Saved, Seen, State, plan};
-use crate::config::site::{Amount, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
+use crate::config::site::{Amount, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag, Site};
 use crate::expression::{Expression, Inputs as _, Memory};
 use crate::normalize::Now;
 use crate::normalize::computed::{Told, View};
@@ -29,6 +29,10 @@ pub struct Run {
     pieces: Followed,
     scrap: Followed,
     energy: Followed,
+    /// What counts and energy were to be doubted for when it was asked last.
+    doubts: Doubts,
+    /// An account has ended.
+    has_ended: bool,
     /// The serials of the samples that were taken in last.
     product: u64,
     cycle: u64,
@@ -42,15 +46,28 @@ struct Followed {
     resets: u64,
     serial: u64,
     each: u64,
+    /// It could not be read when an account ended: what it says next is in part of that account.
+    is_late: bool,
+    /// It is another counter than in the account that goes on.
+    is_other: bool,
 }
 
 /// What is kept of a machine over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedRun {
     machine: Saved,
-    pieces: Option<f64>,
-    scrap: Option<f64>,
-    energy: Option<f64>,
+    /// Of its counters: of pieces, of scrap, of the meter.
+    #[serde(default)]
+    taken: [Option<Taken>; 3],
+}
+
+/// How far a counter was taken in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Taken {
+    /// `device:tag`.
+    of: String,
+    /// Its total then.
+    total: f64,
 }
 
 impl Run {
@@ -68,23 +85,36 @@ impl Run {
             pieces: Followed::default(),
             scrap: Followed::default(),
             energy: Followed::default(),
+            doubts: Doubts::NONE,
+            has_ended: false,
             product: 0,
             cycle: 0,
         }
     }
 
-    /// Goes on from what an earlier run has kept; before anything is asked.
-    pub fn restore(&mut self, saved: &SavedRun) {
+    /// Goes on from what an earlier run has kept; before anything is asked. The total of another counter is not held against
+    /// what was kept: it is followed from now on, and the account says that something may be missing.
+    pub fn restore(&mut self, site: &Site, step: &MachineStep, saved: &SavedRun) {
         self.saved = Some(saved.machine.clone());
-        (self.pieces.total, self.scrap.total, self.energy.total) = (saved.pieces, saved.scrap, saved.energy);
+        let followed = [&mut self.pieces, &mut self.scrap, &mut self.energy];
+        for ((followed, counter), taken) in followed.into_iter().zip(counters(step)).zip(&saved.taken) {
+            let Some(counter) = counter else { continue };
+            let taken = taken.as_ref().filter(|taken| taken.of == site.full_name(counter));
+            followed.total = taken.map(|taken| taken.total);
+            followed.is_other = taken.is_none();
+        }
     }
 
     /// What is to be kept; `None`: nothing is known that is worth it.
     #[must_use]
-    pub fn saved(&self) -> Option<SavedRun> {
+    pub fn saved(&self, site: &Site, step: &MachineStep) -> Option<SavedRun> {
         let machine = self.machine.as_ref().and_then(Machine::save).or_else(|| self.saved.clone())?;
-        let (pieces, scrap, energy) = (self.pieces.total, self.scrap.total, self.energy.total);
-        Some(SavedRun { machine, pieces, scrap, energy })
+        let [pieces, scrap, energy] = counters(step);
+        let taken = |counter: Option<TagId>, followed: &Followed| {
+            Some(Taken { of: site.full_name(counter?), total: followed.total? })
+        };
+        let taken = [taken(pieces, &self.pieces), taken(scrap, &self.scrap), taken(energy, &self.energy)];
+        Some(SavedRun { machine, taken })
     }
 
     /// Other shifts or another cycle from now on; what the message does not name is as the configuration has it. What comes
@@ -107,6 +137,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether an account has ended since this was asked last.
+    pub fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.has_ended)
+    }
+
     /// The machine, once something has been asked of it.
     #[must_use]
     pub const fn machine(&self) -> Option<&Machine> {
@@ -121,13 +156,44 @@ impl Run {
             self.machine.take().unwrap_or_else(|| Machine::new(step.rule.clone(), saved.take(), now.at));
         machine.handle_time(wall, now.at);
         self.take_product(step, view, &mut machine, wall, now.at);
+        self.tell_closed(step, view, &mut machine, now.stamp, told);
         let (conditions, due) = self.conditions(step, view, now.at);
         self.take_counts(step, view, &mut machine, wall, now.at);
         machine.handle(Sample::Conditions(conditions), wall, now.at);
-        tell(&mut machine, step, view, now.stamp, told);
+        let is_away = machine.state() == State::Unknown && !view.is_up(step.device);
+        tell(&machine, step, self.doubts, is_away, now.stamp, told);
         let next = machine.next_due();
         self.machine = Some(machine);
         due.map_or(next, |due| due.min(next))
+    }
+
+    /// Tells accounts that have ended, at their own time. One that ends while a counter cannot be read lacks what that counter
+    /// says later, and the account that takes it has too much.
+    fn tell_closed(
+        &mut self,
+        step: &MachineStep,
+        view: &View<'_>,
+        machine: &mut Machine,
+        at: Stamp,
+        told: &mut Vec<Told>,
+    ) {
+        let before = self.doubts;
+        self.doubts = Doubts::of(step, view);
+        let doubts = before.worst(self.doubts);
+        let account = step.tags.iter().find(|(what, _)| *what == MachineTag::Account).map(|(_, tag)| *tag);
+        while let Some(mut closed) = machine.poll_closed() {
+            self.has_ended = true;
+            self.pieces.is_late |= !doubts.pieces.is_good();
+            self.scrap.is_late |= !doubts.scrap.is_good();
+            self.energy.is_late |= !doubts.energy.is_good();
+            let Some(tag) = account else { continue };
+            let figures = &mut closed.figures;
+            figures.count_quality = figures.count_quality.worst(doubts.pieces).worst(doubts.scrap);
+            figures.energy_quality = figures.energy_quality.worst(doubts.energy);
+            let doubt = figures.time_quality.worst(figures.count_quality).worst(figures.energy_quality);
+            let value = Ok(Value::Text(text(&closed).into()));
+            told.push(Told { tag, value, doubt, at: closed.at.map_or(at, Stamp::Wall) });
+        }
     }
 
     /// What is made, and how long a count of it takes, before what was counted.
@@ -210,13 +276,29 @@ impl Run {
     }
 }
 
+/// The counters of pieces, of scrap and of energy, where there are any.
+fn counters(step: &MachineStep) -> [Option<TagId>; 3] {
+    let counter = |from: Option<CountFrom>, count: Option<Count>| {
+        let is_counter = count.is_some_and(|count| count.kind == CountKind::Counter);
+        from.filter(|_| is_counter).map(|from| from.tag)
+    };
+    [
+        counter(step.pieces, step.rule.pieces),
+        counter(step.scrap, step.rule.scrap),
+        step.energy.map(|(tag, _)| tag),
+    ]
+}
+
 impl Followed {
     /// What the total of a counter has risen by since it was asked last, and whether some of it may be missing.
     fn rise(&mut self, counter: TagId, view: &View<'_>) -> (f64, bool) {
         let (Some(total), resets) = (view.rising(counter), view.resets(counter)) else { return (0.0, false) };
         let delta = self.total.map_or(0.0, |before| total - before);
-        let is_reset = resets != self.resets || delta < 0.0;
+        let is_late = self.is_late && delta > 0.0;
+        let is_other = std::mem::take(&mut self.is_other);
+        let is_reset = resets != self.resets || delta < 0.0 || is_late || is_other;
         (self.total, self.resets) = (Some(total), resets);
+        self.is_late &= !is_late && usable(view, counter).is_none();
         (delta.max(0.0), is_reset)
     }
 
@@ -268,6 +350,16 @@ struct Doubts {
 }
 
 impl Doubts {
+    const NONE: Doubts = Doubts { pieces: Quality::Good, scrap: Quality::Good, energy: Quality::Good };
+
+    fn worst(self, other: Doubts) -> Doubts {
+        Doubts {
+            pieces: self.pieces.worst(other.pieces),
+            scrap: self.scrap.worst(other.scrap),
+            energy: self.energy.worst(other.energy),
+        }
+    }
+
     fn of(step: &MachineStep, view: &View<'_>) -> Doubts {
         let of_tag = |tag: TagId| match usable(view, tag) {
             Some(_) => Quality::Good,
@@ -305,22 +397,46 @@ impl Doubts {
     }
 }
 
-/// Tells accounts that have ended, at their own time, and then what is known now.
-fn tell(machine: &mut Machine, step: &MachineStep, view: &View<'_>, at: Stamp, told: &mut Vec<Told>) {
-    let account = step.tags.iter().find(|(what, _)| *what == MachineTag::Account).map(|(_, tag)| *tag);
-    while let Some(closed) = machine.poll_closed() {
-        let Some(tag) = account else { continue };
-        let doubt = closed.figures.time_quality.worst(closed.figures.kwh_per_piece_quality());
-        let value = Ok(Value::Text(text(&closed).into()));
-        told.push(Told { tag, value, doubt, at: Stamp::Wall(closed.at) });
-    }
+/// Tells what is known now. The figures that move by themselves stand still while nobody is there, and are bad: else a
+/// machine that is switched off would have something new to say each minute.
+fn tell(
+    machine: &Machine,
+    step: &MachineStep,
+    doubts: Doubts,
+    is_away: bool,
+    at: Stamp,
+    told: &mut Vec<Told>,
+) {
     let (of_shift, of_product) = (machine.figures(), machine.product_figures());
-    let doubts = Doubts::of(step, view);
     for (what, tag) in &step.tags {
         if let Some((value, doubt)) = figure(*what, &of_shift, &of_product, machine.wall_ms().is_some()) {
             let doubt = doubt.worst(doubts.about(*what));
+            let value = if is_away && moves(*what) { Err(Quality::BadCommLastValueKnown) } else { value };
             told.push(Told { tag: *tag, value, doubt, at });
         }
+    }
+}
+
+/// Whether a figure goes on although nothing is read of the machine itself.
+const fn moves(what: MachineTag) -> bool {
+    match what {
+        MachineTag::State
+        | MachineTag::Shift
+        | MachineTag::Pieces
+        | MachineTag::Scrap
+        | MachineTag::Good
+        | MachineTag::Account => false,
+        MachineTag::Energy
+        | MachineTag::EnergyPerPiece
+        | MachineTag::Availability
+        | MachineTag::Performance
+        | MachineTag::Quality
+        | MachineTag::Oee
+        | MachineTag::Apt
+        | MachineTag::Adot
+        | MachineTag::Adet
+        | MachineTag::Aust
+        | MachineTag::Pbt => true,
     }
 }
 
@@ -334,17 +450,20 @@ fn figure(
     let number = |figure: Option<f64>, doubt: Quality| {
         Some((figure.map(Value::Double).ok_or(Quality::UncertainInitial), doubt))
     };
+    if !is_placed && what != MachineTag::State && what != MachineTag::Account {
+        // not even that nothing was made in its shift is known
+        return Some((Err(Quality::UncertainInitial), Quality::UncertainInitial));
+    }
     match what {
         MachineTag::State => {
             let doubt =
                 if shift.state == State::Unknown { Quality::UncertainLastUsable } else { Quality::Good };
             Some((Ok(Value::Text(shift.state.word().into())), doubt))
         }
-        MachineTag::Shift if is_placed => {
+        MachineTag::Shift => {
             let name = shift.shift.as_deref().unwrap_or(NO_SHIFT);
             Some((Ok(Value::Text(name.into())), Quality::Good))
         }
-        MachineTag::Shift => Some((Err(Quality::UncertainInitial), Quality::UncertainInitial)),
         MachineTag::Pieces => number(product.pieces, product.count_quality),
         MachineTag::Scrap => number(product.scrap, product.count_quality),
         MachineTag::Good => number(product.good, product.count_quality),

@@ -157,7 +157,7 @@ fn a_scripted_day_gives_the_figures_that_were_counted_second_by_second() {
     let kinds: Vec<_> = scene.closed.iter().map(|c| (c.is_shift, c.figures.product.as_deref())).collect();
     assert_eq!(kinds, [(false, Some("cup")), (false, Some("lid")), (true, Some("lid"))]);
     let shift = &scene.closed[2];
-    assert_eq!(shift.at.millis(), wall_ms("2026-11-26T13:00:00Z"));
+    assert_eq!(shift.at, at(wall_ms("2026-11-26T13:00:00Z")));
     let f = &shift.figures;
     assert_eq!(f.shift.as_deref(), Some("2026-11-26 06:00-14:00"));
     let check = |name: &str, found: Option<f64>, within: f64| {
@@ -342,6 +342,30 @@ fn free_hours_are_planned_time_in_which_nothing_was_done() {
     scene.restart(rule("06:00-14:00", "10:00-10:30"));
     scene.pass_s(1);
     near("kept", Some(scene.machine.free_time().week_h(scene.wall)), 6.0, 1e-6);
+}
+
+#[test]
+fn what_was_made_after_a_restart_before_the_clock_is_trusted_is_doubtful_in_both_shifts_that_it_may_be_of() {
+    let rule = || {
+        let count = Count { kind: CountKind::Counter, each: Amount::Number(1.0) };
+        MachineRule { pieces: Some(count), has_product: false, ..rule("06:00-14:00 14:00-22:00", "") }
+    };
+    let mut scene = Scene::new(rule(), wall_ms("2026-11-26T05:00:00Z"));
+    scene.put(running(true));
+    scene.put(Sample::Pieces(Seen::Delta(5.0)));
+    scene.pass_s(8 * 3600 - 2);
+    scene.restart(rule());
+    scene.machine.handle(Sample::Pieces(Seen::Delta(3.0)), None, scene.begin + scene.now);
+    scene.wall += 4000;
+    scene.put(running(true));
+    let counted = |figures: &Figures| (figures.pieces, figures.count_quality, figures.energy_quality);
+    let doubt = crate::reading::Quality::UncertainNotAccurate;
+    assert_eq!(scene.closed.len(), 1);
+    assert_eq!(counted(&scene.closed[0].figures), (Some(5.0), doubt, doubt));
+    let good = crate::reading::Quality::Good;
+    assert_eq!(counted(&scene.machine.figures()), (Some(3.0), doubt, doubt));
+    scene.pass_s(8 * 3600);
+    assert_eq!(counted(&scene.machine.figures()), (Some(0.0), good, good));
 }
 
 #[test]

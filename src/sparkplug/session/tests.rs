@@ -376,6 +376,29 @@ fn no_history_follows_the_death_of_a_device() {
 }
 
 #[test]
+fn what_is_computed_of_a_device_that_is_away_and_says_nothing_new_is_no_history() {
+    let tags = r#"{ name = "a", at = "hr:0" }]
+        derived = { p = { expr = "a * 2" } } # "#;
+    let mut session = session_of("", tags);
+    let derived = session.site.tags.iter().find(|tag| *tag.name == *"p").unwrap().id;
+    let doubtful = |value, at| Reading {
+        quality: Quality::UncertainLastUsable,
+        ..reading(derived.0, Value::Double(value), at)
+    };
+    up(&mut session, 0);
+    session.handle_connected(0, NOW);
+    drain(&mut session);
+    session.handle_update(Position(0), Update::DeviceDown(DeviceId(0), Stamp::Wall(NOW)), NOW);
+    session.take_moves();
+    readings(&mut session, &[doubtful(1.0, 10), doubtful(1.0, 11), doubtful(2.0, 12), doubtful(2.0, 13)]);
+    // 10 and 12 are new: they are left to the history
+    assert_eq!(session.take_moves(), Moves { idle: positions([11, 13]), ..Moves::default() });
+    readings(&mut session, &[reading(derived.0, Value::Double(2.0), 14), reading(0, Value::UInt(1), 15)]);
+    readings(&mut session, &[reading(0, Value::UInt(1), 16)]);
+    assert_eq!(session.take_moves(), Moves::default(), "another quality is new, and so is what is read");
+}
+
+#[test]
 fn a_reading_of_another_type_than_its_tag_has_now_is_not_sent() {
     let mut session = session("");
     up(&mut session, 0);

@@ -95,6 +95,22 @@ fn what_is_not_known_raises_and_clears_nothing() {
 }
 
 #[test]
+fn each_change_of_an_alarm_is_worth_writing_down_also_while_it_is_shelved_and_nothing_else_is() {
+    let mut shop = shop();
+    shop.read("t=0BB8 most=01F4 mode=0002 oil=0000 shots=0001");
+    assert!(!shop.normalizer.take_turn(), "all are normal, as they were");
+    shop.read("oil=0001");
+    assert!(shop.normalizer.take_turn() && !shop.normalizer.take_turn());
+    shop.read("oil=0001 t=0BB9");
+    assert!(!shop.normalizer.take_turn());
+    shop.act("oil", Act::Shelve(Duration::from_secs(600))).unwrap();
+    shop.read("oil=0001");
+    shop.normalizer.take_turn();
+    assert_eq!(events(&shop.read("oil=0000")), [""; 0], "latched, and shelved: nothing is told");
+    assert!(shop.normalizer.take_turn());
+}
+
+#[test]
 fn a_latched_alarm_stays_until_somebody_has_acknowledged_it_also_over_a_restart() {
     let mut shop = shop();
     shop.read("t=0BB8 most=01F4 mode=0002 oil=0001 shots=0001");

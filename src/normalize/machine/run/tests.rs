@@ -1,6 +1,8 @@
 //! A moulding machine in made-up time, from its configuration to what is reported of it.
 
 use crate::normalize::tests::Shop;
+use crate::reading::{Reading, Stamp, Update};
+use crate::scan::{Data, Part, Polled, Scan};
 
 const SHOP: &str = r#"
 [gateway]
@@ -77,6 +79,64 @@ fn registers_become_states_pieces_and_energy_of_a_piece() {
 }
 
 #[test]
+fn the_figures_of_a_machine_that_is_switched_off_stand_still_and_are_bad_until_it_is_back() {
+    let mut shop = Shop::of(&SHOP.replace("00:10", "00:30"));
+    let all = "on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002";
+    let none = "on!bad:comm_last_value_known broken!bad:comm_last_value_known \
+                shots!bad:comm_last_value_known rejects!bad:comm_last_value_known";
+    shop.read(all);
+    shop.set_up(true);
+    shop.pass(600.0);
+    assert!(only(&shop.read(none), "machine/apt").is_empty(), "it may be one answer that was lost");
+    shop.set_up(false);
+    let shown = shop.read(none) + " " + &shop.pass(60.0);
+    assert_eq!(only(&shown, "machine/apt"), ["machine/apt=600(bad:comm_last_value_known)"]);
+    assert_eq!(only(&shown, "machine/availability"), ["machine/availability=1(bad:comm_last_value_known)"]);
+    let shown = shop.pass(1000.0);
+    for name in ["apt", "adot", "adet", "aust", "pbt", "availability", "performance", "quality", "oee"] {
+        assert!(only(&shown, &format!("machine/{name}")).is_empty(), "{name}: {shown}");
+    }
+    let shown = shop.pass(200.0);
+    assert_eq!(account(&shown).0["unknown"].as_f64(), Some(1200.0), "the account goes on");
+    shop.set_up(true);
+    let shown = shop.read(all);
+    assert_eq!(only(&shown, "machine/apt"), ["machine/apt=0(uncertain:not_accurate)"]);
+}
+
+#[test]
+fn before_the_clock_is_trusted_nothing_is_claimed_of_the_shift() {
+    let text = SHOP.replace("cycle =", "product = \"cavities\"\ncycle =");
+    let (mut shop, started) = Shop::without_clock(&text);
+    let shown = started + " " + &shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    let shown = shown + " " + &shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/state").last(), Some(&"machine/state=run"));
+    let claimed: Vec<_> = only(&shown, "machine/")
+        .into_iter()
+        .chain(only(&shown, "capacity:small/free"))
+        .filter(|one| {
+            !one.starts_with("machine/state") && !one.contains("=-(") && !one.contains("(uncertain:")
+        })
+        .collect();
+    assert_eq!(claimed, [""; 0]);
+    // another product: an account that is stamped as all else is
+    let now = shop.now();
+    let parts = shop.site.tags.iter().filter(|tag| *tag.name == *"cavities");
+    let parts = parts.map(|tag| Part { tag: tag.id, offset: 0 }).collect();
+    let scan = Scan { parts, result: Ok(Data::Words(vec![4])), at: now.stamp };
+    let Some(Update::Readings(readings)) = shop.normalizer.handle(Polled::Scan(scan), now) else {
+        panic!("an account is told")
+    };
+    let is_account = |reading: &&Reading| *shop.site.tags[reading.tag.index()].name == *"machine/account";
+    let account = readings.iter().find(is_account).unwrap();
+    assert!(matches!(account.at, Stamp::SinceBoot(_)), "{account:?}");
+    shop.has_clock = true;
+    let shown = shop.pass(60.0);
+    assert_eq!(only(&shown, "machine/shift"), ["machine/shift=2026-11-26"]);
+    // the minute of the shift that had passed by then was in no shift that was known
+    assert_eq!(only(&shown, "machine/pbt"), ["machine/pbt=60(uncertain:not_accurate)"]);
+}
+
+#[test]
 fn a_shift_ends_with_its_account_and_the_next_begins_at_nothing() {
     let mut shop = Shop::of(SHOP);
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
@@ -101,6 +161,79 @@ fn a_shift_ends_with_its_account_and_the_next_begins_at_nothing() {
     assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=2"]);
 }
 
+/// The account that was told, and the quality of the event.
+fn account(shown: &str) -> (serde_json::Value, &str) {
+    let text = shown.split("machine/account={").nth(1).unwrap_or_else(|| panic!("{shown}"));
+    let (json, rest) = text.split_once('}').unwrap();
+    let quality = rest.split([' ', '|']).next().unwrap_or_default();
+    (serde_json::from_str(&format!("{{{json}}}")).unwrap(), quality)
+}
+
+#[test]
+fn an_account_that_ends_while_a_counter_is_silent_says_so_and_so_does_the_one_that_takes_its_pieces() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.read("meter:energy=000003E8");
+    shop.pass(300.0);
+    shop.read("shots!bad:comm_last_value_known");
+    shop.read("meter:energy=000003E8");
+    let shown = shop.pass(300.0);
+    let (ended, quality) = account(&shown);
+    assert_eq!(ended["shift"], "2026-11-26 early");
+    assert_eq!(ended["count_quality"], "uncertain:last_usable");
+    assert_eq!(ended["energy_quality"], "uncertain:last_usable", "the meter is stale by then");
+    assert_eq!(quality, "(uncertain:last_usable)");
+    // 10 shots of 2 pieces, of both shifts
+    let shown = shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=20(uncertain:not_accurate)"]);
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.pass(599.0);
+    shop.read("meter:energy=000003E8");
+    let shown = shop.pass(1.0);
+    let (ended, quality) = account(&shown);
+    assert_eq!(
+        (ended["count_quality"].as_str(), ended["energy_quality"].as_str()),
+        (Some("good"), Some("good"))
+    );
+    assert_eq!(quality, "");
+    let shown = shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=20"]);
+}
+
+#[test]
+fn an_account_that_ends_during_a_restart_says_that_it_lacks_what_was_made_meanwhile() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.read("meter:energy=000003E8");
+    shop.pass(598.0);
+    shop.read("on=0001 broken=0000 shots=0066 rejects=0005 cavities=0002");
+    let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+    let mut shop = shop.again(&serde_json::from_str(&text).unwrap(), 4.0);
+    let (ended, quality) = account(&shop.first);
+    assert_eq!((ended["shift"].as_str(), ended["pieces"].as_f64()), (Some("2026-11-26 early"), Some(4.0)));
+    assert_eq!(ended["time_quality"], "good", "2 s of 600 s are unknown");
+    assert_eq!(ended["count_quality"], "uncertain:not_accurate");
+    assert_eq!(ended["energy_quality"], "uncertain:not_accurate");
+    assert_eq!(quality, "(uncertain:not_accurate)");
+    let shown = shop.read("on=0001 broken=0000 shots=0069 rejects=0005 cavities=0002");
+    assert_eq!(only(&shown, "machine/pieces"), ["machine/pieces=6(uncertain:not_accurate)"]);
+}
+
+#[test]
+fn an_account_that_has_ended_and_a_plan_are_worth_writing_down() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.pass(599.0);
+    assert!(!shop.normalizer.take_turn());
+    shop.pass(1.0);
+    assert!(shop.normalizer.take_turn() && !shop.normalizer.take_turn());
+    shop.plan(r#"{"machine": "d", "cycle_s": 10}"#).unwrap();
+    assert!(shop.normalizer.take_turn());
+    shop.plan(r#"{"machine": "x"}"#).unwrap_err();
+    assert!(!shop.normalizer.take_turn());
+}
+
 #[test]
 fn free_machines_of_a_class_are_told_by_the_gateway_itself() {
     let mut shop = Shop::of(SHOP);
@@ -117,6 +250,22 @@ fn free_machines_of_a_class_are_told_by_the_gateway_itself() {
 }
 
 #[test]
+fn a_class_follows_breaks_and_plans_of_its_machines_at_once_and_their_free_hours_each_minute() {
+    let mut shop = Shop::of(&SHOP.replace("[uplink.u]", "breaks = [\"00:05-00:06\"]\n[uplink.u]"));
+    shop.read("on=0000 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    let shown = shop.pass(300.0);
+    let hours = only(&shown, "capacity:small/free/24h");
+    // each 60 s, a sixtieth of an hour
+    let last = hours.last().unwrap().split('=').nth(1).unwrap().parse::<f64>().unwrap();
+    assert!(hours.len() >= 4 && last > 0.06, "{hours:?}");
+    assert_eq!(only(&shown, "capacity:small/free/now").last(), Some(&"capacity:small/free/now=0"), "a break");
+    assert_eq!(only(&shop.pass(60.0), "capacity:small/free/now"), ["capacity:small/free/now=1"]);
+    shop.pass(90.0);
+    let shown = shop.plan(r#"{"machine": "d", "shifts": ["12:00-13:00"]}"#).unwrap();
+    assert_eq!(only(&shown, "capacity:small/free/now"), ["capacity:small/free/now=0"]);
+}
+
+#[test]
 fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
     let mut shop = Shop::of(SHOP);
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
@@ -129,6 +278,48 @@ fn a_restart_goes_on_with_the_shift_and_counts_what_was_made_meanwhile() {
     assert_eq!(only(&shown, "machine/scrap"), ["machine/scrap=1"]);
     let shown = shop.pass(65.0);
     assert_eq!(only(&shown, "machine/apt").last(), Some(&"machine/apt=120(uncertain:not_accurate)"));
+}
+
+#[test]
+fn a_machine_that_is_counted_otherwise_after_a_restart_goes_on_without_what_is_not_known() {
+    #[track_caller]
+    fn check(from: &str, to: &str, pieces: &str, energy: &str) {
+        let mut shop = Shop::of(SHOP);
+        shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+        shop.read("meter:energy=000003E8");
+        shop.read("on=0001 broken=0000 shots=006E rejects=0AF0 cavities=0002");
+        shop.read("meter:energy=000007D0");
+        let text = serde_json::to_string(&shop.normalizer.saved(shop.now())).unwrap();
+        let mut shop = Shop::of(&SHOP.replace(from, to));
+        shop = shop.again(&serde_json::from_str(&text).unwrap(), 0.0);
+        let shown = shop.first.clone() + " " + &shop.read("meter:energy=00000FA0") + " ";
+        let shown = shown + &shop.read("on=0001 broken=0000 shots=07D0 rejects=0AF0 cavities=0002");
+        assert_eq!(only(&shown, "machine/pieces").last(), Some(&pieces), "{to}");
+        let shown = shown + " " + &shop.pass(60.0);
+        assert_eq!(only(&shown, "machine/energy").last(), Some(&energy), "{to}");
+    }
+    // 1890 more shots of 2 pieces; 2 kWh more
+    let same = "shots";
+    let stale = "(uncertain:last_usable)";
+    check(same, same, "machine/pieces=3800", &format!("machine/energy=3{stale}"));
+    check(
+        "pieces = { counter = \"shots\"",
+        "pieces = { counter = \"rejects\"",
+        "machine/pieces=20(uncertain:not_accurate)",
+        &format!("machine/energy=3{stale}"),
+    );
+    check(
+        "unit = \"Wh\"",
+        "unit = \"kWh\"",
+        "machine/pieces=3800",
+        "machine/energy=1(uncertain:not_accurate)",
+    );
+    check(
+        "at = \"hr:1\"",
+        "at = \"hr:1\", scale = 10",
+        "machine/pieces=20(uncertain:not_accurate)",
+        &format!("machine/energy=3{stale}"),
+    );
 }
 
 #[test]
