@@ -28,13 +28,10 @@ pub(crate) struct Shop {
 impl Shop {
     /// A gateway with the device `d`, whose tables stand in `device`.
     pub(crate) fn new(device: &str) -> Shop {
-        Shop::of(
-            &format!(
-                "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1:1\"\n\
+        Shop::of(&format!(
+            "[gateway]\nname = \"n\"\nenterprise = \"e\"\n[uplink.u]\nbroker = \"mqtt://127.0.0.1:1\"\n\
              [link.l]\ntcp = \"127.0.0.1:1\"\n[device.d]\nlink = \"l\"\n{device}"
-            )
-            .replace("", ""),
-        )
+        ))
     }
 
     pub(crate) fn of(text: &str) -> Shop {
