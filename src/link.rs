@@ -401,7 +401,7 @@ async fn open(endpoint: Endpoint, arrivals: Option<Arrivals>) -> io::Result<Open
 
 async fn connect(address: &str, tls: Option<&TlsFiles>) -> io::Result<Open> {
     let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    listen::prepare(&stream)?;
     let socket = stream.as_fd().try_clone_to_owned()?;
     let Some(TlsFiles { ca_file, own }) = tls else { return Ok(Open::over(stream, socket)) };
     let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);

@@ -34,7 +34,7 @@ use decode::Zone;
 use live::Live;
 use machine::plan;
 use machine::run::SavedRun;
-use probes::{Fit, Probes};
+use probes::{Fit, Probes, Waiting};
 use recipe::{Known, Made};
 use report::Reporter;
 use totals::{SavedTotal, Totals};
@@ -179,7 +179,12 @@ impl Normalizer {
                 self.is_up.get_mut(device.index()).into_iter().for_each(|is_up| *is_up = true);
                 Some(Update::DeviceUp(device))
             }
+            Polled::Away(device) => {
+                self.handle_away(device);
+                None
+            }
             Polled::DeviceDown(device, at) => {
+                self.handle_away(device);
                 self.is_up.get_mut(device.index()).into_iter().for_each(|is_up| *is_up = false);
                 Some(Update::DeviceDown(device, at))
             }
@@ -263,8 +268,10 @@ impl Normalizer {
     fn read(&mut self, scan: &Scan, now: Now) {
         if let Some(first) = scan.parts.first()
             && let Some(tag) = self.site.tags.get(first.tag.index())
+            && scan.result.is_ok()
         {
-            self.note_outage(tag.device, &scan.result.as_ref().map(drop).map_err(|quality| *quality), now.at);
+            let up_since = self.up_since.get_mut(tag.device.index());
+            up_since.into_iter().for_each(|since| *since = since.or(Some(now.at)));
         }
         let is_needy =
             |part: &&Part, needs: &[bool]| needs.get(part.tag.index()).copied().unwrap_or_default();
@@ -282,17 +289,10 @@ impl Normalizer {
         }
     }
 
-    /// Remembers since when the device gives values.
-    fn note_outage(&mut self, device: DeviceId, result: &Result<(), Quality>, now: Instant) {
-        let Some(up_since) = self.up_since.get_mut(device.index()) else { return };
-        match result {
-            Ok(()) => *up_since = up_since.or(Some(now)),
-            Err(Quality::BadCommLastValueKnown | Quality::BadNotConnected | Quality::BadOutOfService) => {
-                *up_since = None;
-                self.site.devices.get(device.index()).into_iter().for_each(|of| self.probes.handle_away(of));
-            }
-            Err(_) => {}
-        }
+    /// The device gives no values: another one may be there when it does again.
+    fn handle_away(&mut self, device: DeviceId) {
+        self.up_since.get_mut(device.index()).into_iter().for_each(|since| *since = None);
+        self.site.devices.get(device.index()).into_iter().for_each(|of| self.probes.handle_away(of));
     }
 
     fn read_part(&mut self, scan: &Scan, part: Part, now: Instant) {
@@ -321,10 +321,11 @@ impl Normalizer {
                 self.accept(part.tag, value, doubt, scan.at, now);
             }
             Fit::Unasked => {
-                if value.is_ok() && tag.kind != Kind::Event {
-                    self.probes.wait(part.tag, doubt);
-                }
+                let waits = value.is_ok() && tag.kind != Kind::Event;
                 self.accept(part.tag, value, doubt.worst(Quality::UncertainInitial), scan.at, now);
+                if let Some(live) = self.live.get(part.tag.index()).filter(|_| waits) {
+                    self.probes.wait(part.tag, Waiting { doubt, at: scan.at, serial: live.serial });
+                }
             }
         }
     }
@@ -340,9 +341,12 @@ impl Normalizer {
         match fit {
             Fit::Unasked => {}
             Fit::Fits => {
-                for (tag, doubt) in waiting {
-                    if let Some(value) = self.live.get(tag.index()).and_then(|live| live.value.clone()) {
-                        self.accept(tag, Ok(value), doubt, at, now);
+                for (id, Waiting { doubt, at, serial }) in waiting {
+                    if let (Some(tag), Some(live)) =
+                        (site.tags.get(id.index()), self.live.get_mut(id.index()))
+                        && live.confirm(serial, doubt, tag, now)
+                    {
+                        self.pass_on(id, at, now);
                     }
                 }
             }
@@ -379,6 +383,11 @@ impl Normalizer {
             *is_watched = true;
             self.stale.push(Reverse((at, id)));
         }
+        self.pass_on(id, at, now);
+    }
+
+    /// What is known of a tag has changed: whoever needs it hears of it.
+    fn pass_on(&mut self, id: TagId, at: Stamp, now: Instant) {
         self.report(id, at, now);
         self.computed.note(id);
         self.count(id, at, now);

@@ -12,6 +12,9 @@ pub enum Polled {
     Scan(Scan),
     /// The device answers again, or for the first time; the scans of its first round came before this.
     DeviceUp(DeviceId),
+    /// The device is out of reach, all of it: another one may be there when it answers again. The scan that says so of its
+    /// tags comes next.
+    Away(DeviceId),
     /// The device has missed so many cycles that it counts as gone.
     DeviceDown(DeviceId, Stamp),
 }

@@ -14,7 +14,7 @@ use super::modbus::conversation::{Call, Conversation, Done};
 use super::modbus::pdu::{self, RequestError};
 use crate::clock;
 use crate::config::site::{self, Echo, Framing, SerialLine};
-use crate::counters::{Counters, LinkCounters};
+use crate::counters::{Counters, DeviceCounters, LinkCounters};
 use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError, timing};
@@ -58,7 +58,7 @@ pub struct Client {
     echo: Echo,
     has_advised: bool,
     /// Who sends by itself, and what of it has not been told yet.
-    listeners: Vec<(usize, Listener)>,
+    listeners: Vec<Hearing>,
     heard_unasked: VecDeque<Unasked>,
     counters: Arc<Counters>,
     link_counters: Arc<LinkCounters>,
@@ -117,6 +117,17 @@ impl Request {
             Request::Other(_, call) => call.ticket,
         }
     }
+}
+
+/// A device that sends by itself.
+#[derive(Debug)]
+pub struct Hearing {
+    /// Which, by a number.
+    pub device: usize,
+    /// What hears it.
+    pub listener: Listener,
+    /// Of the device.
+    pub counters: Arc<DeviceCounters>,
 }
 
 /// What a device has sent by itself.
@@ -203,6 +214,7 @@ impl Client {
         self.last_byte = Some(now);
         self.settled_at = (self.framing != Framing::Tcp).then(|| now + settle);
         self.waiting_since = None;
+        self.listeners.iter_mut().for_each(|hearing| hearing.listener.restart(now));
         Ok(())
     }
 
@@ -215,8 +227,14 @@ impl Client {
 
     /// Hears also what devices send by themselves, each by a number.
     #[must_use]
-    pub fn hearing(self, listeners: Vec<(usize, Listener)>) -> Client {
+    pub fn hearing(self, listeners: Vec<Hearing>) -> Client {
         Client { listeners, ..self }
+    }
+
+    /// Whether any device sends by itself: whoever waits for that keeps the stream open.
+    #[must_use]
+    pub fn hears_unasked(&self) -> bool {
+        !self.listeners.is_empty()
     }
 
     fn outstanding(&self) -> usize {
@@ -412,7 +430,7 @@ impl Client {
 
     /// Waits for what devices send by themselves; `None`: nothing that is worth telling. May be dropped and called again.
     async fn listen(&mut self) -> Option<Event> {
-        let due = self.listeners.iter().filter_map(|(_, listener)| listener.next_due()).min();
+        let due = self.listeners.iter().filter_map(|hearing| hearing.listener.next_due()).min();
         let read = self.link.read(self.conversation.buffer());
         let read = match due {
             Some(due) => timeout_at(due.into(), read).await.ok(),
@@ -427,10 +445,14 @@ impl Client {
             self.link.answered();
         }
         let bytes = self.conversation.buffer().split();
-        for (device, listener) in &mut self.listeners {
+        for Hearing { device, listener, counters } in &mut self.listeners {
+            let before = listener.noise();
             for values in listener.take(&bytes, now) {
                 self.heard_unasked.push_back(Unasked { device: *device, values });
             }
+            let noise = listener.noise();
+            counters.checksum_errors.add(noise.checksum - before.checksum);
+            counters.foreign.add(noise.foreign - before.foreign);
         }
         None
     }

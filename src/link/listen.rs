@@ -212,7 +212,7 @@ async fn register(mut stream: TcpStream, peer: SocketAddr, rules: Arc<Rules>) ->
 }
 
 /// Small frames go out at once; a connection that is gone is noticed though nothing is sent.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (idle, interval, count) = KEEPALIVE;
     sockopt::set_tcp_keepidle(stream, idle)?;

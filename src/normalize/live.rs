@@ -61,6 +61,24 @@ impl Live {
         {
             self.changed_at = Some(now);
         }
+        let quality = self.judge(&value, doubt, tag, now);
+        self.last_good = Some((value.clone(), now));
+        (self.value, self.quality) = (Some(value), quality);
+    }
+
+    /// What was sampled as `serial` is to be doubted for nothing but `doubt` any more. Whether that is news: it is none of
+    /// another sample, of none, or of one that is stale by now.
+    pub fn confirm(&mut self, serial: u64, doubt: Quality, tag: &Tag, now: Instant) -> bool {
+        if self.serial != serial || self.quality.is_bad() || self.quality == Quality::UncertainLastUsable {
+            return false;
+        }
+        let Some(value) = self.value.clone() else { return false };
+        self.quality = self.judge(&value, doubt, tag, now);
+        true
+    }
+
+    /// How far to trust a value that is to be doubted for `doubt` already.
+    fn judge(&self, value: &Value, doubt: Quality, tag: &Tag, now: Instant) -> Quality {
         let is_outside = |(low, high)| value.number().is_some_and(|number| number < low || number > high);
         let mut quality = doubt;
         if tag.range.is_some_and(is_outside) {
@@ -71,8 +89,7 @@ impl Live {
         {
             quality = quality.worst(Quality::UncertainStuck);
         }
-        self.last_good = Some((value.clone(), now));
-        (self.value, self.quality) = (Some(value), quality);
+        quality
     }
 
     fn fail(&mut self, quality: Quality) {

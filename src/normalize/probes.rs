@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::site::{Device, ProbeTest, Site};
-use crate::reading::{Quality, Value};
+use crate::reading::{Quality, Stamp, Value};
 use crate::tag::{DeviceId, TagId};
 
 /// What the probes of all devices have shown.
@@ -14,8 +14,19 @@ pub struct Probes {
     shown: BTreeMap<TagId, bool>,
     /// By device.
     fit: Vec<Fit>,
-    /// What is to be doubted for nothing but that the probes have not been read yet: what else it is to be doubted for.
-    waiting: BTreeMap<TagId, Quality>,
+    /// What is to be doubted for nothing but that the probes have not been read yet.
+    waiting: BTreeMap<TagId, Waiting>,
+}
+
+/// A value that was read before the probes of its device.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// What else it is to be doubted for.
+    pub doubt: Quality,
+    /// When it was read.
+    pub at: Stamp,
+    /// Which sample of its tag it was: nothing is known of another one.
+    pub serial: u64,
 }
 
 /// Whether a device is what it is taken for.
@@ -89,12 +100,12 @@ impl Probes {
     }
 
     /// A value is to be doubted until the probes of its device have been read.
-    pub fn wait(&mut self, tag: TagId, doubt: Quality) {
-        self.waiting.insert(tag, doubt);
+    pub fn wait(&mut self, tag: TagId, waiting: Waiting) {
+        self.waiting.insert(tag, waiting);
     }
 
-    /// What a device has shown before its probes were read, and what it is to be doubted for beside that.
-    pub fn take_waiting(&mut self, device: &Device) -> Vec<(TagId, Quality)> {
+    /// What a device has shown before its probes were read.
+    pub fn take_waiting(&mut self, device: &Device) -> Vec<(TagId, Waiting)> {
         let of_device = device.tags.clone().map(TagId);
         of_device.filter_map(|tag| Some((tag, self.waiting.remove(&tag)?))).collect()
     }

@@ -84,6 +84,12 @@ impl Shop {
         shop
     }
 
+    /// Nothing of `d` is within reach.
+    fn away(&mut self) {
+        let (device, now) = (self.site.devices[0].id, self.now());
+        self.normalizer.handle(Polled::Away(device), now);
+    }
+
     /// Whether `d` counts as there.
     pub(crate) fn set_up(&mut self, is_up: bool) {
         let (device, now) = (self.tag("on").device, self.now());
@@ -295,6 +301,7 @@ fn after_an_outage_a_device_warms_up() {
         Shop::new("warmup = \"5s\"\ntags = [{ name = \"a\", at = \"hr:1\", stale_after = \"1h\" }]");
     assert_eq!(shop.read("a=0001"), "a=1(uncertain:initial)");
     assert_eq!(shop.pass(5.0) + &shop.read("a=0001"), "a=1");
+    shop.away();
     assert_eq!(shop.read("a!bad:not_connected"), "a=-(bad:not_connected)");
     assert_eq!(shop.pass(5.0) + &shop.read("a=0001"), "a=1(uncertain:initial)");
     assert_eq!(shop.pass(1.0) + &shop.read("a!bad:decode"), "a=-(bad:decode)");
@@ -577,9 +584,24 @@ fn a_device_that_is_not_what_its_type_says_has_no_values_and_one_that_is_loses_n
     assert_eq!(shop.read("power=0007"), "");
     assert!(shop.read("(probe_1)=42480000").starts_with("(probe 1)=50"));
     assert_eq!(shop.read("power=0007"), "power=7");
-    // after an outage it is not known again
+    // one value that is silent by itself says nothing of the device
     shop.read("power!bad:comm_last_value_known");
+    assert_eq!(shop.read("power=0008"), "power=8");
+    // after an outage it is not known again
+    shop.away();
     assert_eq!(shop.read("power=0008"), "power=8(uncertain:initial)");
+    // and what was read before the next outage is not good after it
+    shop.away();
+    shop.read("power!bad:comm_last_value_known");
+    assert!(!shop.read("(probe_1)=42480000").contains("power"), "it was not read");
+    assert_eq!(shop.read("power=0008"), "power=8");
+    shop.away();
+    shop.read("power=0009");
+    shop.pass(1000.0);
+    assert!(!shop.read("(probe_1)=42480000").contains("power"), "it is stale");
+    assert_eq!(shop.read("power=0009"), "power=9");
+    shop.away();
+    shop.read("power=0009");
     assert_eq!(shop.read("(probe_1)!bad:config"), "(probe 1)=-(bad:config) power=-(bad:config)");
 }
 

@@ -19,9 +19,8 @@ use super::schedule::Schedule;
 use super::station::{Ask, Station, Swept};
 use crate::config::site::{Channel, Device, Site};
 use crate::counters::{Counters, DeviceCounters};
-use crate::driver::client::Unasked;
+use crate::driver::client::{Hearing, Unasked};
 use crate::driver::modbus::conversation::{Done, RESTS};
-use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
 use crate::reading::{Quality, Stamp, Timestamp};
 use crate::scan::{Data, Part, Polled, Scan};
@@ -142,9 +141,13 @@ impl Bus {
     }
 
     /// The devices that send by themselves, by their numbers.
-    pub(super) fn listeners(&self) -> Vec<(usize, Listener)> {
+    pub(super) fn listeners(&self) -> Vec<Hearing> {
         let enabled = self.stations.iter().enumerate().filter(|(_, station)| station.device.enabled);
-        enabled.filter_map(|(index, station)| Some((index, station.listener()?))).collect()
+        let hearing = |(device, station): (usize, &Station)| {
+            let counters = self.counters.get(device)?.clone();
+            Some(Hearing { device, listener: station.listener()?, counters })
+        };
+        enabled.filter_map(hearing).collect()
     }
 
     /// A device has said something by itself.
@@ -173,9 +176,8 @@ impl Bus {
             let Some(station) = self.stations.get_mut(index) else { continue };
             if station.silent_at().is_some_and(|at| at <= now.at) {
                 station.heard_at = None;
-                let all = station.all.clone();
                 let action = station.health.handle_silence();
-                self.say_scan(all, Err(Quality::BadCommLastValueKnown), now);
+                self.say_away(index, Quality::BadCommLastValueKnown, now);
                 self.act(index, action, now);
             }
         }
@@ -326,10 +328,13 @@ impl Bus {
             let Some(station) = self.stations.get_mut(index).filter(|station| station.device.enabled) else {
                 continue;
             };
-            let is_answering = station.health.is_answering();
-            let action = if is_answering { station.health.handle_unreachable() } else { Action::Suspend };
-            let all = station.all.clone();
-            self.say_scan(all, Err(Quality::BadNotConnected), now);
+            let action = match (station.is_asked(), station.health.is_answering()) {
+                (true, true) => station.health.handle_unreachable(),
+                (true, false) => Action::Suspend,
+                // no probe will ever tell that it is gone
+                (false, _) => station.health.handle_silence(),
+            };
+            self.say_away(index, Quality::BadNotConnected, now);
             self.act(index, action, now);
         }
     }
@@ -357,7 +362,8 @@ impl Bus {
                     }
                     if matches!(done.result, Err(Fault::Silent)) && !station.device.protocol.is_modbus() {
                         // what it may still answer is to have come before it is asked again
-                        station.not_before = Some(now.at + station.device.timeout * (RESTS - 1));
+                        let rest = (station.device.timeout * RESTS).saturating_sub(done.took);
+                        station.not_before = Some(now.at + rest);
                     }
                 }
                 self.ended(station, ask, Outcome::of(done.result), now);
@@ -515,8 +521,7 @@ impl Bus {
             self.say_scan(ask.block.parts.clone(), Err(quality), now);
             return self.refused(index, ask, Refusal::Silence, now);
         }
-        let all = station.all.clone();
-        self.say_scan(all, Err(quality), now);
+        self.say_away(index, quality, now);
         self.end(index, ask, now);
         self.act(index, action, now);
     }
@@ -568,6 +573,14 @@ impl Bus {
         // behind a stream that is down nothing more can be learned of a device that is gone
         let is_worth_it = self.reach != Reach::Down || !station.health.is_gone();
         station.probe_at = (is_worth_it && station.is_asked()).then(|| now + wait);
+    }
+
+    /// No tag of the device has a value.
+    fn say_away(&mut self, index: usize, quality: Quality, now: Now) {
+        let Some(station) = self.stations.get(index) else { return };
+        let all = station.all.clone();
+        self.said.push_back(Polled::Away(station.device.id));
+        self.say_scan(all, Err(quality), now);
     }
 
     fn say_scan(&mut self, parts: Arc<[Part]>, result: Result<Data, Quality>, now: Now) {

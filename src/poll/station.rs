@@ -12,7 +12,7 @@ use super::health::{Health, PROBE_MAX};
 use super::latency::Latency;
 use super::learned::{self, Learned, Refusal, Refused};
 use super::plan::{self, Block, Cost, Limits};
-use crate::config::site::serial::Mode;
+use crate::config::site::serial::{Mode, Request};
 use crate::config::site::{Device, DeviceProtocol, Endpoint, Link, Tag};
 use crate::dlt645::{Format, Identifier};
 use crate::driver::dlt645::read::Read;
@@ -398,6 +398,15 @@ impl Station {
     /// Of an instrument: which fields of a frame these tags are.
     fn fields(&self, parts: &[Part]) -> Vec<usize> {
         parts.iter().filter_map(|part| self.fields.get(&part.tag).copied()).collect()
+    }
+
+    /// Whether its answers do not tell whose they are: they are known by their time alone.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        let DeviceProtocol::Serial(instrument, _) = &self.device.protocol else { return false };
+        let names_one =
+            |request: &Request| request.frame.matches.iter().any(|(_, of)| !of.names().is_empty());
+        instrument.mode() == Mode::Poll && !instrument.requests.iter().all(names_one)
     }
 
     /// What an instrument that talks by itself says in a frame: its tags, and the value of each. `None`: it is asked, or

@@ -163,7 +163,7 @@ impl Task {
 
     /// When the stream will have carried nothing for as long as it may.
     fn idle_at(&self) -> Option<Instant> {
-        Some(self.client.idle_since()? + self.idle_close?)
+        Some(self.client.idle_since()? + self.idle_close.filter(|_| !self.client.hears_unasked())?)
     }
 
     fn take_in(&mut self, woken: Woken) {

@@ -153,6 +153,7 @@ impl Rig {
         let scan = match polled {
             Polled::DeviceUp(device) => return heard.ups.push(name(device)),
             Polled::DeviceDown(device, _) => return heard.downs.push(name(device)),
+            Polled::Away(_) => return, // the scan that comes next says it
             Polled::Scan(scan) => scan,
         };
         for part in scan.parts.iter() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::expand::{self, Instance};
 use super::super::finding::Finding;
 use super::super::schema;
-use super::super::site::serial::Instrument;
+use super::super::site::serial::{Instrument, Mode};
 use super::super::site::{
     self, Device, DeviceProtocol, Layout, Meter, Probe, ProbeTest, Quirks, Registers, SerialLine, Share,
     Source, Step, Tag, Total, WriteFunctions,
@@ -58,6 +58,7 @@ pub(super) fn build(
         schema::walk(&instance.fields, schema::DEVICE, "", &mut build.findings);
         out.add(build, instance);
     }
+    out.check_lines(build);
     out.add_classes(build);
     let names = Names::new(&out.devices, out.drafts.iter().map(|draft| &draft.tag));
     let naming: Vec<Table> = out.drafts.iter().map(|draft| draft.naming.clone()).collect();
@@ -150,6 +151,23 @@ impl Devices<'_> {
             probes,
             tags: range(first)..range(self.drafts.len()),
         });
+    }
+
+    /// Whoever talks by itself has a line of its own: nothing tells what it says from an answer, and while a request is
+    /// under way nobody hears it.
+    fn check_lines(&self, build: &mut Build) {
+        let talks = |device: &Device| match &device.protocol {
+            DeviceProtocol::Serial(instrument, _) => device.enabled && instrument.mode() != Mode::Poll,
+            DeviceProtocol::Modbus | DeviceProtocol::Dlt645(_) => false,
+        };
+        for device in self.devices.iter().filter(|device| talks(device)) {
+            let mut others = self.devices.iter().filter(|other| other.enabled && other.id != device.id);
+            let other = others.find(|other| (other.link, &other.caller) == (device.link, &device.caller));
+            if let (Some(other), Some(at)) = (other, self.names.get(&*device.name)) {
+                let message = format!("it sends by itself, and `{}` is on its line", other.name);
+                build.find(Finding::new(*at, message).with_help("give it a link of its own"));
+            }
+        }
     }
 
     /// The gateway's own device, that tells the free capacity of classes of machines.

@@ -50,7 +50,19 @@ pub(super) fn instrument(build: &mut Build, merged: &Table, tags: &[&Node], at: 
         key_at: template.key_at,
         node: Node { content: list, ..template.node.clone() },
     });
-    values::serial::instrument(&kind).map_err(|message| build.find(Finding::new(at, message))).ok()
+    let instrument =
+        values::serial::instrument(&kind).map_err(|message| build.find(Finding::new(at, message))).ok()?;
+    if instrument.requests.len() > 1 && instrument.requests.iter().any(|request| request.send.is_none()) {
+        let finding = Finding::new(at, "it has several requests, and one that sends nothing");
+        build.find(
+            finding.with_help("write `send` in each, or describe what it sends by itself without `request`"),
+        );
+    }
+    if let Some(probe) = merged.get("probe") {
+        let finding = Finding::new(probe.at, "an instrument that a type describes has no `probe`");
+        build.find(finding.with_help("take it out; `match` in its frame tells whose an answer is"));
+    }
+    Some(instrument)
 }
 
 /// The tags that are fields of what `instrument` says, each with its place: those in `tags`, or those of its requests.

@@ -89,6 +89,7 @@ pub struct Listener {
     vars: Vars,
     fields: Vec<usize>,
     framer: Framer,
+    foreign: u64,
 }
 
 impl Listener {
@@ -98,7 +99,19 @@ impl Listener {
         let request = instrument.requests.first()?;
         let vars = names(&instrument, request, &vars);
         let framer = Framer::new(&request.frame);
-        Some(Listener { instrument, vars, fields, framer })
+        Some(Listener { instrument, vars, fields, framer, foreign: 0 })
+    }
+
+    /// The stream was opened at `now`: what came before goes on with nothing that comes from now on.
+    pub fn restart(&mut self, now: Instant) {
+        self.framer.restart(now);
+    }
+
+    /// What was heard and is no frame of it.
+    #[must_use]
+    pub fn noise(&self) -> Noise {
+        let counts = self.framer.counts();
+        Noise { checksum: counts.spoilt, foreign: self.foreign + counts.too_long }
     }
 
     /// Takes bytes that came in; none, where [`Listener::next_due`] has come. What each frame says, in their order.
@@ -111,8 +124,9 @@ impl Listener {
         let Some(request) = self.instrument.requests.first() else { return Vec::new() };
         let mut heard = Vec::new();
         while let Some(frame) = self.framer.next_frame() {
-            if let Ok(Heard::Values(values)) = hear(request, &frame, &self.vars) {
-                heard.push(wanted(request, &values, &self.fields));
+            match hear(request, &frame, &self.vars) {
+                Ok(Heard::Values(values)) => heard.push(wanted(request, &values, &self.fields)),
+                Ok(Heard::Refused | Heard::Nothing) | Err(_) => self.foreign += 1,
             }
         }
         heard

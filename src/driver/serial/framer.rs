@@ -71,6 +71,8 @@ pub struct Framer {
     is_stalled: bool,
     /// `nak` came alone.
     is_refused: bool,
+    /// Nothing has come since the stream was opened.
+    is_opened: bool,
     /// How many bytes have left the buffer.
     gone: u64,
     /// Up to here a wrong checksum is counted.
@@ -103,6 +105,7 @@ impl Framer {
             state: State::Fresh,
             is_stalled: false,
             is_refused: false,
+            is_opened: false,
             gone: 0,
             spoilt_until: 0,
             counts: Counts::default(),
@@ -127,6 +130,7 @@ impl Framer {
             return;
         }
         self.handle_quiet(now);
+        self.is_opened = false;
         self.buffer.extend_from_slice(bytes);
         self.heard_at = Some(now);
         self.is_stalled = false;
@@ -151,7 +155,8 @@ impl Framer {
             self.advance(self.buffer.len());
             self.is_refused = true;
         }
-        if quiet >= ALONE && self.buffer.is_empty() && self.state == State::Noisy {
+        let may_begin = self.state == State::Noisy || self.is_opened;
+        if quiet >= ALONE && self.buffer.is_empty() && may_begin {
             self.state = State::Fresh;
         }
         if self.rule.idle.is_some_and(|idle| quiet >= idle) {
@@ -161,6 +166,17 @@ impl Framer {
             }
         }
         self.is_stalled |= quiet >= STALLED && self.may_hide_a_frame();
+    }
+
+    /// The stream was opened at `now`, perhaps amid a frame: where nothing marks the beginning of one, what comes up to the
+    /// next end or silence may be the rest of one.
+    pub fn restart(&mut self, now: Instant) {
+        self.reset();
+        self.is_opened = true;
+        self.heard_at = Some(now);
+        if self.is_line() {
+            self.state = State::Overlong;
+        }
     }
 
     /// Forgets what waits for more, for a request is about to be sent: what comes after it is the answer.

@@ -10,6 +10,7 @@ use crate::driver::modbus::conversation::Call;
 use crate::driver::modbus::pdu::{read_request, write_request};
 use crate::driver::modbus::transaction::Tolerance;
 use crate::poll::lane::{Job, Order, OrderError};
+use crate::poll::station::Station;
 use crate::scan::Data;
 use crate::tag::Area;
 
@@ -35,6 +36,7 @@ impl Bus {
             return Next::Wait(self.let_probe_yield(client, now));
         }
         let ordered = self.order.as_ref().and_then(|order| self.station_of(order));
+        let owed_until = self.owed_until(client, now);
         let mut later = None;
         let mut best = None;
         for (index, station) in self.stations.iter().enumerate() {
@@ -45,7 +47,8 @@ impl Bus {
             }
             let Device { unit, quirks, .. } = &station.device;
             let rests_until = client.rests_until(*unit, quirks.any_unit_reply, now);
-            let free_at = station.not_before.filter(|at| *at > now).max(rests_until);
+            let owed_until = owed_until.filter(|_| station.is_anonymous());
+            let free_at = station.not_before.filter(|at| *at > now).max(rests_until).max(owed_until);
             if free_at.is_some() {
                 later = earliest(later, free_at);
                 continue;
@@ -64,6 +67,20 @@ impl Bus {
         }
         let call = if is_poll { self.take_read(index, now) } else { self.take_order(index, now) };
         call.map_or(Next::Wait(Some(now)), Next::Send)
+    }
+
+    /// Until when an answer that has been given up may still come, from whomever: whose answers name nobody must wait for
+    /// that, or would be given the answer of another.
+    fn owed_until(&self, client: &Client, now: Instant) -> Option<Instant> {
+        if !self.stations.iter().any(Station::is_anonymous) {
+            return None;
+        }
+        let rest = |station: &Station| {
+            let Device { unit, quirks, protocol, .. } = &station.device;
+            let own = station.not_before.filter(|at| *at > now && !protocol.is_modbus());
+            own.max(client.rests_until(*unit, quirks.any_unit_reply, now))
+        };
+        self.stations.iter().filter_map(rest).max()
     }
 
     /// A probe that has had its time is given up where another device is due; when it will have had it.

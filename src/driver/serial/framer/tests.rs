@@ -135,6 +135,32 @@ fn a_frame_is_what_stands_between_start_and_end() {
 }
 
 #[test]
+fn what_a_stream_begins_with_may_be_the_rest_of_a_frame() {
+    for (rule, quiet) in [(lines(), 20), (barcode(), 50)] {
+        let mut framer = Framer::new(&rule);
+        let mut now = start();
+        framer.push(b"12", now);
+        assert!(bodies(&mut framer).is_empty());
+        // it is opened again amid another frame
+        framer.restart(now);
+        now += ms(5);
+        framer.push(b"3.4\r\n", now);
+        assert!(bodies(&mut framer).is_empty(), "neither 123.4 nor 3.4");
+        framer.push(b"56.7\r\n", now);
+        assert_eq!(bodies(&mut framer), [b"56.7"]);
+        // after a silence a frame is whole
+        framer.restart(now);
+        framer.push(b"89\r\n", now + ms(quiet));
+        assert_eq!(bodies(&mut framer), [b"89"]);
+    }
+    // what is marked is found at once
+    let mut framer = Framer::new(&yaohua());
+    framer.restart(start());
+    framer.push(&[b"0021B\x03", YAOHUA].concat(), start() + ms(1));
+    assert_eq!(bodies(&mut framer), [b"+00200021B"]);
+}
+
+#[test]
 fn fill_bytes_before_a_frame_count_for_nothing() {
     check(&water(), &[&[0xFE; 4], WATER, &[0xFE; 2], WATER], &[&WATER[1..34]; 2], 0, 0, 0);
 }
