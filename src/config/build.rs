@@ -75,6 +75,17 @@ fn flag_or(table: &Table, key: &str, default: bool) -> bool {
     value(table, key, values::boolean).unwrap_or(default)
 }
 
+/// An alarm that stays active until somebody acknowledges it, where nobody can.
+fn never_acknowledged(step: &site::Step, devices: &[site::Device]) -> Option<String> {
+    let site::Step::Alarm(alarm) = step else { return None };
+    let device = devices.get(alarm.device.index()).filter(|_| alarm.rule.latch)?;
+    Some(format!(
+        "device `{}`, alarm `{}`: latch = true keeps it active until it is acknowledged, and that is a command: \
+         enabled = true in [commands], else it stays active for ever",
+        device.name, alarm.name
+    ))
+}
+
 impl Build {
     fn find(&mut self, finding: Finding) {
         self.findings.push(finding);
@@ -90,6 +101,9 @@ impl Build {
         let window = self.window(root.table("uplink"), &uplinks);
         let Shop { devices, tags, steps, totals } = device::build(self, root, window, calendar.as_ref());
         json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
+        if !commands.enabled {
+            self.remarks.extend(steps.iter().filter_map(|step| never_acknowledged(step, &devices)));
+        }
         if devices.is_empty() && self.findings.is_empty() {
             let finding = Finding::new(self.whole, "there is no device to read");
             self.find(finding.with_help("describe one: [device.NAME] with link, unit and type or tags"));

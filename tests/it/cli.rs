@@ -41,6 +41,33 @@ fn findings_have_their_place_and_exit_code_2() {
 }
 
 #[test]
+fn what_may_be_meant_so_and_is_odd_is_remarked_upon_and_fine() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    let check = |latch: &str, enabled: bool, serial: &str| {
+        let text = format!(
+            "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n\
+             [commands]\nenabled = {enabled}\n[link.l]\nport = '/dev/ttyS9'\nserial = '{serial}'\n\
+             [type.oven]\nfactory = '9600 8N1'\ntags = [{{ name = 't', at = 'hr:0' }}]\n\
+             [device.d]\nlink = 'l'\ntype = 'oven'\nalarm = {{ hot = {{ when = 't', above = 5, latch = {latch} }} }}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let output = tidegate(&["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+        stderr(&output)
+    };
+    assert_eq!(check("true", true, "9600 8N1"), "");
+    assert_eq!(check("false", false, "9600 8N1"), "");
+    assert!(
+        check("true", false, "9600 8N1").contains("device `d`, alarm `hot`: latch = true keeps it active")
+    );
+    assert!(
+        check("false", false, "19200 8E1")
+            .contains("other settings than it leaves the factory with (9600 8N1)")
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_finding() {
     let output = tidegate(&["check", "nowhere.toml"]);
     assert_eq!(output.status.code(), Some(2));
