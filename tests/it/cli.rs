@@ -67,6 +67,47 @@ fn what_may_be_meant_so_and_is_odd_is_remarked_upon_and_fine() {
     );
 }
 
+/// A site with a device of each type that we ship, each on a line of its own.
+#[test]
+fn each_type_that_we_ship_is_fine_and_does_what_its_manual_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("types")).unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root().join("configs/types")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = |line: &str| Some(line.strip_prefix("[type.")?.strip_suffix(']')?.to_owned());
+        names.extend(text.lines().filter_map(name).filter(|name| !name.contains('.')));
+        std::fs::write(folder.path().join("types").join(path.file_name().unwrap()), text).unwrap();
+    }
+    assert!(names.len() >= 16, "{names:?}");
+    let mut site =
+        "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n".to_owned();
+    for (number, name) in names.iter().enumerate() {
+        let address = match name.split('-').next().unwrap() {
+            "dlt645" | "cjt188" => "address = '210220003011'",
+            "huanyang" | "mewtocol" | "hostlink" => "unit = 1",
+            _ => "",
+        };
+        site += &format!(
+            "[link.l{number}]\nport = '/dev/ttyS{number}'\nserial = '9600 8N1'\n\
+             [device.d{number}]\nlink = 'l{number}'\ntype = '{name}'\n{address}\n"
+        );
+    }
+    std::fs::write(folder.path().join("gateway.toml"), site).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let output = tidegate(&["check", path]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains(&format!("{} devices", names.len())), "{}", stdout(&output));
+    // a type that does something else is found out
+    let scales = folder.path().join("types/scales.toml");
+    let text = std::fs::read_to_string(&scales).unwrap();
+    std::fs::write(&scales, text.replace("weight = 20.00", "weight = 20.01")).unwrap();
+    let output = tidegate(&["check", path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("weight = 20, and not 20.01"), "{}", stderr(&output));
+}
+
 #[test]
 fn a_file_that_is_not_there_is_a_finding() {
     let output = tidegate(&["check", "nowhere.toml"]);

@@ -28,8 +28,9 @@ fn each_broken_configuration_has_its_findings() {
 
 #[test]
 fn the_configurations_that_we_ship_are_fine() {
-    for path in files(&root().join("configs"), "toml") {
-        let checked = config::load(&path);
+    let types = root().join("configs/types"); // checked with a device of each
+    for path in files(&root().join("configs"), "toml").iter().filter(|path| !path.starts_with(&types)) {
+        let checked = config::load(path);
         if let Err(findings) = checked.site {
             panic!("{}", finding::render_text(&findings, &checked.sources));
         }

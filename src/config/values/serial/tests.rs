@@ -12,8 +12,15 @@ use crate::reading::{Quality, Value};
 use crate::scan::Raw;
 use crate::unit;
 
-const TYPES: &str = include_str!("../../../../tests/it/serial/types.toml");
-const NAMES: [&str; 15] = [
+const TYPES: &str = concat!(
+    include_str!("../../../../configs/types/scales.toml"),
+    include_str!("../../../../configs/types/readers.toml"),
+    include_str!("../../../../configs/types/water-meters.toml"),
+    include_str!("../../../../configs/types/drives-serial.toml"),
+    include_str!("../../../../configs/types/controllers.toml"),
+    include_str!("../../../../tests/it/serial/types.toml"),
+);
+const NAMES: [&str; 16] = [
     "yaohua-xk3190",
     "and-gs-scale",
     "barcode-reader",
@@ -29,6 +36,7 @@ const NAMES: [&str; 15] = [
     "hostlink",
     "mc-1c",
     "yaohua-asked",
+    "huanyang-stop",
 ];
 
 fn types() -> Table {
@@ -108,7 +116,7 @@ fn every_type_sends_and_understands_what_its_manual_prints() {
             tried += 1;
         }
     }
-    assert_eq!((tried, types().entries.len()), (31, NAMES.len()));
+    assert_eq!((tried, types().entries.len()), (32, NAMES.len()));
 }
 
 #[test]
@@ -281,15 +289,16 @@ fn an_answer_is_that_of_the_meter_and_the_item_that_were_asked() {
     check("78330011223344", None, &["unit=44 volume=55667700"]);
     check("78330011223345", None, &[]);
     check("78330011223344", Some("901F"), &[]);
-    let drive = |request: &str, unit: i64, text: &str| {
+    let said = |kind: &str, request: &str, unit: i64, text: &str| {
         let vars = Vars::default().with("unit", Var::Number(unit));
-        heard("huanyang-hy", Some(request), &vars, &written(text), 0)
+        heard(kind, Some(request), &vars, &written(text), 0)
     };
+    let drive = |request: &str, unit: i64, text: &str| said("huanyang-hy", request, unit, text);
     assert_eq!(drive("frequency", 1, "01 04 03 01 13 88 AC D8"), ["frequency/output=5000"]);
     assert_eq!(drive("current", 1, "01 04 03 01 13 88 AC D8"), [""; 0], "the answer to another request");
     assert_eq!(drive("frequency", 2, "01 04 03 01 13 88 AC D8"), [""; 0], "another unit");
     assert_eq!(drive("frequency", 4, "04 01 02 01 02 F5 AD"), [""; 0], "another function");
-    assert_eq!(drive("control", 1, "01 03 01 08 F1 8E"), ["command=8"]);
+    assert_eq!(said("huanyang-stop", "control", 1, "01 03 01 08 F1 8E"), ["command=8"]);
 }
 
 #[track_caller]
@@ -310,7 +319,7 @@ fn requests_are_those_of_the_manuals() {
     let two = number("count", 2).with("first", Var::Number(123));
     check_sent("fx-port", None, &two, "02 30 31 30 46 36 30 34 03 37 34");
     let stop = number("unit", 1).with("value", Var::Number(8));
-    check_sent("huanyang-hy", Some("control"), &stop, "01 03 01 08 F1 8E");
+    check_sent("huanyang-stop", Some("control"), &stop, "01 03 01 08 F1 8E");
     check_sent("huanyang-hy", Some("frequency"), &number("unit", 1), "01 04 03 01 00 00 A1 8E");
     check_sent("mt-sics", None, &Vars::default(), "53 49 0D 0A");
 }
@@ -375,12 +384,12 @@ fn a_type_that_sends_asks_and_one_of_events_counts_each() {
     assert_eq!(of("huanyang-hy").1.mode(), Mode::Poll);
     let (_, drive, _) = of("huanyang-hy");
     let names: Vec<_> = drive.requests.iter().map(|request| request.name.as_deref().unwrap()).collect();
-    assert_eq!(names, ["frequency", "current", "control"]);
+    assert_eq!(names, ["frequency", "current"]);
     assert_eq!(
         drive.requests[0].frame.length,
         Some(Length::Field { at: 2, add: 5, is_wide: false, is_low_first: false })
     );
-    assert_eq!(drive.requests[2].vars, Vars::default());
+    assert_eq!(of("huanyang-stop").1.requests[0].vars, Vars::default());
 }
 
 #[track_caller]
