@@ -281,6 +281,10 @@ impl Bus {
             if !station.health.is_answering() {
                 station.health.handle_open();
                 station.probe_at = Some(ready_at).filter(|_| station.is_asked());
+            } else if !station.device.probes.is_empty() {
+                // the stream may lead to another device
+                self.said.push_back(Polled::Away(station.device.id));
+                station.probe_slots().for_each(|slot| self.schedule.hasten(slot, ready_at));
             }
         }
         // what sends only when something happens is there as soon as it can be heard
@@ -303,7 +307,7 @@ impl Bus {
     /// The stream is gone; it is opened again at once. What was under way is asked again.
     pub(super) fn handle_lost(&mut self, tickets: Vec<usize>, fault: &Fault, now: Now) {
         self.reach = Reach::Opening { down_at: now.at + DOWN_AFTER };
-        // what was read before it was on this stream: the next one may lead to another device
+        // what was read before a write was on this stream
         if let Some(order) = self.order.take_if(|order| order.job.is_write()) {
             refuse(order, OrderError::Down);
         }
@@ -606,6 +610,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::config;
+    use crate::driver::client::Request;
     use crate::poll::lane::Job;
     use crate::tag::{Area, DeviceId, Span};
 
@@ -625,7 +630,11 @@ mod tests {
         "#;
 
     fn bus(now: Instant) -> Bus {
-        let site = config::parse("test.toml", SITE).site.unwrap();
+        bus_of(SITE, now)
+    }
+
+    fn bus_of(text: &str, now: Instant) -> Bus {
+        let site = config::parse("test.toml", text).site.unwrap();
         let channel = site.channels(0).pop().unwrap();
         let counters = Counters::new(1, site.devices.iter().map(|device| site.rates(device)));
         Bus::new(&site, &channel, &counters, super::super::memory::open(&site).0, now).unwrap()
@@ -654,6 +663,34 @@ mod tests {
             assert_eq!(bus.order.is_some(), is_kept);
             assert_eq!(matches!(told.try_recv(), Ok(Err(OrderError::Down))), !is_kept);
         }
+    }
+
+    #[test]
+    fn a_stream_that_is_open_again_may_lead_to_another_device_and_its_probe_is_read_at_once() {
+        let text = SITE.replace("tags =", "every = \"1h\"\nprobe = { at = \"ir:100\", equals = 1 }\ntags =");
+        let (mut bus, mut at) = (bus_of(&text, clock::monotonic()), clock::monotonic());
+        let read = |bus: &mut Bus, at: Instant| {
+            let now = Now { at, stamp: clock::stamp(), wall: clock::wall() };
+            bus.handle_time(now);
+            let mut read = 0;
+            while let Some(Request::Modbus(call, _)) = bus.take_read(0, at) {
+                let response = tokio_modbus::Response::ReadHoldingRegisters(vec![1]);
+                let (ticket, unit, result) = (call.ticket, call.unit, Ok(Answer::Response(response)));
+                bus.handle_done(Done { ticket, unit, result, took: Duration::from_millis(1) }, now);
+                read += 1;
+            }
+            read
+        };
+        let now = |at: Instant| Now { at, stamp: clock::stamp(), wall: clock::wall() };
+        bus.handle_open(now(at));
+        assert_eq!(read(&mut bus, at), 2, "the tag and the probe");
+        at += Duration::from_secs(20);
+        assert_eq!(read(&mut bus, at), 0);
+        std::iter::from_fn(|| bus.take_said()).for_each(drop);
+        bus.handle_lost(Vec::new(), &Fault::Silent, now(at));
+        bus.handle_open(now(at));
+        assert!(matches!(bus.take_said(), Some(Polled::Away(DeviceId(0)))));
+        assert_eq!(read(&mut bus, at), 1, "the probe");
     }
 
     #[test]

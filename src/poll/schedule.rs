@@ -54,6 +54,13 @@ impl Schedule {
         }
     }
 
+    /// The poll is due at `when` where it would be later, and its grid begins there; not where it waits to be woken.
+    pub fn hasten(&mut self, index: usize, when: Instant) {
+        if self.slots.get(index).and_then(|slot| slot.due).is_some_and(|due| due > when) {
+            self.wake(index, when);
+        }
+    }
+
     /// The poll is not due before `until`; its grid stays.
     pub fn postpone(&mut self, index: usize, until: Instant) {
         if let Some(slot) = self.slots.get_mut(index) {

@@ -400,6 +400,15 @@ impl Station {
         parts.iter().filter_map(|part| self.fields.get(&part.tag).copied()).collect()
     }
 
+    /// The slots of the groups that its probes are in.
+    pub fn probe_slots(&self) -> impl Iterator<Item = usize> {
+        let is_probe = |id: &TagId| self.device.probes.iter().any(|probe| probe.tag == *id);
+        self.groups
+            .iter()
+            .filter(move |group| group.tags.iter().any(|(id, _)| is_probe(id)))
+            .map(|group| group.slot)
+    }
+
     /// Whether its answers do not tell whose they are: they are known by their time alone.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {

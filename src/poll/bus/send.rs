@@ -106,7 +106,7 @@ impl Bus {
         self.stations.iter().position(|station| station.device.id == order.device)
     }
 
-    fn take_read(&mut self, index: usize, now: Instant) -> Option<Request> {
+    pub(super) fn take_read(&mut self, index: usize, now: Instant) -> Option<Request> {
         let station = self.stations.get_mut(index)?;
         let ask = station.take(now)?;
         let wanted = match station.exchange(&ask) {
