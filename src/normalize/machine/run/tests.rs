@@ -202,6 +202,19 @@ fn an_account_that_ends_while_a_counter_is_silent_says_so_and_so_does_the_one_th
 }
 
 #[test]
+fn a_counter_that_answers_again_with_what_ends_the_account_was_silent_all_the_same() {
+    let mut shop = Shop::of(SHOP);
+    shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
+    shop.pass(599.0);
+    shop.read("shots!bad:comm_last_value_known");
+    shop.elapsed_ms += 1001;
+    let shown = shop.read("on=0001 broken=0000 shots=006E rejects=0005 cavities=0002");
+    assert_eq!(account(&shown).0["count_quality"], "uncertain:last_usable");
+    let shown = shown.split("machine/account=").nth(1).unwrap();
+    assert_eq!(only(shown, "machine/pieces"), ["machine/pieces=20(uncertain:not_accurate)"]);
+}
+
+#[test]
 fn an_account_that_ends_during_a_restart_says_that_it_lacks_what_was_made_meanwhile() {
     let mut shop = Shop::of(SHOP);
     shop.read("on=0001 broken=0000 shots=0064 rejects=0005 cavities=0002");
