@@ -694,6 +694,28 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_comes_and_goes_with_its_link() {
+        let kind = "[type.reader]\nprotocol = \"serial\"\nframe = { end = \"0D\" }\n\
+             tags = [{ name = \"code\", at = \"byte:0\", length = 4, type = \"string\", kind = \"event\" }]\n";
+        let text = SITE.replace("tags = [{ name = \"t\", at = \"hr:0\" }]", "type = \"reader\"") + kind;
+        let at = clock::monotonic();
+        let now = |at: Instant| Now { at, stamp: clock::stamp(), wall: clock::wall() };
+        let mut bus = bus_of(&text, at);
+        bus.handle_open(now(at));
+        assert!(matches!(bus.take_said(), Some(Polled::DeviceUp(DeviceId(0)))));
+        bus.handle_lost(Vec::new(), &Fault::Silent, now(at));
+        bus.handle_time(now(at + DOWN_AFTER));
+        let said: Vec<Polled> = std::iter::from_fn(|| bus.take_said()).collect();
+        let [Polled::Away(_), Polled::Scan(scan), Polled::DeviceDown(DeviceId(0), _)] = said.as_slice()
+        else {
+            panic!("{said:?}")
+        };
+        assert!(matches!(scan.result, Err(Quality::BadNotConnected)));
+        bus.handle_open(now(at + DOWN_AFTER * 2));
+        assert!(matches!(bus.take_said(), Some(Polled::DeviceUp(DeviceId(0)))));
+    }
+
+    #[test]
     fn an_order_whose_time_has_come_is_not_sent_any_more() {
         let at = clock::monotonic();
         for (after, is_sent) in [(Duration::from_millis(1), true), (Duration::ZERO, false)] {
