@@ -14,6 +14,7 @@ pub mod recipe;
 pub mod report;
 pub mod task;
 pub mod totals;
+pub mod ways;
 pub mod window;
 
 use std::cmp::Reverse;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::site::{Device, Kind, Recipe, Site, Source, Step};
 use crate::reading::{Quality, Reading, Stamp, Timestamp, Update, Value};
@@ -38,6 +39,7 @@ use probes::{Fit, Probes, Waiting};
 use recipe::{Known, Made};
 use report::Reporter;
 use totals::{SavedTotal, Totals};
+use ways::{Sample, Ways, is_out_of_reach};
 
 /// The time, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,8 @@ pub struct Normalizer {
     computed: Computed,
     /// Whether devices are what they are taken for.
     probes: Probes,
+    /// What was read in ways of which one counts.
+    ways: Ways,
     /// What a step has told; empty between two steps.
     computed_now: Vec<Told>,
     /// By tag: whether its value needs that of another.
@@ -106,6 +110,7 @@ impl Normalizer {
             counters: Totals::new(&site),
             computed: Computed::new(&site),
             probes: Probes::new(&site),
+            ways: Ways::new(&site),
             computed_now: Vec::new(),
             has_needy: needs_others.contains(&true),
             needs_others,
@@ -128,7 +133,7 @@ impl Normalizer {
             let value = match &tag.source {
                 Source::Constant(value) => value.clone(),
                 Source::Control(_) => Value::Text("".into()),
-                Source::Registers(_) | Source::Computed => continue,
+                Source::Registers(_) | Source::Computed | Source::Chosen(_) => continue,
             };
             let value = if is_enabled(&site, tag.device) { Ok(value) } else { Err(Quality::BadOutOfService) };
             self.accept(tag.id, value, Quality::Good, now.stamp, now.at);
@@ -292,7 +297,9 @@ impl Normalizer {
     /// The device gives no values: another one may be there when it does again.
     fn handle_away(&mut self, device: DeviceId) {
         self.up_since.get_mut(device.index()).into_iter().for_each(|since| *since = None);
-        self.site.devices.get(device.index()).into_iter().for_each(|of| self.probes.handle_away(of));
+        let Some(of) = self.site.devices.get(device.index()) else { return };
+        self.probes.handle_away(of);
+        self.ways.handle_away(of);
     }
 
     fn read_part(&mut self, scan: &Scan, part: Part, now: Instant) {
@@ -306,16 +313,20 @@ impl Normalizer {
         if made.value.is_ok() && self.is_warming_up(tag.device, now) {
             doubt = doubt.worst(Quality::UncertainInitial);
         }
+        let value = made.value.and_then(|value| in_utc(value, &self.zone));
+        if let Some(shown) = self.ways.shown_by(part.tag) {
+            let sample = Sample { value, doubt, colour: made.colour, at: scan.at };
+            return self.read_way(shown, part.tag, sample, now);
+        }
         if let Some(live) = self.live.get_mut(part.tag.index()) {
             live.colour = made.colour;
         }
-        let value = made.value.and_then(|value| in_utc(value, &self.zone));
         if self.probes.is_probe(part.tag) {
             self.accept(part.tag, value, doubt, scan.at, now);
             return self.probed(part.tag, scan.at, now);
         }
         match self.probes.fit(tag.device) {
-            Fit::Fits => self.accept(part.tag, value, doubt, scan.at, now),
+            Fit::Fits(_) => self.accept(part.tag, value, doubt, scan.at, now),
             Fit::Other => {
                 let value = value.and(Err(Quality::BadConfig));
                 self.accept(part.tag, value, doubt, scan.at, now);
@@ -330,6 +341,26 @@ impl Normalizer {
         }
     }
 
+    /// A tag was read in one of several ways; while it is not known which of them counts, it has no value.
+    fn read_way(&mut self, shown: TagId, reader: TagId, sample: Sample, now: Instant) {
+        let Some(tag) = self.site.tags.get(shown.index()) else { return };
+        let counts = match (self.probes.fit(tag.device), &tag.source) {
+            (Fit::Fits(variant), Source::Chosen(readers)) => readers.get(variant) == Some(&reader),
+            _ => sample.value.as_ref().is_err_and(|quality| is_out_of_reach(*quality)),
+        };
+        if counts {
+            self.show(shown, sample.clone(), now);
+        }
+        self.ways.keep(reader, sample);
+    }
+
+    fn show(&mut self, shown: TagId, sample: Sample, now: Instant) {
+        if let Some(live) = self.live.get_mut(shown.index()) {
+            live.colour = sample.colour;
+        }
+        self.accept(shown, sample.value, sample.doubt, sample.at, now);
+    }
+
     /// A probe has been read: its device is what it is taken for, or all of its tags are bad.
     fn probed(&mut self, probe: TagId, at: Stamp, now: Instant) {
         let Some(live) = self.live.get(probe.index()) else { return };
@@ -340,7 +371,7 @@ impl Normalizer {
         let waiting = self.probes.take_waiting(device);
         match fit {
             Fit::Unasked => {}
-            Fit::Fits => {
+            Fit::Fits(variant) => {
                 for (id, Waiting { doubt, at, serial }) in waiting {
                     if let (Some(tag), Some(live)) =
                         (site.tags.get(id.index()), self.live.get_mut(id.index()))
@@ -349,17 +380,36 @@ impl Normalizer {
                         self.pass_on(id, at, now);
                     }
                 }
+                self.choose(device, variant, at, now);
             }
             Fit::Other => {
                 let shown = self.live.get(probe.index()).and_then(|live| live.value.as_ref());
                 let shown = shown.map_or("nothing".to_owned(), ToString::to_string);
                 warn!(device = %device.name, shown, "its probe does not hold: it is not what its type says, and its tags are bad");
-                let read = site.tags_of(device).iter().filter(|tag| tag.registers().is_some());
-                for tag in
-                    read.filter(|tag| !self.probes.is_probe(tag.id)).map(|tag| tag.id).collect::<Vec<_>>()
-                {
-                    self.accept(tag, Err(Quality::BadConfig), Quality::Good, at, now);
+                for tag in site.tags_of(device).iter().filter(|tag| tag.is_read()) {
+                    if !self.probes.is_probe(tag.id) && self.ways.shown_by(tag.id).is_none() {
+                        self.accept(tag.id, Err(Quality::BadConfig), Quality::Good, at, now);
+                    }
                 }
+            }
+        }
+    }
+
+    /// It is known which of its variants a device is, and so how its tags are read.
+    fn choose(&mut self, device: &Device, variant: usize, at: Stamp, now: Instant) {
+        if let Some(of) = device.variants.get(variant).filter(|_| device.variants.len() > 1) {
+            info!(device = %device.name, variant = %of.type_name, "its probes show which variant it is");
+        }
+        let site = self.site.clone();
+        for (shown, reader, last) in self.ways.choose(&site, device, variant) {
+            self.counters.read_as(&site, shown, reader);
+            let is_of_another = self.live.get(shown.index()).is_some_and(|live| !live.quality.is_bad());
+            match last {
+                Some(sample) => self.show(shown, sample, now),
+                None if is_of_another => {
+                    self.accept(shown, Err(Quality::BadNoCommunication), Quality::Good, at, now);
+                }
+                None => {}
             }
         }
     }

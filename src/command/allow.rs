@@ -104,7 +104,8 @@ impl Rules {
         {
             return Err(format!("armed: send it again within {}", said(within)));
         }
-        Ok(Admitted::Write(Plan { tag: tag.id, device: device.id, checks, job, send_by, readback }))
+        let variants = variants(device);
+        Ok(Admitted::Write(Plan { tag: tag.id, device: device.id, variants, checks, job, send_by, readback }))
     }
 
     /// Whether whoever sent it may command at all.
@@ -250,11 +251,19 @@ fn check_grid(number: f64, first: f64, step: f64) -> Result<(), String> {
     Err(format!("off the grid: write.step is {step}, the nearest value is {near}"))
 }
 
-/// What must be read right before the write.
+/// Of each variant that the device may be of, what it must show right before the write.
+fn variants(device: &Device) -> Vec<Vec<Check>> {
+    let check = |probe: &site::Probe| Check {
+        reads: vec![(device.id, probe.layout.span)],
+        rule: Rule::Probe(probe.layout, probe.test.clone()),
+    };
+    device.variants.iter().map(|variant| variant.probes.iter().map(check).collect()).collect()
+}
+
+/// What else must be read right before the write.
 fn checks(site: &Site, device: &Device, policy: &WritePolicy, value: &Value) -> Vec<Check> {
     let one = |layout: Layout, rule: Rule| Check { reads: vec![(device.id, layout.span)], rule };
-    let probe = |probe: &site::Probe| one(probe.layout, Rule::Probe(probe.layout, probe.test.clone()));
-    let mut checks: Vec<Check> = device.probes.iter().map(probe).collect();
+    let mut checks = Vec::new();
     if let Some(interlock) = &policy.interlock {
         let read =
             |id: &TagId| site.tags.get(id.index()).and_then(|tag| Some((tag.device, tag.layout()?.span)));

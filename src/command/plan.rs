@@ -28,6 +28,8 @@ pub struct Plan {
     pub tag: TagId,
     /// Whose it is.
     pub device: DeviceId,
+    /// Of each variant that the device may be of, what it must show right before; it must be one of them.
+    pub variants: Vec<Vec<Check>>,
     /// What must hold right before.
     pub checks: Vec<Check>,
     /// The write.
@@ -45,10 +47,14 @@ impl Plan {
         devices(self.device, &self.checks, self.readback.as_ref())
     }
 
+    fn all_checks(&self) -> impl Iterator<Item = &Check> {
+        self.variants.iter().flatten().chain(&self.checks)
+    }
+
     /// The last moment for the write, if the first check begins now.
     #[must_use]
     pub fn valid_until(&self, site: &Site, now: Instant) -> Instant {
-        let reads = self.checks.iter().flat_map(|check| &check.reads);
+        let reads = self.all_checks().flat_map(|check| &check.reads);
         let timeout =
             |(device, _): &(DeviceId, Span)| site.devices.get(device.index()).map(|device| device.timeout);
         let Some(longest) = reads.filter_map(timeout).max() else { return self.send_by };

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tokio_modbus::ExceptionCode;
 
 use super::audit::Audit;
-use super::plan::{Plan, Readback};
+use super::plan::{Check, Plan, Readback};
 use super::wording;
 use crate::clock;
 use crate::config::site::Site;
@@ -114,7 +114,23 @@ impl Work {
     /// What must hold right before; until when it counts.
     async fn check(&self) -> Result<Instant, Refusal> {
         let valid_until = self.plan.valid_until(&self.site, clock::monotonic());
-        for check in &self.plan.checks {
+        let mut is_known = Ok(());
+        for checks in &self.plan.variants {
+            let holds = self.hold(checks, valid_until).await;
+            if holds.is_ok() {
+                is_known = Ok(());
+                break;
+            }
+            is_known = is_known.and(holds); // the first says what its type should be
+        }
+        is_known?;
+        self.hold(&self.plan.checks, valid_until).await?;
+        Ok(valid_until)
+    }
+
+    /// Whether all of these hold.
+    async fn hold(&self, checks: &[Check], valid_until: Instant) -> Result<(), Refusal> {
+        for check in checks {
             let mut answers = Vec::with_capacity(check.reads.len());
             for (device, span) in &check.reads {
                 let data = self.read(*device, *span, valid_until, false).await;
@@ -122,7 +138,7 @@ impl Work {
             }
             check.judge(&self.site, &answers).map_err(|reason| (reason, check.about()))?;
         }
-        Ok(valid_until)
+        Ok(())
     }
 
     /// Whether the device has what was written; `doubt` says why its answer to the write proves nothing. What was not

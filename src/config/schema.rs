@@ -27,8 +27,6 @@ pub(super) enum Rule {
     Tables(Fields),
     /// A table with these keys or a list of such.
     TableOrTables(Fields),
-    /// A key of the contract that a later version builds.
-    Later,
 }
 
 const TEXT: Rule = Rule::Value(|node| values::text(node).map(drop));
@@ -251,7 +249,7 @@ const TYPE: Fields = &[
     ("source", NOTES),
     ("confidence", CONFIDENCE),
     ("note", TEXT),
-    ("variants", Rule::Later),
+    ("variants", Rule::OneOrMany(|node| values::name(node).map(drop))),
     ("probe", Rule::TableOrTables(PROBE)),
     ("factory", Rule::OneOrMany(|node| values::factory(node).map(drop))),
     ("warmup", DURATION),
@@ -296,7 +294,7 @@ pub(super) const DEVICE: Fields = &[
     ("serial", Rule::Value(|node| values::serial(node).map(drop))),
     ("share", SHARE),
     ("properties", PROPERTIES),
-    ("variants", Rule::Later),
+    ("variants", Rule::OneOrMany(|node| values::name(node).map(drop))),
     ("probe", Rule::TableOrTables(PROBE)),
     ("warmup", DURATION),
     ("stale_after", INTERVAL),
@@ -436,14 +434,14 @@ const TAG_DEFAULTS: Fields = tag_fields!();
 pub(super) fn walk(table: &Table, fields: Fields, skip: &str, findings: &mut Vec<Finding>) {
     for entry in table.entries.iter().filter(|entry| entry.key != skip) {
         match fields.iter().find(|(key, _)| *key == entry.key) {
-            Some((key, rule)) => apply(*rule, key, &entry.node, entry.key_at, findings),
+            Some((key, rule)) => apply(*rule, key, &entry.node, findings),
             None => findings.push(unknown_key(&entry.key, entry.key_at, fields)),
         }
     }
 }
 
 fn unknown_key(key: &str, at: Place, fields: Fields) -> Finding {
-    let known = fields.iter().filter(|(_, rule)| !matches!(rule, Rule::Later)).map(|(key, _)| *key);
+    let known = fields.iter().map(|(key, _)| *key);
     let finding = Finding::new(at, format!("unknown key `{key}`"));
     match did_you_mean(key, fields.iter().map(|(key, _)| *key)) {
         Some(help) => finding.with_help(help),
@@ -451,7 +449,7 @@ fn unknown_key(key: &str, at: Place, fields: Fields) -> Finding {
     }
 }
 
-fn apply(rule: Rule, key: &str, node: &Node, key_at: Place, findings: &mut Vec<Finding>) {
+fn apply(rule: Rule, key: &str, node: &Node, findings: &mut Vec<Finding>) {
     match rule {
         Rule::Value(check) => report(key, node, check, findings),
         Rule::OneOrMany(check) => {
@@ -471,10 +469,6 @@ fn apply(rule: Rule, key: &str, node: &Node, key_at: Place, findings: &mut Vec<F
             Some(table) => walk(table, fields, "", findings),
             None => tables(key, node, fields, findings),
         },
-        Rule::Later => findings.push(
-            Finding::new(key_at, format!("`{key}` is not in this version"))
-                .with_help("take it out: it would have no effect"),
-        ),
     }
 }
 

@@ -412,13 +412,27 @@ pub struct Device {
     pub enabled: bool,
     /// For so long after an outage its values are doubtful.
     pub warmup: Duration,
-    /// What must hold of it before anything is written to it.
-    pub probes: Vec<Probe>,
+    /// What it may be, at least one: the first whose probes hold is what it is.
+    pub variants: Vec<Variant>,
     /// Its tags, a range of [`Site::tags`].
     pub tags: std::ops::Range<u32>,
 }
 
+/// One of the types that a device may be of.
+#[derive(Clone, Debug, Default)]
+pub struct Variant {
+    /// Which; empty for what the device itself says.
+    pub type_name: Arc<str>,
+    /// What must hold of the device then; none: it is taken for granted.
+    pub probes: Vec<Probe>,
+}
+
 impl Device {
+    /// The probes of all of its variants.
+    pub fn probes(&self) -> impl Iterator<Item = &Probe> {
+        self.variants.iter().flat_map(|variant| &variant.probes)
+    }
+
     /// Whether it stands in no cabinet: the gateway tells of the whole site under its name.
     #[must_use]
     pub const fn is_own(&self) -> bool {

@@ -190,7 +190,7 @@ impl Table {
     }
 
     /// This table refined by `upper`: tables merge key by key, other values of `upper` win, and of two tags of the
-    /// same name the one of `upper` replaces the other whole.
+    /// same name the one of `upper` replaces the other whole, as a probe does.
     #[must_use]
     pub fn refined_by(&self, upper: &Table) -> Table {
         let mut merged = self.clone();
@@ -206,7 +206,7 @@ impl Table {
 
 fn refine(key: &str, lower: &Node, upper: &Node) -> Node {
     match (&lower.content, &upper.content) {
-        (Content::Table(a), Content::Table(b)) => {
+        (Content::Table(a), Content::Table(b)) if key != "probe" => {
             Node { content: Content::Table(a.refined_by(b)), ..upper.clone() }
         }
         (Content::List(a), Content::List(b)) if key == "tags" => {

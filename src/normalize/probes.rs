@@ -12,6 +12,8 @@ pub struct Probes {
     /// By tag: which device it tells of, and what it must show.
     of: BTreeMap<TagId, (DeviceId, ProbeTest)>,
     shown: BTreeMap<TagId, bool>,
+    /// By device: the probes of each of its variants.
+    variants: Vec<Vec<Vec<TagId>>>,
     /// By device.
     fit: Vec<Fit>,
     /// What is to be doubted for nothing but that the probes have not been read yet.
@@ -34,9 +36,9 @@ pub struct Waiting {
 pub enum Fit {
     /// Its probes have not all been read since it was there last.
     Unasked,
-    /// All hold, or it has none.
-    Fits,
-    /// One does not hold: it is another device.
+    /// It is this one of its variants: the first whose probes all hold, or that has none.
+    Fits(usize),
+    /// It is none of them: another device.
     Other,
 }
 
@@ -44,12 +46,14 @@ impl Probes {
     /// Nothing has been read yet.
     #[must_use]
     pub fn new(site: &Site) -> Probes {
-        let all = site.devices.iter().flat_map(|device| {
-            device.probes.iter().map(|probe| (probe.tag, (device.id, probe.test.clone())))
-        });
+        let all = site
+            .devices
+            .iter()
+            .flat_map(|device| device.probes().map(|probe| (probe.tag, (device.id, probe.test.clone()))));
         Probes {
             of: all.collect(),
             shown: BTreeMap::new(),
+            variants: site.devices.iter().map(variants).collect(),
             fit: site.devices.iter().map(unasked).collect(),
             waiting: BTreeMap::new(),
         }
@@ -58,7 +62,7 @@ impl Probes {
     /// Whether a device is what it is taken for.
     #[must_use]
     pub fn fit(&self, device: DeviceId) -> Fit {
-        self.fit.get(device.index()).copied().unwrap_or(Fit::Fits)
+        self.fit.get(device.index()).copied().unwrap_or(Fit::Fits(0))
     }
 
     /// Whether a tag is a probe.
@@ -78,23 +82,31 @@ impl Probes {
             Some(_) | None => return None,
         };
         self.shown.insert(tag, holds);
-        let shown = self.of.iter().filter(|(_, (of, _))| *of == device).map(|(tag, _)| self.shown.get(tag));
-        let fit = shown.fold(Fit::Fits, |fit, shown| match (fit, shown) {
-            (Fit::Other, _) | (_, Some(false)) => Fit::Other,
-            (Fit::Unasked, _) | (_, None) => Fit::Unasked,
-            (Fit::Fits, Some(true)) => Fit::Fits,
-        });
+        let fit = self.judge(device);
         let known = self.fit.get_mut(device.index())?;
         (std::mem::replace(known, fit) != fit).then_some((device, fit))
     }
 
+    /// The first variant of which no probe is known not to hold is the one, when all of its probes are known.
+    fn judge(&self, device: DeviceId) -> Fit {
+        let variants = self.variants.get(device.index()).map_or(&[][..], Vec::as_slice);
+        for (number, probes) in variants.iter().enumerate() {
+            let mut shown = probes.iter().map(|probe| self.shown.get(probe));
+            if shown.clone().any(|shown| shown == Some(&false)) {
+                continue;
+            }
+            return if shown.all(|shown| shown.is_some()) { Fit::Fits(number) } else { Fit::Unasked };
+        }
+        Fit::Other
+    }
+
     /// The device has been away: another one may be there now.
     pub fn handle_away(&mut self, device: &Device) {
-        if device.probes.is_empty() {
+        if device.probes().next().is_none() {
             return;
         }
         self.fit.get_mut(device.id.index()).into_iter().for_each(|fit| *fit = Fit::Unasked);
-        for probe in &device.probes {
+        for probe in device.probes() {
             self.shown.remove(&probe.tag);
         }
     }
@@ -112,5 +124,9 @@ impl Probes {
 }
 
 fn unasked(device: &Device) -> Fit {
-    if device.probes.is_empty() { Fit::Fits } else { Fit::Unasked }
+    if device.probes().next().is_none() { Fit::Fits(0) } else { Fit::Unasked }
+}
+
+fn variants(device: &Device) -> Vec<Vec<TagId>> {
+    device.variants.iter().map(|variant| variant.probes.iter().map(|probe| probe.tag).collect()).collect()
 }

@@ -128,7 +128,7 @@ impl Shop {
         let (mut words, mut parts, mut result) = (Vec::new(), Vec::new(), None);
         for one in text.split_whitespace() {
             let (name, hex) = one.split_once(['=', '!']).unwrap();
-            let name = &name.replace("(probe_", "(probe ");
+            let name = &name.replace("(probe_", "(probe ").replace(")_", ") ");
             let offset = u16::try_from(words.len()).unwrap();
             parts.push(Part { tag: self.tag(name).id, offset });
             if one.contains('!') {
@@ -603,6 +603,84 @@ fn a_device_that_is_not_what_its_type_says_has_no_values_and_one_that_is_loses_n
     shop.away();
     shop.read("power=0009");
     assert_eq!(shop.read("(probe_1)!bad:config"), "(probe 1)=-(bad:config) power=-(bad:config)");
+}
+
+/// A sensor of which some are sold that report a hundred parts of a degree.
+const TWO_SENSORS: &str = "type = \"sensor\"
+    [type.sensor]
+    variants = [\"fine\"]
+    probe = { at = \"ir:1\", type = \"i16\", scale = 0.1, between = [-40, 85] }
+    tags = [
+      { name = \"temperature\", at = \"ir:1\", type = \"i16\", scale = 0.1, unit = \"Cel\", range = [-40, 85] },
+      { name = \"pulses\", at = \"ir:3\", type = \"u32\", kind = \"counter\" },
+      { name = \"model\", at = \"hr:9\" },
+    ]
+    [type.fine]
+    like = \"sensor\"
+    probe = { at = \"hr:5\", equals = 100 }
+    tags = [
+      { name = \"temperature\", at = \"ir:1\", type = \"i16\", scale = 0.01, unit = \"Cel\" },
+      { name = \"pulses\", at = \"ir:3\", type = \"u32\", kind = \"counter\", order = \"CDAB\" },
+    ]";
+
+#[test]
+fn a_device_is_read_as_the_variant_that_its_probes_show() {
+    let mut shop = Shop::new(TWO_SENSORS);
+    // what is read in two ways has no value before it is known in which; what is read in one has
+    assert_eq!(shop.read("(sensor)_temperature=0131"), "");
+    assert_eq!(shop.read("(fine)_temperature=0131"), "");
+    assert_eq!(shop.read("model=0007"), "model=7(uncertain:initial)");
+    assert_eq!(shop.read("(probe_1)=0131"), "(probe 1)=30.5 model=7 temperature=30.5");
+    // from then on only that one counts
+    assert_eq!(shop.read("(fine)_temperature=0BEA"), "");
+    assert_eq!(shop.read("(sensor)_temperature=FF33"), "temperature=-20.5");
+    // another sensor
+    let shown = shop.read("(probe_1)=0BEA");
+    assert!(!shown.contains("temperature"), "the second probe has not been read: {shown}");
+    assert_eq!(shop.read("(sensor)_temperature=0BEA"), "");
+    assert_eq!(shop.read("(probe_2)=0064"), "(probe 2)=100 temperature=30.5");
+    assert_eq!(shop.read("(sensor)_temperature=0131"), "");
+    // none of them
+    let shown = shop.read("(probe_2)=0065");
+    assert!(shown.contains("temperature=-(bad:config)") && shown.contains("model=-(bad:config)"), "{shown}");
+    assert_eq!(shop.read("(fine)_temperature=0BEA") + &shop.read("model=0007"), "");
+    assert!(shop.read("(probe_2)!bad:config").ends_with("(bad:config)"), "it is still none");
+    assert!(shop.read("(probe_1)=0131").contains("temperature=30.5"), "what the first way read last");
+}
+
+#[test]
+fn what_was_read_before_an_outage_is_not_shown_after_it_whatever_the_variant() {
+    let mut shop = Shop::new(TWO_SENSORS);
+    shop.read("(sensor)_temperature=0131");
+    shop.read("(probe_1)=0131");
+    shop.away();
+    assert!(shop.read("(sensor)_temperature!bad:not_connected").contains("temperature=-(bad:not_connected)"));
+    shop.away();
+    assert!(!shop.read("(probe_1)=0131").contains("temperature"));
+    assert_eq!(shop.read("(sensor)_temperature=0132"), "temperature=30.6");
+    // a register that only the other variant has is no fault of this one
+    assert_eq!(shop.read("(fine)_temperature!bad:config"), "");
+}
+
+#[test]
+fn a_counter_that_is_read_in_another_way_does_not_count_the_step_between_them() {
+    let mut shop = Shop::new(TWO_SENSORS);
+    shop.read("(probe_1)=0131");
+    shop.read("(sensor)_pulses=00000005");
+    assert_eq!(shop.read("(sensor)_pulses=00000007"), "pulses=7 total/pulses=2");
+    let saved = shop.normalizer.saved(shop.now());
+    shop.read("(fine)_pulses=00070000");
+    shop.read("(probe_1)=7FFF");
+    assert_eq!(shop.read("(probe_2)=0064"), "(probe 2)=100");
+    assert_eq!(shop.read("(fine)_pulses=00090000"), "pulses=9 total/pulses=4");
+    // over a restart as well: as the same variant it goes on, as another one it begins anew
+    let mut same = shop.again(&saved, 10.0);
+    same.read("(probe_1)=0131");
+    assert_eq!(same.read("(sensor)_pulses=00000009"), "pulses=9 total/pulses=4");
+    let mut other = same.again(&saved, 10.0);
+    other.read("(probe_1)=7FFF");
+    other.read("(probe_2)=0064");
+    assert_eq!(other.read("(fine)_pulses=00090000"), "pulses=9 total/pulses=2");
 }
 
 #[test]

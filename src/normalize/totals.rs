@@ -24,6 +24,8 @@ struct Entry {
     total: Total,
     rule: CounterRule,
     counter: Counter,
+    /// What it was read from last and how; `None`: it may be read in several ways, and it is not known yet in which.
+    from: Option<String>,
     /// The wall time of the last sample.
     wall: Option<Timestamp>,
     /// How often it was reset or replaced in this run.
@@ -58,6 +60,7 @@ impl Totals {
                 total: *total,
                 rule,
                 counter: Counter::new(rule, None),
+                from: identity(site, total.of).0,
                 wall: None,
                 resets: 0,
             });
@@ -71,18 +74,26 @@ impl Totals {
     pub fn restore(&mut self, site: &Site, saved: &BTreeMap<String, SavedTotal>) {
         for entry in &mut self.counters {
             let Some(saved) = saved.get(&site.full_name(entry.total.of)) else { continue };
-            let (from, unit) = identity(site, entry.total.of);
-            let is_same = saved.from.as_ref().is_none_or(|kept| *kept == from);
+            let (_, unit) = identity(site, entry.total.of);
             if saved.from.is_some() && saved.unit.as_deref() != unit {
                 entry.resets += 1;
                 continue;
             }
             entry.wall = saved.counter.at_ms.map(Timestamp::from_millis);
             entry.counter = Counter::new(entry.rule, Some(saved.counter.clone()));
-            if !is_same {
-                entry.counter.forget_value();
-                entry.resets += 1;
+            if let Some(from) = std::mem::replace(&mut entry.from, saved.from.clone()) {
+                entry.read_from(from);
             }
+        }
+    }
+
+    /// A tag is read as `reader` from now on: where that is another way than before, its values cannot be held against
+    /// those of before.
+    pub fn read_as(&mut self, site: &Site, tag: TagId, reader: TagId) {
+        let index = self.of.get(tag.index()).copied().flatten();
+        let entry = index.and_then(|index| self.counters.get_mut(index));
+        if let (Some(entry), (Some(from), _)) = (entry, identity(site, reader)) {
+            entry.read_from(from);
         }
     }
 
@@ -91,8 +102,8 @@ impl Totals {
     pub fn saved(&self, site: &Site) -> BTreeMap<String, SavedTotal> {
         let saved = |entry: &Entry| {
             let counter = entry.counter.saved(entry.wall)?;
-            let (from, unit) = identity(site, entry.total.of);
-            let saved = SavedTotal { counter, from: Some(from), unit: unit.map(str::to_owned) };
+            let (_, unit) = identity(site, entry.total.of);
+            let saved = SavedTotal { counter, from: entry.from.clone(), unit: unit.map(str::to_owned) };
             Some((site.full_name(entry.total.of), saved))
         };
         self.counters.iter().filter_map(saved).collect()
@@ -147,12 +158,23 @@ impl Totals {
     }
 }
 
-/// What a counter is read from and how, in words, and what it is measured in.
-fn identity(site: &Site, tag: TagId) -> (String, Option<&'static str>) {
-    let Some(tag) = site.tags.get(tag.index()) else { return (String::new(), None) };
+impl Entry {
+    fn read_from(&mut self, from: String) {
+        if self.from.as_ref().is_some_and(|before| *before != from) {
+            self.counter.forget_value();
+            self.resets += 1;
+        }
+        self.from = Some(from);
+    }
+}
+
+/// What a counter is read from and how, in words, `None` where it may be read in several ways; and what it is measured in.
+fn identity(site: &Site, tag: TagId) -> (Option<String>, Option<&'static str>) {
+    let Some(tag) = site.tags.get(tag.index()) else { return (None, None) };
     let from = match &tag.source {
-        Source::Registers(registers) => read_from(site, registers),
-        Source::Constant(_) | Source::Computed | Source::Control(_) => String::new(),
+        Source::Registers(registers) => Some(read_from(site, registers)),
+        Source::Constant(_) | Source::Computed | Source::Control(_) => Some(String::new()),
+        Source::Chosen(_) => None,
     };
     (from, tag.unit.map(|unit| unit.written))
 }

@@ -277,7 +277,7 @@ impl Bus {
             if !station.health.is_answering() {
                 station.health.handle_open();
                 station.probe_at = Some(ready_at).filter(|_| station.is_asked());
-            } else if !station.device.probes.is_empty() {
+            } else if station.device.probes().next().is_some() {
                 // the stream may lead to another device
                 self.said.push_back(Polled::Away(station.device.id));
                 station.probe_slots().for_each(|slot| self.schedule.hasten(slot, ready_at));

@@ -402,7 +402,7 @@ impl Station {
 
     /// The slots of the groups that its probes are in.
     pub fn probe_slots(&self) -> impl Iterator<Item = usize> {
-        let is_probe = |id: &TagId| self.device.probes.iter().any(|probe| probe.tag == *id);
+        let is_probe = |id: &TagId| self.device.probes().any(|probe| probe.tag == *id);
         self.groups
             .iter()
             .filter(move |group| group.tags.iter().any(|(id, _)| is_probe(id)))

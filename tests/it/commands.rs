@@ -75,6 +75,7 @@ timeout = "400ms"
 retries = 0
 every = "1h"
 probe = { at = "hr:20", type = "u16", between = [45, 65] }
+variants = ["newer-oven"]
 tags = [
   { name = "mode", at = "hr:10", type = "string", length = 2 },
   { name = "sp", at = "hr:101", type = "i16", scale = 0.1, write = { min = 20, max = 350, step = 5, every = "0s" } },
@@ -93,7 +94,12 @@ tags = [
   { name = "select", at = "hr:120", values = { 1 = "auto", 2 = "semi_auto", 3 = "manual" } },
   { name = "level", at = "hr:121", type = "i16", scale = 0.1, range = [0, 100], bad_values = { 0x7FFF = "bad:over_range" } },
   { name = "guarded", at = "hr:122", write = { interlock = "(select == 'auto' or select == 'semi_auto') and level < 50", every = "0s" } },
+  { name = "zone", at = "hr:130", type = "i16", scale = 0.1 },
 ]
+[type.newer-oven]
+like = "oven"
+probe = { at = "hr:21", equals = 7 }
+tags = [{ name = "zone", at = "hr:131", type = "i16", scale = 0.01 }]
 "#;
 
 impl Plant {
@@ -318,6 +324,31 @@ async fn whatever_a_rule_forbids_is_refused_with_its_reason_and_nothing_is_on_th
     assert_eq!(plant.writes(), 5);
     let refused = plant.records("id-1");
     assert_eq!((refused.len(), &refused[0]["event"]), (1, &"refused".into()));
+}
+
+#[tokio::test]
+async fn a_device_is_read_and_written_as_the_variant_that_it_is_and_as_none_of_them_it_is_not_written() {
+    let mut plant = Plant::start(ENABLED).await;
+    plant.set(3, 130, &[215, 2150]);
+    plant.set(3, 20, &[66]);
+    plant.refuses(Sent::double("sp", 250.0), "the probe does not hold: hr:20 is 66").await;
+    plant.set(3, 21, &[7]);
+    assert_eq!(plant.command(Sent::double("sp", 250.0)).await, ("done".to_owned(), String::new()));
+    plant.set(3, 131, &[3000]); // 30.00, where the older one would have 300.0
+    let zone = |payload: &Payload| match metric(payload, "zone")?.value {
+        Some(metric::Value::DoubleValue(value)) => Some(value),
+        _ => None,
+    };
+    let is_told = |payload: &Payload| zone(payload).is_some();
+    plant.restart().await;
+    let shown = plant.host.wait_for_any(|topic, data| topic.ends_with("n/oven3") && is_told(data)).await;
+    assert_eq!(zone(&shown), Some(30.0));
+    plant.set(3, 21, &[8]);
+    plant.refuses(Sent::double("sp", 200.0), "the probe does not hold").await;
+    plant.set(3, 20, &[50]);
+    plant.restart().await;
+    let shown = plant.host.wait_for_any(|topic, data| topic.ends_with("n/oven3") && is_told(data)).await;
+    assert_eq!(zone(&shown), Some(21.5));
 }
 
 #[tokio::test]

@@ -471,7 +471,9 @@ fn what_is_read_right_before_must_be_as_the_rules_want_it() {
     let mut case = Case::new();
     let request = case.request("locked", Value::UInt(120));
     let plan = case.admit(&request).unwrap();
-    let [probe, interlock, change] = plan.checks.as_slice() else { panic!("{:?}", plan.checks) };
+    let [variant] = plan.variants.as_slice() else { panic!("{:?}", plan.variants) };
+    let [probe] = variant.as_slice() else { panic!("{variant:?}") };
+    let [interlock, change] = plan.checks.as_slice() else { panic!("{:?}", plan.checks) };
     assert!(plan.checks.iter().flat_map(|check| &check.reads).all(|(device, _)| *device == DeviceId(0)));
     let words = |value: f32| {
         let bits = value.to_bits();

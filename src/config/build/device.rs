@@ -10,23 +10,24 @@ use super::super::finding::Finding;
 use super::super::schema;
 use super::super::site::serial::{Instrument, Mode};
 use super::super::site::{
-    self, Device, DeviceProtocol, Layout, Meter, Probe, ProbeTest, Quirks, Registers, SerialLine, Share,
-    Source, Step, Tag, Total, WriteFunctions,
+    self, Device, DeviceProtocol, Meter, Quirks, SerialLine, Step, Tag, Total, Variant, WriteFunctions,
 };
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
 use super::computed;
 use super::generated::{self, Computed, Generator};
-use super::item::Digits;
 use super::layers::Layers;
 use super::names::Names;
-use super::place::{order, place, scaling};
 use super::tag::{self, Draft, Reach};
 use super::{Build, duration_or, flag_or, shared, value};
 use super::{expr, instrument, item, recipe, write};
 use crate::calendar::Calendar;
 use crate::dlt645::Version;
 use crate::tag::{DeviceId, TagId, UnitId};
+
+mod variant;
+
+use variant::{Shown, Written};
 
 /// The gateway's own device, where machines have a class.
 const CAPACITY: &str = "capacity";
@@ -45,6 +46,7 @@ pub(super) fn build(
         drafts: Vec::new(),
         computed: Computed::default(),
         names: BTreeMap::new(),
+        shown: Vec::new(),
     };
     let instances = expand::expand_devices(root.table("device"), root.table("link"), &mut build.findings);
     for entry in &root.table("device").entries {
@@ -66,6 +68,7 @@ pub(super) fn build(
     let mut tags: Vec<Tag> = out.drafts.into_iter().map(|draft| draft.tag).collect();
     expr::compile(build, &names, &mut tags, &naming, &numeric);
     recipe::resolve(build, &names, &mut tags, &naming);
+    variant::settle(build, &mut tags, &out.shown);
     write::build(build, &names, &out.devices, &mut tags, &naming);
     let steps = computed::build(build, &names, &mut tags, &naming, &out.computed, calendar);
     Shop { devices: out.devices, tags, steps, totals: out.computed.totals }
@@ -87,6 +90,8 @@ struct Devices<'a> {
     drafts: Vec<Draft>,
     computed: Computed,
     names: BTreeMap<String, Place>,
+    /// The tags that show one of several.
+    shown: Vec<Shown>,
 }
 
 impl Devices<'_> {
@@ -98,8 +103,9 @@ impl Devices<'_> {
         let of_type = self.of_type(build, fields);
         let merged = of_type.clone().without("tags").refined_by(&fields.clone().without("tags"));
         let id = DeviceId(u32::try_from(self.devices.len()).unwrap_or(u32::MAX));
-        let max_registers = bounded(&merged, "max_registers", site::MAX_REGISTERS);
-        let max_bits = bounded(&merged, "max_bits", site::MAX_BITS);
+        let others = variant::written(build, merged.get("variants"), self.root.table("type"));
+        let max_registers = least(&merged, &others, "max_registers", site::MAX_REGISTERS);
+        let max_bits = least(&merged, &others, "max_bits", site::MAX_BITS);
         let quirks = self.quirks(build, &merged, fields);
         let timeout = duration_or(&merged, "timeout", site::TIMEOUT);
         let meter = version(&merged);
@@ -108,7 +114,7 @@ impl Devices<'_> {
         let layers = Layers::new(fields, &of_type);
         layers.check_overrides(build);
         let instrument = self.add_tags(build, &layers, reach, id, (&merged, instance));
-        let probes = self.add_probes(probes(build, fields, &of_type, merged.get("probe"), meter), id);
+        let variants = self.add_variants(build, &others, (&merged, &layers), reach, first);
         let protocol = match instrument {
             None => self.protocol(build, instance, &merged, first),
             Some(instrument) => {
@@ -119,8 +125,7 @@ impl Devices<'_> {
         let share = value(fields, "share", values::share).unwrap_or_default();
         let is_commanded = flag_or(self.root.table("commands"), "enabled", false);
         let (drafts, computed) = (&mut self.drafts, &mut self.computed);
-        let window = self.window;
-        let device = id;
+        let (device, window) = (id, self.window);
         Generator { build, drafts, computed, device, merged: &merged, share, window, is_commanded }
             .run(first);
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
@@ -148,7 +153,7 @@ impl Devices<'_> {
             max_bits,
             enabled: flag_or(&merged, "enabled", true),
             warmup: duration_or(&merged, "warmup", Duration::ZERO),
-            probes,
+            variants,
             tags: range(first)..range(self.drafts.len()),
         });
     }
@@ -200,7 +205,7 @@ impl Devices<'_> {
             caller: None,
             enabled: true,
             warmup: Duration::ZERO,
-            probes: Vec::new(),
+            variants: vec![Variant::default()],
             tags: first..index(self.drafts.len()),
         });
     }
@@ -323,28 +328,6 @@ impl Devices<'_> {
             let tag = Tag { id, device, ..draft.tag };
             self.drafts.push(Draft { tag, ..draft });
         }
-    }
-
-    /// What a device must show is read as tags of its own, which nobody else can name and which never leave.
-    fn add_probes(
-        &mut self,
-        probes: Vec<(Layout, Option<Digits>, ProbeTest)>,
-        device: DeviceId,
-    ) -> Vec<Probe> {
-        let add = |(number, (layout, digits, test)): (usize, (Layout, Option<Digits>, ProbeTest))| {
-            let name = format!("(probe {number})");
-            let registers = Registers { layout, recipe: None, digits, field: None };
-            let tag = Tag {
-                source: Source::Registers(registers),
-                every: Some(site::PROBE_EVERY),
-                share: Share::Private,
-                ..generated::made(device, self.drafts.len(), &name, layout.value_type())
-            };
-            let probe = Probe { tag: tag.id, layout, test };
-            self.drafts.push(Draft::plain(tag));
-            probe
-        };
-        (1..).zip(probes).map(add).collect()
     }
 
     /// What a device that is no described instrument speaks; its tags are the drafts from `first` on.
@@ -496,28 +479,13 @@ fn check_count(build: &mut Build, instance: &Instance, count: usize) {
     }
 }
 
+/// The least of what a device and the variants of its type take in a request.
+fn least(merged: &Table, others: &[Written], key: &str, most: u16) -> u16 {
+    let of_others = others.iter().map(|other| bounded(&other.of_type, key, most));
+    of_others.fold(bounded(merged, key, most), u16::min)
+}
+
 fn bounded(table: &Table, key: &str, most: u16) -> u16 {
     let number = value(table, key, |node| values::integer(node, 1, i64::from(most)));
     number.and_then(|number| u16::try_from(number).ok()).unwrap_or(most)
-}
-
-/// The probes of a device: of what is said for its tags only the order is theirs too.
-fn probes(
-    build: &mut Build,
-    device: &Table,
-    of_type: &Table,
-    node: Option<&Node>,
-    meter: Option<Version>,
-) -> Vec<(Layout, Option<Digits>, ProbeTest)> {
-    let layers = Layers { device, of_type, defaults: Table::default(), overrides: Vec::new() };
-    write::probes(build, node, |build, node, table| {
-        if let Some(version) = meter {
-            let (layout, digits) = item::place(build, &layers, node, table, version)?;
-            return Some((layout, Some(digits)));
-        }
-        let (span, data_type) = place(build, &layers, node, table)?;
-        let (order, scaling) =
-            (order(build, &layers, table, span, data_type), scaling(build, &layers, table, data_type));
-        Some((Layout { span, data_type, order, scaling }, None))
-    })
 }

@@ -145,20 +145,17 @@ impl Generator<'_> {
         };
         let (of, name, share, unit, report) =
             (draft.tag.id, draft.tag.name.clone(), draft.tag.share, draft.tag.unit, draft.tag.report);
-        let wraps_at = draft.naming.get("wraps_at").and_then(|node| values::positive(node).ok());
-        let has = |key: &&str| draft.naming.get(key).is_some();
-        let is_varying = ["ratio", "scale_from", "decimals_from", "unit_from"].iter().any(has);
-        let is_computed = has(&"expr");
-        let registers = draft.tag.registers().filter(|_| !is_varying);
-        let wraps_at = registers.and_then(|registers| {
-            // where a type ends says nothing of what an expression makes of it
-            let of_type = match registers.digits {
-                Some((_, Format::Number(number))) => Some(number.modulus()),
-                Some(_) | None => registers.layout.data_type.modulus(),
-            };
-            let of_type = of_type.filter(|_| !is_computed);
-            modulus(registers, wraps_at.or(of_type)?)
-        });
+        let written = draft.naming.get("wraps_at").and_then(|node| values::positive(node).ok());
+        let wraps_at = match &draft.tag.source {
+            Source::Chosen(readers) => {
+                let mut ends = readers.iter().map(|id| wraps_at(self.drafts.get(id.index())?, written));
+                let first = ends.next().flatten();
+                first.filter(|first| ends.all(|other| other == Some(*first)))
+            }
+            Source::Registers(_) | Source::Constant(_) | Source::Computed | Source::Control(_) => {
+                wraps_at(draft, written)
+            }
+        };
         let max_rate = draft.naming.get("max_rate").and_then(|node| values::rate(node).ok());
         let tag = self.add(&format!("total/{name}"), ValueType::Double, Kind::Counter, share);
         self.change(tag, |tag| (tag.unit, tag.report) = (unit, report));
@@ -352,6 +349,21 @@ fn is_told(what: MachineTag, table: &Table) -> bool {
         MachineTag::Performance => has(&["pieces", "cycle"]),
         MachineTag::Oee => has(&["pieces", "scrap", "cycle"]),
     }
+}
+
+/// Where the counter that is read as `draft` goes back to 0, in its published unit; `written`: before scaling.
+fn wraps_at(draft: &Draft, written: Option<f64>) -> Option<f64> {
+    let has = |key: &&str| draft.naming.get(key).is_some();
+    if ["ratio", "scale_from", "decimals_from", "unit_from"].iter().any(has) {
+        return None; // it varies
+    }
+    let registers = draft.tag.registers()?;
+    let of_type = match registers.digits {
+        Some((_, Format::Number(number))) => Some(number.modulus()),
+        Some(_) | None => registers.layout.data_type.modulus(),
+    };
+    // where a type ends says nothing of what an expression makes of it
+    modulus(registers, written.or(of_type.filter(|_| !has(&"expr")))?)
 }
 
 /// Where the counter in `registers` goes back to 0, in its published unit: at `raw` before scaling.

@@ -82,7 +82,14 @@ fn check_depth(build: &mut Build, tags: &[Tag], naming: &[Table]) {
     for (tag, table) in tags.iter().zip(naming) {
         for input in tag.recipe().into_iter().flat_map(Recipe::inputs) {
             let Some(of) = tags.get(input.index()) else { continue };
-            if of.recipe().is_some_and(|recipe| recipe.inputs().next().is_some()) {
+            let readers = match &of.source {
+                Source::Chosen(readers) => readers.as_slice(),
+                Source::Registers(_) | Source::Constant(_) | Source::Computed | Source::Control(_) => {
+                    &[input]
+                }
+            };
+            let recipes = readers.iter().filter_map(|id| tags.get(id.index())?.recipe());
+            if recipes.flat_map(Recipe::inputs).next().is_some() {
                 let at = table.entries.first().map_or(build.whole, |entry| entry.key_at);
                 let message =
                     format!("tag `{}` needs `{}`, which itself needs another tag", tag.name, of.name);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::site::{ClassStep, Share, Step, Tag, Total};
+use super::super::site::{ClassStep, Share, Source, Step, Tag, Total};
 use super::super::tree::Table;
 use super::computed::{Gives, Pending};
 use crate::tag::TagId;
@@ -18,8 +18,14 @@ pub(super) fn spread(
 ) {
     for index in 0..tags.len() {
         let said = naming.get(index).is_some_and(|table| table.get("share").is_some());
-        let expression = tags.get(index).and_then(Tag::recipe).and_then(|recipe| recipe.expression.as_ref());
-        let inputs = expression.filter(|_| !said).map_or_else(Vec::new, |of| of.inputs().to_vec());
+        let readers = match tags.get(index).map(|tag| (tag.id, &tag.source)) {
+            Some((_, Source::Chosen(readers))) => readers.clone(),
+            Some((id, _)) => vec![id],
+            None => Vec::new(),
+        };
+        let recipes = readers.iter().filter_map(|id| tags.get(id.index())?.recipe());
+        let expressions = recipes.filter(|_| !said).filter_map(|recipe| recipe.expression.as_ref());
+        let inputs: Vec<TagId> = expressions.flat_map(|of| of.inputs().to_vec()).collect();
         let classes = of_all(tags, &inputs);
         tags.get_mut(index).into_iter().for_each(|tag| tag.made_of = classes.clone());
     }

@@ -56,7 +56,7 @@ const NUMERIC: [&str; 11] = [
 ];
 
 /// A tag, and what of it names others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Draft {
     /// The tag, its ids not yet given.
     pub(super) tag: Tag,

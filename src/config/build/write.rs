@@ -57,6 +57,13 @@ impl Draft<'_> {
 
     fn policy(mut self) -> Option<WritePolicy> {
         let name = self.tag.name.clone();
+        if matches!(self.tag.source, Source::Chosen(_)) {
+            self.find(
+                "",
+                format!("tag `{name}` cannot be written: a variant of the type reads it otherwise"),
+            );
+            return None;
+        }
         let Some(registers) = self.tag.registers() else {
             self.find("", format!("tag `{name}` cannot be written: it is not read from the device"));
             return None;
@@ -213,6 +220,11 @@ impl Draft<'_> {
     fn kind(&self, id: TagId, name: &str) -> Result<expression::Kind, String> {
         let tag = self.tags.get(id.index()).ok_or_else(|| format!("no tag is called `{name}`"))?;
         let is_computed = |tag: &Tag| matches!(tag.source, Source::Computed);
+        if matches!(tag.source, Source::Chosen(_)) {
+            return Err(format!(
+                "`{name}` is read otherwise in a variant of the type, and a condition knows only one way"
+            ));
+        }
         if is_computed(tag) {
             return Err(format!("`{name}` is computed, and only what is read right before the write counts"));
         }

@@ -60,6 +60,9 @@ pub enum Source {
     Constant(Value),
     /// They are computed from other tags.
     Computed,
+    /// They are those of one of these, which are read: of which, the variant of its type says that the device is. One for
+    /// each of [`super::Device::variants`].
+    Chosen(Vec<TagId>),
     /// It is always an empty text: what is written to it is done with an alarm of its device.
     Control(AlarmControl),
 }
@@ -320,7 +323,7 @@ impl Tag {
     pub const fn control(&self) -> Option<AlarmControl> {
         match self.source {
             Source::Control(control) => Some(control),
-            Source::Registers(_) | Source::Constant(_) | Source::Computed => None,
+            Source::Registers(_) | Source::Constant(_) | Source::Computed | Source::Chosen(_) => None,
         }
     }
 
@@ -329,8 +332,14 @@ impl Tag {
     pub const fn registers(&self) -> Option<&Registers> {
         match &self.source {
             Source::Registers(registers) => Some(registers),
-            Source::Constant(_) | Source::Computed | Source::Control(_) => None,
+            Source::Constant(_) | Source::Computed | Source::Chosen(_) | Source::Control(_) => None,
         }
+    }
+
+    /// Whether its values come from the device, be it by itself or by one of several.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        matches!(self.source, Source::Registers(_) | Source::Chosen(_))
     }
 
     /// Where its value lies and how it is read, where it is read.

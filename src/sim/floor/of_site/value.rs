@@ -10,7 +10,7 @@ use super::super::encode::float;
 use super::super::{Motion, Point, Step};
 use super::{form, is_number};
 use crate::calendar;
-use crate::config::site::{Code, Codes, Kind, Layout, Operand, ProbeTest, Recipe, Site, Source, Tag};
+use crate::config::site::{self, Code, Codes, Kind, Layout, Operand, ProbeTest, Recipe, Site, Source, Tag};
 use crate::reading::{Quality, Timestamp, Value};
 use crate::sim::sample;
 use crate::tag::{DataType, TagId};
@@ -59,7 +59,7 @@ impl<'a> Values<'a> {
             roles.extend(recipe.decimals_from.map(|tag| (tag, Role::Decimals)));
             roles.extend(recipe.unit_from.map(|(tag, wanted)| (tag, Role::UnitOf(wanted))));
         }
-        for probe in site.devices.iter().flat_map(|device| &device.probes) {
+        for probe in site.devices.iter().flat_map(site::Device::probes) {
             let role = match &probe.test {
                 ProbeTest::Between(low, high) => Role::Probe(f64::midpoint(*low, *high)),
                 ProbeTest::Equals(Operand::Number(number)) => Role::Probe(*number),
@@ -144,7 +144,7 @@ impl<'a> Values<'a> {
                 let raw = self.needed(tag, registers.layout, &steps).filter(|_| told).ok_or_else(none)?;
                 Ok(steps.iter().fold(raw, |number, step| step.apply(number)))
             }
-            Source::Registers(_) | Source::Computed | Source::Control(_) => Err(none()),
+            Source::Registers(_) | Source::Computed | Source::Chosen(_) | Source::Control(_) => Err(none()),
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Values<'a> {
                     words => words.iter().find_map(|(_, word)| leads(word, wanted)),
                 }
             }
-            Source::Constant(_) | Source::Computed | Source::Control(_) => None,
+            Source::Constant(_) | Source::Computed | Source::Chosen(_) | Source::Control(_) => None,
         }
     }
 
