@@ -25,8 +25,8 @@ pub(super) enum Rule {
     Named(Fields),
     /// A list of tables with these keys.
     Tables(Fields),
-    /// A table with these keys or a list of such.
-    TableOrTables(Fields),
+    /// A table with these keys, a list of such, or "none".
+    TablesOrNone(Fields),
 }
 
 const TEXT: Rule = Rule::Value(|node| values::text(node).map(drop));
@@ -250,7 +250,7 @@ const TYPE: Fields = &[
     ("confidence", CONFIDENCE),
     ("note", TEXT),
     ("variants", Rule::OneOrMany(|node| values::name(node).map(drop))),
-    ("probe", Rule::TableOrTables(PROBE)),
+    ("probe", Rule::TablesOrNone(PROBE)),
     ("factory", Rule::OneOrMany(|node| values::factory(node).map(drop))),
     ("warmup", DURATION),
     ("stale_after", INTERVAL),
@@ -295,7 +295,7 @@ pub(super) const DEVICE: Fields = &[
     ("share", SHARE),
     ("properties", PROPERTIES),
     ("variants", Rule::OneOrMany(|node| values::name(node).map(drop))),
-    ("probe", Rule::TableOrTables(PROBE)),
+    ("probe", Rule::TablesOrNone(PROBE)),
     ("warmup", DURATION),
     ("stale_after", INTERVAL),
     ("version", Rule::Value(|node| values::choice(node, &["1997", "2007"]).map(drop))),
@@ -465,9 +465,16 @@ fn apply(rule: Rule, key: &str, node: &Node, findings: &mut Vec<Finding>) {
         },
         Rule::Named(fields) => named(key, node, fields, findings),
         Rule::Tables(fields) => tables(key, node, fields, findings),
-        Rule::TableOrTables(fields) => match node.table() {
-            Some(table) => walk(table, fields, "", findings),
-            None => tables(key, node, fields, findings),
+        Rule::TablesOrNone(fields) => match (node.table(), node.text()) {
+            (Some(table), _) => walk(table, fields, "", findings),
+            (None, Some("none")) => {}
+            (None, Some(_)) => report(
+                key,
+                node,
+                |node| values::wanted("a table, a list of tables or \"none\"", node),
+                findings,
+            ),
+            (None, None) => tables(key, node, fields, findings),
         },
     }
 }

@@ -12,7 +12,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::site::{Framing, SerialLine};
+use crate::config::site::{Device, Framing, SerialLine};
 use crate::link::timing;
 use crate::scan::Part;
 use crate::tag::{Area, Span, TagId};
@@ -50,6 +50,19 @@ impl Limits {
     #[must_use]
     pub const fn new(registers: u16, bits: u16) -> Limits {
         Limits { registers, bits, no_cross: None, whole_blocks: Vec::new(), holes: Vec::new() }
+    }
+
+    /// What is said of a device; an item of a meter, or an instrument's request, is asked for by itself.
+    #[must_use]
+    pub fn of(device: &Device) -> Limits {
+        let quirks = &device.quirks;
+        Limits {
+            registers: if device.protocol.is_modbus() { device.max_registers } else { 1 },
+            bits: device.max_bits,
+            no_cross: quirks.no_cross,
+            whole_blocks: quirks.whole_blocks.clone(),
+            holes: quirks.holes.clone(),
+        }
     }
 
     /// Whether `span` is one of the blocks that are asked for exactly so.

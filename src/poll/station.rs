@@ -182,16 +182,8 @@ impl Station {
         if let Some(slowest) = groups.last().map(|group| group.every) {
             groups.push(Group { every: slowest.max(REFUSED_RETRY), slot: 0, tags: Vec::new() });
         }
-        let quirks = &device.quirks;
         Station {
-            limits: Limits {
-                // an item is asked for by itself
-                registers: if device.protocol.is_modbus() { device.max_registers } else { 1 },
-                bits: device.max_bits,
-                no_cross: quirks.no_cross,
-                whole_blocks: quirks.whole_blocks.clone(),
-                holes: quirks.holes.clone(),
-            },
+            limits: Limits::of(device),
             device: device.clone(),
             health: Health::default(),
             latency: Latency::default(),

@@ -1,10 +1,11 @@
 //! The commands as a person types them.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
-use crate::root;
+use crate::{files, root};
 
 fn tidegate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidegate")).args(arguments).current_dir(root()).output().unwrap()
@@ -68,30 +69,91 @@ fn what_may_be_meant_so_and_is_odd_is_remarked_upon_and_fine() {
 }
 
 /// A site with a device of each type that we ship, each on a line of its own.
+/// What a device must say beside its type.
+fn of_its_own(name: &str) -> &'static str {
+    match name {
+        "siemens-s7-200" | "siemens-s7-200-smart" => {
+            "tags = [{ name = 'q', at = 'Q0.3' }, { name = 'v', at = 'VW100' }, { name = 'a', at = 'AIW2' }]"
+        }
+        "mitsubishi-fx3u" | "inovance-h5u-easy" | "xinje-xc" | "xinje-xd-xl" => {
+            "tags = [{ name = 'd', at = 'D100' }, { name = 'x', at = 'X17' }, { name = 'm', at = 'M13' }]"
+        }
+        "delta-dvp" => "tags = [{ name = 'd', at = 'D4096' }, { name = 'c', at = 'C200', type = 'u32' }]",
+        "advantech-adam-4000" => "tags = [{ name = 'in', at = 'DI3' }, { name = 'a', at = 'AI7' }]",
+        _ => match name.split('-').next().unwrap() {
+            "dlt645" | "cjt188" => "address = '210220003011'",
+            "huanyang" | "mewtocol" | "hostlink" => "unit = 1",
+            _ => "",
+        },
+    }
+}
+
+/// What is written of each type: the keys of `[type.NAME]`, and its protocol where it is like another one.
+fn keys_of_types(texts: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut types: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut at = None;
+    for line in texts.lines() {
+        if let Some(head) = line.strip_prefix('[') {
+            let name = head.strip_prefix("type.").and_then(|head| Some(head.split_once(']')?.0));
+            at = name.filter(|name| !name.contains('.')).map(str::to_owned);
+        } else if let (Some(name), Some((key, value))) = (&at, line.split_once('='))
+            && !line.starts_with(' ')
+        {
+            types.entry(name.clone()).or_default().insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+    }
+    for name in types.keys().cloned().collect::<Vec<_>>() {
+        let like = types[&name].get("like").map(|like| like.trim_matches('"').to_owned());
+        for (key, value) in like.map(|like| types[&like].clone()).unwrap_or_default() {
+            types.get_mut(&name).unwrap().entry(key).or_insert(value);
+        }
+    }
+    types
+}
+
+#[test]
+fn each_type_that_we_ship_says_where_it_is_from_and_how_it_is_known_again() {
+    let texts = files(&root().join("configs/types"), "toml");
+    let texts: String = texts.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(!texts.contains("write ="), "a device says what may be written, no type");
+    let mut faults = Vec::new();
+    for (name, keys) in keys_of_types(&texts) {
+        let has = |key: &str| keys.contains_key(key);
+        if !has("title") || !has("confidence") {
+            faults.push(format!("{name} has no title or no confidence"));
+        }
+        if !has("source") && name != "barcode-reader" {
+            faults.push(format!("{name} has no source")); // readers of any make send lines
+        }
+        let probe = keys.get("probe").map(|probe| probe.starts_with(['{', '[']));
+        let is_explained = keys.get("note").is_some_and(|note| note.contains("probe: "));
+        let is_instrument = keys["protocol"].starts_with("\"serial\"");
+        if is_instrument != probe.is_none() || (probe == Some(false)) != is_explained {
+            faults.push(format!("{name}: a probe, or \"none\" and a note that says why"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 #[test]
 fn each_type_that_we_ship_is_fine_and_does_what_its_manual_prints() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("types")).unwrap();
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(root().join("configs/types")).unwrap() {
-        let path = entry.unwrap().path();
+    for path in files(&root().join("configs/types"), "toml") {
         let text = std::fs::read_to_string(&path).unwrap();
-        let name = |line: &str| Some(line.strip_prefix("[type.")?.strip_suffix(']')?.to_owned());
+        let name = |line: &str| Some(line.strip_prefix("[type.")?.split_once(']')?.0.to_owned());
         names.extend(text.lines().filter_map(name).filter(|name| !name.contains('.')));
         std::fs::write(folder.path().join("types").join(path.file_name().unwrap()), text).unwrap();
     }
-    assert!(names.len() >= 16, "{names:?}");
+    assert!(names.len() >= 46, "{names:?}");
     let mut site =
         "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.u]\nbroker = 'mqtt://127.0.0.1'\n".to_owned();
     for (number, name) in names.iter().enumerate() {
-        let address = match name.split('-').next().unwrap() {
-            "dlt645" | "cjt188" => "address = '210220003011'",
-            "huanyang" | "mewtocol" | "hostlink" => "unit = 1",
-            _ => "",
-        };
         site += &format!(
             "[link.l{number}]\nport = '/dev/ttyS{number}'\nserial = '9600 8N1'\n\
-             [device.d{number}]\nlink = 'l{number}'\ntype = '{name}'\n{address}\n"
+             [device.d{number}]\nlink = 'l{number}'\ntype = '{name}'\n{}\n",
+            of_its_own(name)
         );
     }
     std::fs::write(folder.path().join("gateway.toml"), site).unwrap();

@@ -38,6 +38,7 @@ mod shops;
 mod simulator;
 mod tidy;
 mod tls;
+mod types;
 mod uplinks;
 
 use std::path::{Path, PathBuf};

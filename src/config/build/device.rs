@@ -103,7 +103,7 @@ impl Devices<'_> {
         let of_type = self.of_type(build, fields);
         let merged = of_type.clone().without("tags").refined_by(&fields.clone().without("tags"));
         let id = DeviceId(u32::try_from(self.devices.len()).unwrap_or(u32::MAX));
-        let others = variant::written(build, merged.get("variants"), self.root.table("type"));
+        let others = variant::written(build, &merged, self.root.table("type"));
         let max_registers = least(&merged, &others, "max_registers", site::MAX_REGISTERS);
         let max_bits = least(&merged, &others, "max_bits", site::MAX_BITS);
         let quirks = self.quirks(build, &merged, fields);

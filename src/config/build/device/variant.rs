@@ -33,9 +33,11 @@ pub(super) struct Written {
     pub(super) of_type: Table,
 }
 
-/// The types that `node` names.
-pub(super) fn written(build: &mut Build, node: Option<&Node>, types: &Table) -> Vec<Written> {
+/// The variants that `merged` names; none where nothing is to tell it from them.
+pub(super) fn written(build: &mut Build, merged: &Table, types: &Table) -> Vec<Written> {
     let mut all = Vec::new();
+    let is_unprobed = merged.get("probe").and_then(Node::text) == Some("none");
+    let node = merged.get("variants").filter(|_| !is_unprobed);
     for one in node.map_or(&[][..], Node::one_or_many) {
         let Ok(name) = values::name(one) else { continue }; // the schema has said so
         match expand::resolve_type(types, &name) {
