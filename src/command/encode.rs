@@ -238,6 +238,7 @@ fn exact_half(value: &Value) -> Result<u16, EncodeError> {
     let raw = half(number(value)?).ok_or_else(|| EncodeError::Range(value.to_string()))?;
     let layout = Layout {
         span: Span { area: Area::HoldingRegisters, address: 0, count: 1 },
+        model: None,
         data_type: DataType::F16,
         order: ByteOrder::default(),
         scaling: None,
@@ -408,7 +409,7 @@ mod tests {
         let count = data_type.registers().unwrap_or(1);
         let span = Span { area: Area::HoldingRegisters, address: 0, count };
         let scaling = scaling.map(|(scale, offset)| Scaling { scale, offset });
-        Layout { span, data_type, order, scaling }
+        Layout { span, model: None, data_type, order, scaling }
     }
 
     fn order(choice: u8) -> ByteOrder {
@@ -568,7 +569,7 @@ mod tests {
         let check = |code: Code, data_type: DataType, expected: &str| {
             let count = data_type.registers().unwrap_or(1);
             let span = Span { area: Area::HoldingRegisters, address: 0, count };
-            let layout = Layout { span, data_type, order: ByteOrder::default(), scaling: None };
+            let layout = Layout { span, model: None, data_type, order: ByteOrder::default(), scaling: None };
             let shown = match super::raw(&code, data_type).and_then(|raw| encode(layout, &raw)) {
                 Ok(Data::Words(words)) => {
                     words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" ")

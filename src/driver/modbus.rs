@@ -3,4 +3,5 @@
 pub mod conversation;
 pub mod frame;
 pub mod pdu;
+pub mod sunspec;
 pub mod transaction;

@@ -184,7 +184,8 @@ fn read_from(site: &Site, registers: &Registers) -> String {
         Some((identifier, format)) => format!("{identifier:?} {format:?}"),
         None => {
             let layout = &registers.layout;
-            format!("{} {:?} {:?}", layout.span, layout.data_type, layout.order)
+            let model = layout.model.map_or_else(String::new, |model| format!("{model}+"));
+            format!("{model}{} {:?} {:?}", layout.span, layout.data_type, layout.order)
         }
     };
     if let Some(scaling) = registers.layout.scaling {

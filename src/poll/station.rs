@@ -3,6 +3,8 @@
 //! Tags with the same rate are a group. Groups that are due at the same moment are read in one *sweep*: the cheapest
 //! requests for all of their tags together, so that groups share blocks and no tag is read oftener than it was asked for.
 
+mod models;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +24,7 @@ use crate::driver::serial::ask::Listener;
 use crate::reading::Timestamp;
 use crate::scan::Part;
 use crate::tag::{Span, TagId};
+use models::Modelled;
 
 /// How often a tag that the device refuses is asked for all the same.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
@@ -73,6 +76,8 @@ pub struct Station {
     answers: u32,
     second_answers: u32,
     tags: Vec<(TagId, Span)>,
+    /// Of a SunSpec device: the tags that lie in its models.
+    modelled: Option<Modelled>,
     /// Of an instrument: which field of an answer each tag is.
     fields: BTreeMap<TagId, usize>,
     /// Of a meter: what each tag is.
@@ -138,6 +143,17 @@ impl Ask {
     fn new(block: Block, sweep: Option<u64>) -> Ask {
         Ask { block, attempts: 0, busy: 0, sweep }
     }
+
+    /// A step of a walk: registers that no tag has.
+    fn step(span: Span, sweep: Option<u64>) -> Ask {
+        Ask::new(Block { span, parts: Arc::default() }, sweep)
+    }
+
+    /// Whether it is a step of a walk.
+    #[must_use]
+    pub fn is_step(&self) -> bool {
+        self.block.parts.is_empty()
+    }
 }
 
 /// A sweep whose requests have all come to their end.
@@ -161,9 +177,9 @@ fn can_be_asked(device: &Device, tag: &Tag) -> bool {
     }
 }
 
-/// A tag that is read, and where.
+/// A tag that is read, and where, as far as that is known: a model is found later.
 fn placed(tag: &Tag) -> Option<(TagId, Span)> {
-    tag.layout().map(|layout| (tag.id, layout.span))
+    tag.layout().filter(|layout| layout.model.is_none()).map(|layout| (tag.id, layout.span))
 }
 
 impl Station {
@@ -189,7 +205,12 @@ impl Station {
             latency: Latency::default(),
             learned,
             groups,
-            all: tags.iter().filter_map(placed).map(|(tag, _)| Part { tag, offset: 0 }).collect(),
+            all: tags
+                .iter()
+                .filter(|tag| tag.registers().is_some())
+                .map(|tag| Part { tag: tag.id, offset: 0 })
+                .collect(),
+            modelled: Modelled::new(&tags),
             tags: tags.iter().filter(|tag| tag.every.is_some()).filter_map(placed).collect(),
             silence: tags.iter().filter_map(|tag| tag.stale_after).max().unwrap_or_default() * GONE_STALE,
             fields: tags.iter().filter_map(|tag| Some((tag.id, tag.registers()?.field?))).collect(),
@@ -221,7 +242,7 @@ impl Station {
     /// Whether anything of it is polled.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        !self.tags.is_empty()
+        !self.tags.is_empty() || self.modelled.as_ref().is_some_and(Modelled::is_asked)
     }
 
     fn mode(&self) -> Option<Mode> {
@@ -258,14 +279,14 @@ impl Station {
 
     /// The groups that came due at `due` are to be read. The sweep, if there is nothing to ask in it.
     pub fn begin(&mut self, groups: Vec<usize>, due: Instant, now: Instant) -> Option<Swept> {
-        self.check_latency();
-        let blocks = self.plan(&groups);
-        self.hushed.retain(|_, until| *until > now);
         let id = self.next_sweep;
         self.next_sweep += 1;
         let every = groups.iter().filter_map(|group| self.groups.get(*group)).map(|group| group.every).min();
-        let to_ask = blocks.iter().filter(|block| !self.hushed.contains_key(&block.span));
-        let pending: VecDeque<Ask> = to_ask.map(|block| Ask::new(block.clone(), Some(id))).collect();
+        let step = self.modelled.as_mut().and_then(|modelled| modelled.due(now));
+        let pending = match step {
+            Some(step) => VecDeque::from([Ask::step(step, Some(id))]),
+            None => self.asks(&groups, id, now),
+        };
         let deadline = due + every.unwrap_or_default();
         let sweep = Sweep { id, groups, deadline, pending, under_way: 0, started_at: None };
         if sweep.pending.is_empty() {
@@ -273,6 +294,61 @@ impl Station {
         }
         self.sweeps.push(sweep);
         None
+    }
+
+    /// The requests for these groups together, in sweep `id`.
+    fn asks(&mut self, groups: &[usize], id: u64, now: Instant) -> VecDeque<Ask> {
+        self.check_latency();
+        let blocks = self.plan(groups);
+        self.hushed.retain(|_, until| *until > now);
+        let to_ask = blocks.iter().filter(|block| !self.hushed.contains_key(&block.span));
+        to_ask.map(|block| Ask::new(block.clone(), Some(id))).collect()
+    }
+
+    /// A step of the walk over the device's models has come to its end: what it read, `None` where it could not be read. The
+    /// next step follows in the same sweep, and after the last one the requests for its groups. The tags whose models the
+    /// device does not have, where that is known now.
+    pub fn walked(&mut self, ask: &Ask, words: Option<&[u16]>, now: Instant) -> Vec<Part> {
+        let Some(modelled) = &mut self.modelled else { return Vec::new() };
+        let has_ended = modelled.take(ask.block.span, words, now);
+        let (step, missing) = (modelled.due(now), if has_ended { modelled.missing() } else { Vec::new() });
+        if has_ended {
+            self.place();
+        }
+        let Some(index) = self.sweeps.iter().position(|sweep| Some(sweep.id) == ask.sweep) else {
+            return missing;
+        };
+        let groups = self.sweeps.get(index).map(|sweep| (sweep.id, sweep.groups.clone()));
+        let asks = match (step, groups) {
+            (Some(step), _) => VecDeque::from([Ask::step(step, ask.sweep)]),
+            (None, Some((id, groups))) => self.asks(&groups, id, now),
+            (None, None) => VecDeque::new(),
+        };
+        self.sweeps.get_mut(index).into_iter().for_each(|sweep| sweep.pending.extend(asks.iter().cloned()));
+        missing
+    }
+
+    /// The models are known: their tags are read where they lie.
+    fn place(&mut self) {
+        let Some(modelled) = &self.modelled else { return };
+        self.tags.retain(|(tag, _)| !modelled.has(*tag));
+        self.tags.extend(
+            modelled.placed().filter(|(.., every)| every.is_some()).map(|(tag, span, _)| (tag, span)),
+        );
+        self.tags.sort_unstable_by_key(|(tag, _)| *tag);
+        let refused = self.groups.len().saturating_sub(1);
+        for group in self.groups.iter_mut().take(refused) {
+            group.tags.retain(|(tag, _)| !modelled.has(*tag));
+            let of_group = modelled.placed().filter(|(.., every)| *every == Some(group.every));
+            group.tags.extend(of_group.map(|(tag, span, _)| (tag, span)));
+        }
+        self.plans.clear();
+    }
+
+    /// Another device may be there, with its models elsewhere; `is_silent`: this one does not answer.
+    pub fn restart_walk(&mut self, is_silent: bool) {
+        let restart = if is_silent { Modelled::handle_silence } else { Modelled::restart };
+        self.modelled.as_mut().into_iter().for_each(restart);
     }
 
     /// The device is silent about this block where it answers others: for a while it is left out.
@@ -422,6 +498,9 @@ impl Station {
 
     /// One value of it, each time another: the cheapest request that shows whether the device answers.
     fn probe(&mut self) -> Option<Ask> {
+        if let Some(step) = self.modelled.as_mut().and_then(|modelled| modelled.step()) {
+            return Some(Ask::step(step, None));
+        }
         let readable: Vec<(TagId, Span)> =
             self.tags.iter().filter(|(_, span)| !self.learned.is_refused(*span)).copied().collect();
         let tags = if readable.is_empty() { &self.tags } else { &readable };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidegate::clock;
 use tidegate::config::site::{Device, Framing, Parity, SerialLine, Site, Tag};
 use tidegate::config::{self, finding};
+use tidegate::driver::modbus::sunspec::Walk;
 use tidegate::normalize::{Normalizer, Now};
 use tidegate::poll::plan::{self, Block, Cost, Limits, NETWORK_LATENCY, SERIAL_LATENCY, contains};
 use tidegate::reading::{Reading, Stamp, Timestamp, Update};
@@ -20,6 +21,8 @@ use crate::{files, root};
 
 /// What every tag of a device is called in an image.
 const ALL: &str = "*";
+/// What stands in place of a tag where registers have none.
+const NO_TAG: &str = "-";
 
 /// A device and what stands in its registers.
 #[derive(Clone, Debug)]
@@ -69,12 +72,15 @@ impl Image {
         let line = line.split('#').next().unwrap_or_default().trim();
         let (place, rest) = line.split_once("  ").expect(line);
         let (words, rest) = rest.trim().split_once("  ").expect(line);
-        let (tag, value) = rest.trim().split_once(" = ").expect(line);
         let (area, address) = at(place);
         for (offset, word) in (0..).zip(expanded(words)) {
             self.words.insert((area, address + offset), word);
         }
-        self.expected.insert(tag.to_owned(), value.to_owned());
+        if let Some((tag, value)) = rest.trim().split_once(" = ") {
+            self.expected.insert(tag.to_owned(), value.to_owned());
+        } else {
+            assert_eq!(rest.trim(), NO_TAG, "{line}");
+        }
     }
 
     /// All of `whole`, but for what stands here.
@@ -172,10 +178,26 @@ fn site(images: &[Image]) -> Arc<Site> {
     }
 }
 
+/// Where a device has its models, as its registers say.
+fn walked(image: &Image) -> Walk {
+    let mut walk = Walk::default();
+    while let Some(span) = walk.next() {
+        let Data::Words(words) = image.answer(span, (0xDEAD, false)) else { panic!("{span}") };
+        walk.take(Some(&words));
+    }
+    walk
+}
+
 /// The tags that are read, with their registers; probes among them.
-fn polled<'a>(site: &'a Site, device: &Device) -> Vec<(&'a Tag, Span)> {
+fn polled<'a>(site: &'a Site, device: &Device, image: &Image) -> Vec<(&'a Tag, Span)> {
+    let walk = walked(image);
     let read = site.tags_of(device).iter().filter(|tag| tag.every.is_some());
-    read.filter_map(|tag| Some((tag, tag.layout()?.span))).collect()
+    let placed = read.filter_map(|tag| {
+        let layout = tag.layout()?;
+        let span = layout.model.map_or(Some(layout.span), |model| walk.place(model, layout.span));
+        Some((tag, span?))
+    });
+    placed.collect()
 }
 
 /// What a request costs on a network, and on a line.
@@ -185,8 +207,8 @@ fn costs() -> [Cost; 2] {
 }
 
 /// The requests for all tags of a device, or for those of one rate.
-fn requests(site: &Site, device: &Device, rate: Option<Duration>, cost: Cost) -> Vec<Block> {
-    let due = polled(site, device).into_iter().filter(|(tag, _)| rate.is_none() || tag.every == rate);
+fn requests(site: &Site, device: &Device, image: &Image, rate: Option<Duration>, cost: Cost) -> Vec<Block> {
+    let due = polled(site, device, image).into_iter().filter(|(tag, _)| rate.is_none() || tag.every == rate);
     let due: Vec<(TagId, Span)> = due.map(|(tag, span)| (tag.id, span)).collect();
     plan::plan(&due, &Limits::of(device), cost)
 }
@@ -225,7 +247,7 @@ fn read(site: &Arc<Site>, device: &Device, image: &Image, poison: (u16, bool)) -
     normalizer.start(now(0));
     let mut told = BTreeMap::new();
     for now in [now(0), now(4000)] {
-        for block in requests(site, device, None, costs()[0]) {
+        for block in requests(site, device, image, None, costs()[0]) {
             let data = image.answer(block.span, poison);
             let scan = Scan { parts: block.parts, result: Ok(data), at: now.stamp };
             if let Some(Update::Readings(readings)) = normalizer.handle(Polled::Scan(scan), now) {
@@ -294,7 +316,7 @@ fn each_word_of_an_image_counts() {
     }
     assert!(words > 300, "{words} words");
     // a text ends at its first NUL
-    assert_eq!(unseen, BTreeMap::from([("schneider-iem3000", 16)]));
+    assert_eq!(unseen, BTreeMap::from([("schneider-iem3000", 16), ("sunspec-203", 43)]));
 }
 
 #[test]
@@ -302,15 +324,15 @@ fn no_request_to_a_device_of_a_type_is_more_than_it_takes() {
     let images = images();
     let site = site(&images);
     for (image, device) in images.iter().zip(&site.devices) {
-        let (limits, wanted) = (&image.limits, polled(&site, device));
+        let (limits, wanted) = (&image.limits, polled(&site, device, image));
         let rates: BTreeSet<Option<Duration>> = wanted.iter().map(|(tag, _)| tag.every).collect();
         for (cost, rate) in costs().into_iter().flat_map(|cost| rates.iter().map(move |rate| (cost, *rate))) {
-            for Block { span, .. } in requests(&site, device, rate, cost) {
+            for Block { span, .. } in requests(&site, device, image, rate, cost) {
                 assert_eq!(forbids(span, limits), None, "{}", image.type_name);
             }
         }
         for cost in costs() {
-            let blocks = requests(&site, device, None, cost);
+            let blocks = requests(&site, device, image, None, cost);
             assert_eq!(
                 blocks.iter().find_map(|block| forbids(block.span, limits)),
                 None,

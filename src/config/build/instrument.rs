@@ -30,7 +30,7 @@ impl FieldPlace<'_> {
         };
         let scaling = scaling(build, layers, table, data_type);
         let span = Span { area: Area::Items, address: self.request, count: 1 };
-        Layout { span, data_type, order: self.field.order, scaling }
+        Layout { span, model: None, data_type, order: self.field.order, scaling }
     }
 }
 

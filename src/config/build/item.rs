@@ -66,7 +66,10 @@ pub(super) fn place(
     let data_type = data_type(digits);
     let scaling = scaling(build, layers, table, data_type);
     let span = Span { area: Area::Items, address: 0, count: 1 };
-    Some((Layout { span, data_type, order: ByteOrder::default(), scaling }, (identifier, digits)))
+    Some((
+        Layout { span, model: None, data_type, order: ByteOrder::default(), scaling },
+        (identifier, digits),
+    ))
 }
 
 fn data_type(format: Format) -> DataType {

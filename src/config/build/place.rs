@@ -10,13 +10,15 @@ use super::Build;
 use super::layers::Layers;
 use crate::tag::{ByteForm, ByteOrder, DataType, Encoding, Span, TimeFormat};
 
+/// Where a value lies, and what its registers mean.
+pub(super) struct Located {
+    pub(super) model: Option<u16>,
+    pub(super) span: Span,
+    pub(super) data_type: DataType,
+}
+
 /// Where the value lies and what it means, if the two fit each other and the device.
-pub(super) fn place(
-    build: &mut Build,
-    layers: &Layers<'_>,
-    node: &Node,
-    table: &Table,
-) -> Option<(Span, DataType)> {
+pub(super) fn place(build: &mut Build, layers: &Layers<'_>, node: &Node, table: &Table) -> Option<Located> {
     let Some(at_node) = layers.get(table, "at") else {
         build.find(
             Finding::new(node.at, "a tag needs `at`").with_help("write where it is read: at = \"hr:0\""),
@@ -46,7 +48,7 @@ pub(super) fn place(
         build.find(Finding::new(at_node.at, message));
         return None;
     }
-    Some((span, data_type))
+    Some(Located { model: at.model, span, data_type })
 }
 
 /// A tag or a probe whose address is known.

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::super::finding::Finding;
 use super::super::site::{
-    self, Codes, Deadband, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag,
+    self, Code, Codes, Deadband, Kind, Layout, Quirks, Recipe, Registers, Report, Source, Tag,
 };
 use super::super::tree::{Content, Node, Place, Table};
 use super::super::values::{self, codes};
 use super::instrument::FieldPlace;
 use super::item::{self, Digits};
 use super::layers::Layers;
-use super::place::{bit_of, check_reach, order, place, scaling};
+use super::place::{Located, bit_of, check_reach, order, place, scaling};
 use super::{Build, shared, value};
 use crate::config::site::serial::Mode;
 use crate::dlt645::Version;
-use crate::reading::Value;
+use crate::reading::{Quality, Value};
 use crate::tag::{DataType, DeviceId, TagId, ValueType};
 use crate::unit::Unit;
 
@@ -155,11 +155,13 @@ impl Maker<'_, '_> {
     }
 
     fn layout(&mut self) -> Option<Layout> {
-        let (span, data_type) = place(self.build, self.layers, self.node, self.table)?;
-        check_reach(self.build, self.node, span, self.reach.max_registers, self.reach.quirks);
+        let Located { model, span, data_type } = place(self.build, self.layers, self.node, self.table)?;
+        if model.is_none() {
+            check_reach(self.build, self.node, span, self.reach.max_registers, self.reach.quirks);
+        }
         let order = order(self.build, self.layers, self.table, span, data_type);
         let scaling = scaling(self.build, self.layers, self.table, data_type);
-        Some(Layout { span, data_type, order, scaling })
+        Some(Layout { span, model, data_type, order, scaling })
     }
 
     /// Bool tags, one for each bit that has a name.
@@ -262,8 +264,15 @@ impl Maker<'_, '_> {
             table.and_then(|table| codes::codes(table, coded, codes::word))
         });
         let mut taken = |key: &'static str, message: String| faults.push((key, message));
+        let bad_values = match bad_values {
+            None if layout.model.is_some() => {
+                let kind = self.layers.value(self.table, "kind", values::kind).unwrap_or_default();
+                not_implemented(data_type, kind)
+            }
+            written => kept(written, "bad_values", &mut taken),
+        };
         let recipe = Recipe {
-            bad_values: kept(bad_values, "bad_values", &mut taken),
+            bad_values,
             colours: kept(colours, "quality", &mut taken),
             words: words.and_then(|words| words.map_err(|why| taken("values", why)).ok()).map(Into::into),
             conversion: self.conversion(&mut taken),
@@ -384,6 +393,34 @@ impl Maker<'_, '_> {
         }
         self.layers.value(self.table, "range", values::range).filter(|_| is_number)
     }
+}
+
+/// What a SunSpec device has in place of a value that it does not have (SunSpec Device Information Model Specification 1.1,
+/// 4.2); a counter that is not there is 0.
+fn not_implemented(data_type: DataType, kind: Kind) -> Codes<Quality> {
+    let of_type = match data_type {
+        DataType::I16 => Code::Number(i16::MIN.into()),
+        DataType::U16 => Code::Number(u16::MAX.into()),
+        DataType::I32 => Code::Number(i32::MIN.into()),
+        DataType::U32 => Code::Number(u32::MAX.into()),
+        DataType::I64 => Code::Number(i64::MIN.into()),
+        DataType::U64 => Code::Number(u64::MAX.into()),
+        DataType::Text { .. } => Code::Text("".into()),
+        DataType::Bool { .. }
+        | DataType::Byte { .. }
+        | DataType::Slice { .. }
+        | DataType::I48
+        | DataType::U48
+        | DataType::F16
+        | DataType::F32
+        | DataType::F64
+        | DataType::Bcd { .. }
+        | DataType::Time(_)
+        | DataType::Words => return Codes::default(),
+    };
+    let of_counter = Some(Code::Number(0)).filter(|_| kind == Kind::Counter && data_type.is_number());
+    let codes = [Some(of_type), of_counter].into_iter().flatten();
+    Codes { entries: codes.map(|code| (code, Quality::BadConfig)).collect(), otherwise: None }
 }
 
 /// The codes, or a fault told.

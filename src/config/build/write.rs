@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::super::finding::{Finding, did_you_mean};
 use super::super::site::{
-    Device, Interlock, Layout, Operand, ProbeTest, Readback, Recipe, Source, Tag, WriteBy, WriteFunctions,
-    WritePolicy,
+    Device, Interlock, Layout, Operand, ProbeTest, Readback, Recipe, Registers, Source, Tag, WriteBy,
+    WriteFunctions, WritePolicy,
 };
 use super::super::tree::{Node, Table};
 use super::super::values::{self, ReadbackKey};
@@ -49,54 +49,21 @@ struct Draft<'a> {
     table: &'a Table,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     fn find(&mut self, key: &str, message: String) {
         let at = self.table.get(key).map_or(self.node.at, |node| node.at);
         self.build.find(Finding::new(at, message));
     }
 
     fn policy(mut self) -> Option<WritePolicy> {
-        let name = self.tag.name.clone();
-        if matches!(self.tag.source, Source::Chosen(_)) {
-            self.find(
-                "",
-                format!("tag `{name}` cannot be written: a variant of the type reads it otherwise"),
-            );
-            return None;
-        }
-        let Some(registers) = self.tag.registers() else {
-            self.find("", format!("tag `{name}` cannot be written: it is not read from the device"));
-            return None;
+        let (registers, layout) = match self.place() {
+            Ok(registers) => (registers, registers.layout),
+            Err(why) => {
+                let name = &self.tag.name;
+                self.find("", format!("tag `{name}` cannot be written: {why}"));
+                return None;
+            }
         };
-        let layout = registers.layout;
-        if registers.recipe.as_ref().is_some_and(|recipe| recipe.expression.is_some()) {
-            let why = "what an expression makes of registers cannot be undone";
-            self.find("", format!("tag `{name}` cannot be written: {why}"));
-            return None;
-        }
-        if registers.recipe.as_ref().is_some_and(|recipe| recipe.computes()) {
-            self.find(
-                "",
-                format!(
-                    "tag `{name}` cannot be written: what would have to be written depends on other tags"
-                ),
-            );
-            return None;
-        }
-        if layout.span.area == Area::Items {
-            let message = format!("tag `{name}` cannot be written: only Modbus is written in this version");
-            self.find("", message);
-            return None;
-        }
-        if !matches!(layout.span.area, Area::Coils | Area::HoldingRegisters) {
-            let area = layout.span.area.prefix();
-            self.find("", format!("tag `{name}` cannot be written: {area}: can only be read"));
-            return None;
-        }
-        if let Some(why) = unwritable(layout) {
-            self.find("", format!("tag `{name}` cannot be written: {why}"));
-            return None;
-        }
         self.check_numbers(layout);
         Some(WritePolicy {
             layout,
@@ -112,6 +79,33 @@ impl Draft<'_> {
             readback: self.readback(),
             function: self.function(layout),
         })
+    }
+
+    /// What is written, or why nothing can be.
+    fn place(&self) -> Result<&'a Registers, String> {
+        if matches!(self.tag.source, Source::Chosen(_)) {
+            return Err("a variant of the type reads it otherwise".to_owned());
+        }
+        let registers = self.tag.registers().ok_or("it is not read from the device")?;
+        let (layout, recipe) = (registers.layout, registers.recipe.as_ref());
+        if recipe.is_some_and(|recipe| recipe.expression.is_some()) {
+            return Err("what an expression makes of registers cannot be undone".to_owned());
+        }
+        if recipe.is_some_and(|recipe| recipe.computes()) {
+            return Err("what would have to be written depends on other tags".to_owned());
+        }
+        if layout.span.area == Area::Items {
+            return Err("only Modbus is written in this version".to_owned());
+        }
+        if !matches!(layout.span.area, Area::Coils | Area::HoldingRegisters) {
+            return Err(format!("{}: can only be read", layout.span.area.prefix()));
+        }
+        if layout.model.is_some() || self.device.probes().any(|probe| probe.layout.model.is_some()) {
+            return Err(
+                "what lies in SunSpec models is read only, also as the probe of what is written".to_owned()
+            );
+        }
+        unwritable(layout).map_or(Ok(registers), |why| Err(why.to_owned()))
     }
 
     /// Limits belong to numbers, and lie within what the type can hold.
@@ -225,6 +219,11 @@ impl Draft<'_> {
                 "`{name}` is read otherwise in a variant of the type, and a condition knows only one way"
             ));
         }
+        if tag.layout().is_some_and(|layout| layout.model.is_some()) {
+            return Err(format!(
+                "`{name}` lies in a SunSpec model, and where that is is not known right before the write"
+            ));
+        }
         if is_computed(tag) {
             return Err(format!("`{name}` is computed, and only what is read right before the write counts"));
         }
@@ -275,7 +274,8 @@ impl Draft<'_> {
         let id = self.named(key, name)?;
         let tag = self.tags.get(id.index())?;
         let needs_others = tag.recipe().is_some_and(|recipe| recipe.inputs().next().is_some());
-        if tag.registers().is_some() && !needs_others {
+        let is_placed = tag.layout().is_some_and(|layout| layout.model.is_none());
+        if is_placed && !needs_others {
             return Some(id);
         }
         let message = format!("`{key}`: `{name}` is not what its registers say by themselves");

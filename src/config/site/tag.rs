@@ -277,6 +277,8 @@ pub struct Scaling {
 pub struct Layout {
     /// Its registers.
     pub span: Span,
+    /// The SunSpec model from whose id register its address counts; `None`: from the first register of the device.
+    pub model: Option<u16>,
     /// What they mean.
     pub data_type: DataType,
     /// How their bytes lie.

@@ -18,6 +18,8 @@ pub(in crate::config) struct At {
     pub(in crate::config) bits: Option<Bits>,
     /// The first address that is not of the named area, or 65536.
     pub(in crate::config) end: u32,
+    /// The SunSpec model from whose id register the address counts.
+    pub(in crate::config) model: Option<u16>,
 }
 
 /// What stands after the point of an address; bit 0 is the lowest.
@@ -85,11 +87,30 @@ pub(in crate::config) fn at(node: &Node, base: u16, areas: &Areas) -> Parsed<At>
         return named(text, areas);
     }
     let (place, bits) = split_bits(text)?;
+    if let Some(place) = place.strip_prefix("sunspec:") {
+        let (model, address) = in_model(place)?;
+        return Ok(At { area: Area::HoldingRegisters, address, bits, end: 65536, model: Some(model) });
+    }
     let (area, address) = match place.split_once(':') {
         Some((prefix, number)) => prefixed(prefix, number, base)?,
         None => reference(place)?,
     };
-    Ok(At { area, address, bits, end: 65536 })
+    Ok(At { area, address, bits, end: 65536, model: None })
+}
+
+/// `203+18`: model 203, the 18th register behind its id.
+fn in_model(place: &str) -> Parsed<(u16, u16)> {
+    let number = |text: &str| {
+        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| is_digits)
+    };
+    let parts = place.split_once('+').map(|(model, offset)| (number(model), number(offset)));
+    match parts {
+        Some((Some(model @ 1..=65534), Some(offset))) => Ok((model, offset)),
+        _ => Err(format!(
+            "wanted a model and a register of it, as \"sunspec:203+18\", got \"sunspec:{place}\""
+        )),
+    }
 }
 
 /// What stands before the point, and the bits behind it.
@@ -117,8 +138,11 @@ fn prefixed(prefix: &str, number: &str, base: u16) -> Parsed<(Area, u16)> {
         "ir" => Area::InputRegisters,
         "coil" => Area::Coils,
         "di" => Area::DiscreteInputs,
-        "sunspec" => return Err("\"sunspec:\" addresses are not in this version".to_owned()),
-        _ => return Err(format!("wanted hr:, ir:, coil: or di: before the number, got \"{prefix}:\"")),
+        _ => {
+            return Err(format!(
+                "wanted hr:, ir:, coil:, di: or sunspec: before the number, got \"{prefix}:\""
+            ));
+        }
     };
     let parsed = match number.strip_prefix("0x") {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
@@ -192,7 +216,7 @@ fn named(text: &str, areas: &Areas) -> Parsed<At> {
         ));
     };
     match part.wire(index) {
-        Some(address) => Ok(At { area: part.area, address, bits, end: part.end() }),
+        Some(address) => Ok(At { area: part.area, address, bits, end: part.end(), model: None }),
         None => {
             let second = notation.shown(part.first + part.step);
             let first = notation.shown(part.first);
@@ -315,6 +339,9 @@ fn part(table: &Table) -> Parsed<Part> {
     let flag = |key: &str| table.get(key).map_or(Ok(false), boolean);
     let node = table.get("at").ok_or("it needs `at`")?;
     let first_wire = at(node, 0, &Areas::default())?;
+    if first_wire.model.is_some() {
+        return Err("an area does not lie in a SunSpec model".to_owned());
+    }
     if first_wire.bits.is_some() {
         return Err("it begins at a register, not at a bit of one".to_owned());
     }

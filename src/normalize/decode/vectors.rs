@@ -69,7 +69,7 @@ fn data_type(text: &str) -> DataType {
 fn check(of: &str, letters: &str, hex: &str, expected: &str) {
     let words = words(hex);
     let span = Span { area: Area::HoldingRegisters, address: 0, count: u16::try_from(words.len()).unwrap() };
-    let layout = Layout { span, data_type: data_type(of), order: order(letters), scaling: None };
+    let layout = Layout { span, model: None, data_type: data_type(of), order: order(letters), scaling: None };
     let shown = match decode_at(layout, &Data::Words(words), 0) {
         Ok(value) => value.to_string(),
         Err(quality) => quality.id().to_owned(),
@@ -359,7 +359,7 @@ proptest! {
         let order = ByteOrder { words_reversed: reversed, bytes_swapped: swapped };
         let span = Span { area: Area::HoldingRegisters, address: 0, count: u16::try_from(words.len()).unwrap() };
         let scaling = scaling.map(|(scale, offset)| Scaling { scale, offset });
-        let layout = Layout { span, data_type, order, scaling };
+        let layout = Layout { span, model: None, data_type, order, scaling };
         if let Ok(value) = decode_at(layout, &Data::Words(words), 0) {
             prop_assert!(value.number().is_none_or(f64::is_finite), "{value}");
         }

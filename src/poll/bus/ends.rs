@@ -63,6 +63,15 @@ impl Bus {
             }
         }
         let action = station.health.handle_answer(ask.block.span);
+        if ask.is_step() {
+            let words = match &result {
+                Ok(Data::Words(words)) => Some(words.as_slice()),
+                Ok(Data::Bits(_) | Data::Values(_)) | Err(_) => None,
+            };
+            self.walked(index, ask, words, now);
+            self.act(index, action, now);
+            return self.end(index, ask, now);
+        }
         if let (Ok(_), Some(counters)) = (&result, self.counters.get(index)) {
             counters.readings.add(ask.block.parts.len() as u64);
         }
@@ -74,6 +83,14 @@ impl Bus {
     /// Part of the block is not there: it is read in halves from now on; a single value is bad by itself.
     fn refused(&mut self, index: usize, ask: &Ask, why: Refusal, now: Now) {
         let Some(station) = self.stations.get_mut(index) else { return };
+        if ask.is_step() {
+            if why != Refusal::Silence {
+                let action = station.health.handle_answer(ask.block.span);
+                self.act(index, action, now);
+            }
+            self.walked(index, ask, None, now);
+            return self.end(index, ask, now);
+        }
         let is_halved = station.refused(ask, why, now.wall);
         info!(device = %station.device.name, block = %ask.block.span, ?why, is_halved, "refused");
         if why != Refusal::Silence {
@@ -88,6 +105,16 @@ impl Bus {
         self.end(index, ask, now);
     }
 
+    /// A step of the walk over a device's models is done; what it does not have is bad.
+    fn walked(&mut self, index: usize, ask: &Ask, words: Option<&[u16]>, now: Now) {
+        let Some(station) = self.stations.get_mut(index) else { return };
+        let missing = station.walked(ask, words, now.at);
+        if !missing.is_empty() {
+            warn!(device = %station.device.name, tags = missing.len(), "it has not all of the SunSpec models that its type names");
+            self.say_scan(missing.into(), Err(Quality::BadConfig), now);
+        }
+    }
+
     fn missed(&mut self, index: usize, ask: &Ask, quality: Quality, now: Now) {
         let Some(station) = self.stations.get_mut(index) else { return };
         if !station.is_wanted(ask) {
@@ -95,7 +122,9 @@ impl Bus {
         }
         let action = station.health.handle_miss(ask.block.span);
         if action == Action::Isolate {
-            self.say_scan(ask.block.parts.clone(), Err(quality), now);
+            if !ask.is_step() {
+                self.say_scan(ask.block.parts.clone(), Err(quality), now);
+            }
             return self.refused(index, ask, Refusal::Silence, now);
         }
         self.say_away(index, quality, now);
@@ -154,7 +183,8 @@ impl Bus {
 
     /// No tag of the device has a value.
     pub(super) fn say_away(&mut self, index: usize, quality: Quality, now: Now) {
-        let Some(station) = self.stations.get(index) else { return };
+        let Some(station) = self.stations.get_mut(index) else { return };
+        station.restart_walk(true);
         let all = station.all.clone();
         self.said.push_back(Polled::Away(station.device.id));
         self.say_scan(all, Err(quality), now);

@@ -11,7 +11,7 @@ use super::super::super::tree::{Node, Place, Table};
 use super::super::super::{expand, values};
 use super::super::item::{self, Digits};
 use super::super::layers::Layers;
-use super::super::place::{order, place, scaling};
+use super::super::place::{Located, order, place, scaling};
 use super::super::tag::{self, Draft, Reach};
 use super::super::{Build, generated, shared, value, write};
 use super::Devices;
@@ -294,9 +294,9 @@ fn probes(
             let (layout, digits) = item::place(build, &layers, node, table, version)?;
             return Some((layout, Some(digits)));
         }
-        let (span, data_type) = place(build, &layers, node, table)?;
+        let Located { model, span, data_type } = place(build, &layers, node, table)?;
         let (order, scaling) =
             (order(build, &layers, table, span, data_type), scaling(build, &layers, table, data_type));
-        Some((Layout { span, data_type, order, scaling }, None))
+        Some((Layout { span, model, data_type, order, scaling }, None))
     })
 }

@@ -99,6 +99,7 @@ fn areas_are_of_the_type_and_of_the_device() {
 fn a_number_has_as_many_bits_as_its_registers() {
     let layout = |data_type: DataType, count| Layout {
         span: Span { area: crate::tag::Area::HoldingRegisters, address: 5, count },
+        model: None,
         data_type,
         order: ByteOrder { words_reversed: true, bytes_swapped: false },
         scaling: Some(Scaling { scale: 2.0, offset: 0.0 }),
