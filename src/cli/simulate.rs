@@ -96,7 +96,7 @@ async fn serve(site: &Site, wanted: &Wanted) -> anyhow::Result<()> {
     let _links = wanted.folder.as_deref().map(|folder| Links::make(folder, &mut ends)).transpose()?;
     if wanted.faults {
         for end in &ends {
-            end.far.set_faults(end.faults(faults::SEED, faults::of(&end.place)));
+            faults::set(end);
         }
     }
     say(&format!("{}{summary}; Ctrl-C ends it\n{}", places(&ends), variables(&ends)));

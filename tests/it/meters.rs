@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate::config::site::{Framing, Parity, SerialLine};
-use tidegate::sim::faults::{MeterFault, MeterFaults, When};
+use tidegate::sim::faults::{AnswerFault, AnswerFaults, When};
 use tidegate::sim::floor::{Digits, Floor, Item, Meter, Motion, Standard};
 use tidegate::sim::serve::{FarEnd, Line, Shared};
 use tidegate::sim::slave::Frame;
@@ -228,8 +228,8 @@ async fn two_simulated_meters_that_answer_at_once_spoil_each_others_answer() {
 async fn an_answer_of_a_simulated_meter_that_leaves_at_another_speed_is_noise() {
     let mut tasks = JoinSet::new();
     let (far, mut port) = line_with(&[210_220_003_011], 9600, &mut tasks);
-    let late = MeterFault::Late(Duration::from_millis(300), Duration::from_millis(300));
-    far.set_meter_faults(MeterFaults::new(1, vec![(When::Always, late)]));
+    let late = AnswerFault::Late(Duration::from_millis(300), Duration::from_millis(300));
+    far.set_meter_faults(AnswerFaults::new(1, vec![(When::Always, late)]));
     set_baud(&mut port, 2400);
     port.write_all(&bytes(VOLTAGE.0)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -318,9 +318,9 @@ fn far_end_of_both() -> FarEnd {
 async fn simulated_meters_of_both_standards_are_read_in_parts_behind_echoes_and_foreign_answers() {
     let far = far_end_of_both();
     let always = |fault| (When::Always, fault);
-    far.set_meter_faults(MeterFaults::new(
+    far.set_meter_faults(AnswerFaults::new(
         1,
-        vec![always(MeterFault::Echoed), always(MeterFault::Foreign), always(MeterFault::Duplicated)],
+        vec![always(AnswerFault::Echoed), always(AnswerFault::Foreign), always(AnswerFault::Duplicated)],
     ));
     let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
     let port = line.path.display().to_string();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::encode;
-use super::{Motion, PointName, Served, Truth};
+use super::{Mark, Motion, PointName, Served, Truth};
 use crate::config::site::SerialLine;
 use crate::reading::Timestamp;
 
@@ -93,7 +93,8 @@ impl Meter {
         for item in self.items.iter().filter(|item| self.standard.is_asked(asked, item.identifier)) {
             let (truth, bytes) = item.moment(elapsed_ms)?;
             measured.data.extend(bytes);
-            measured.served.push(((self.name.clone(), item.name.clone()), Served { at, truth }));
+            let served = Served { at, truth, mark: Mark::Plain };
+            measured.served.push(((self.name.clone(), item.name.clone()), served));
         }
         (!measured.data.is_empty()).then_some(measured)
     }

@@ -1,4 +1,4 @@
-use super::super::floor::{Digits, Item, Motion, Truth};
+use super::super::floor::{Digits, Item, Mark, Motion, Truth};
 use super::*;
 use crate::config::site::{Parity, SerialLine};
 
@@ -165,7 +165,7 @@ fn the_parts_of_an_answer_are_of_one_moment() {
     let rest =
         metering.reply(&meter, &ask(own, 0x12, "00 00 01 00 01"), 1000, Timestamp::from_millis(8)).unwrap();
     assert_eq!(hex(&rest.frame.data), "00 00 01 00 12 01");
-    assert_eq!(rest.served[0].1, Served { at: AT, truth: Truth::Integer(1234) });
+    assert_eq!(rest.served[0].1, Served { at: AT, truth: Truth::Integer(1234), mark: Mark::Plain });
 }
 
 #[test]
