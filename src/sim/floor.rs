@@ -15,7 +15,7 @@ use crate::reading::Timestamp;
 pub use demo::{demo_floor, demo_instruments, demo_meters};
 pub use instrument::{Habit, Instrument, Load, Scene, Weight};
 pub use meter::{Digits, Item, Measured, Meter, Standard};
-pub use of_site::{Untold, far_end_of, floor_of};
+pub use of_site::{Made, Untold, far_end_of, floor_of};
 pub use point::{Form, Layout, Motion, Order, Point, Step, Truth};
 
 /// The most registers and bits of one unit that may be written to; a write to a further one fails.

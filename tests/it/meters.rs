@@ -152,12 +152,7 @@ fn line_with(addresses: &[u64], baud: u32, tasks: &mut JoinSet<()>) -> (FarEnd, 
         standard: Standard::Of2007,
         line: at(2400),
         part_max: 195,
-        items: vec![Item {
-            name: "voltage".into(),
-            identifier: 0x0201_0100,
-            digits: Digits { count: 4, decimals: 1, is_signed: false },
-            motion: Motion::fixed(230.5),
-        }],
+        items: vec![item("voltage", 0x0201_0100, 4, 1, 230.5)],
     };
     let floor = Floor::new(Vec::new()).with_addressed("l", [3]).with_meters(addresses.iter().map(meter));
     let far = FarEnd::new("l", Framing::Rtu, Shared::new(floor));
@@ -241,7 +236,7 @@ async fn an_answer_of_a_simulated_meter_that_leaves_at_another_speed_is_noise() 
 
 fn item(name: &str, identifier: u32, count: u8, decimals: u8, value: f64) -> Item {
     let digits = Digits { count, decimals, is_signed: false };
-    Item { name: name.into(), identifier, digits, motion: Motion::fixed(value) }
+    Item::new(name, identifier, digits, Motion::fixed(value))
 }
 
 /// A site with a meter of each standard and a slave on the line at `port`.

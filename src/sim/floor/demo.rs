@@ -140,11 +140,8 @@ pub fn demo_floor() -> Vec<Device> {
 
 /// The meter at the incoming supply, which shares the line of the drive at another speed.
 fn incomer() -> Vec<Item> {
-    let item = |name: &str, identifier, (count, decimals, is_signed), motion| Item {
-        name: name.into(),
-        identifier,
-        digits: Digits { count, decimals, is_signed },
-        motion,
+    let item = |name: &str, identifier, (count, decimals, is_signed), motion| {
+        Item::new(name, identifier, Digits { count, decimals, is_signed }, motion)
     };
     let (energy, voltage, current) = ((8, 2, false), (4, 1, false), (6, 3, true));
     vec![

@@ -1,6 +1,7 @@
 //! An instrument that is neither Modbus nor a meter: a scale that is asked, one that talks by itself, a reader of codes, or
 //! whatever a type's own examples say of it. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Mark, Truth};
@@ -91,6 +92,20 @@ impl Instrument {
             Habit::Balance(_) => false,
             Habit::Indicator { .. } | Habit::Reader(_) => true,
             Habit::Player { scenes, .. } => scenes.iter().any(|scene| scene.asked.is_empty()),
+        }
+    }
+}
+
+impl Instrument {
+    /// Of how many tags it says something.
+    #[must_use]
+    pub fn tags(&self) -> usize {
+        match &self.habit {
+            Habit::Balance(_) | Habit::Indicator { .. } | Habit::Reader(_) => 1,
+            Habit::Player { scenes, .. } => {
+                let names = scenes.iter().flat_map(|scene| scene.means.iter().map(|(tag, _)| tag));
+                names.collect::<BTreeSet<_>>().len()
+            }
         }
     }
 }

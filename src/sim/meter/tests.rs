@@ -21,11 +21,9 @@ fn frame(hex: &str) -> Frame {
 }
 
 fn meter(address: u64, standard: Standard, items: &[(u32, u8, u8, bool, f64)]) -> Meter {
-    let item = |(identifier, count, decimals, is_signed, value): &(u32, u8, u8, bool, f64)| Item {
-        name: format!("{identifier:X}").into(),
-        identifier: *identifier,
-        digits: Digits { count: *count, decimals: *decimals, is_signed: *is_signed },
-        motion: Motion::fixed(*value),
+    let item = |(identifier, count, decimals, is_signed, value): &(u32, u8, u8, bool, f64)| {
+        let digits = Digits { count: *count, decimals: *decimals, is_signed: *is_signed };
+        Item::new(&format!("{identifier:X}"), *identifier, digits, Motion::fixed(*value))
     };
     Meter {
         name: "m".into(),

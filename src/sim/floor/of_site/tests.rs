@@ -21,7 +21,8 @@ fn made(text: &str) -> (Vec<Device>, Vec<Untold>) {
     let site = checked
         .site
         .unwrap_or_else(|findings| panic!("{}", config::finding::render_text(&findings, &checked.sources)));
-    floor_of(&site, START)
+    let made = floor_of(&site, START);
+    (made.devices, made.untold)
 }
 
 /// The points of one device with these tags.
