@@ -7,6 +7,7 @@
 mod instruments;
 mod line;
 mod meters;
+mod slaves;
 
 pub mod site;
 
@@ -22,11 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval, sleep, sleep_until};
 
-use super::faults::{Act, AnswerFaults, Asked, Faults};
+use super::faults::{Act, AnswerFaults, Faults};
 use super::floor::Floor;
 use super::instrument::Instruments;
 use super::meter::Metering;
-use super::slave::{Frame, Slave, Subject, take_request};
+use super::slave::{Subject, take_request};
 use crate::clock::{self, Alarm};
 use crate::config::site::{Framing, SerialLine};
 use crate::link::timing;
@@ -35,14 +36,10 @@ use line::Far;
 
 pub use line::Line;
 
-/// How long a simulated device thinks before it answers on a line.
-const TURNAROUND: Duration = Duration::from_millis(5);
 /// Callers of one TCP server at a time; further ones wait.
 const CALLERS_MAX: usize = 16;
 /// After so long a silence the rest of a serial request will not come: it was noise.
 const STALE: Duration = Duration::from_millis(100);
-/// How long a port stays after the last byte; with it goes what nobody has read.
-const LINGER: Duration = Duration::from_millis(20);
 /// Requests that are remembered; the oldest go first.
 const REQUESTS_MAX: usize = 10_000;
 /// What waits to leave one connection; what would come on top is not sent.
@@ -429,46 +426,6 @@ impl Conversation {
                 self.meter_input.clone_from(&self.input);
             }
             self.silence = Some(Duration::ZERO); // the next one came right behind it
-        }
-    }
-
-    /// Plans what leaves in answer to `request`.
-    fn answer(&mut self, request: &Frame, now: Instant) {
-        let (far, silence) = (&self.far, self.silence);
-        let elapsed = far.floor.elapsed(now);
-        let asked =
-            Asked { request, framing: far.framing, is_line: self.speed.is_some(), now: elapsed, silence };
-        let mut served = Vec::new();
-        let conduct = far.with(|state| {
-            state.remember(Seen { unit: request.unit, subject: request.subject(), at: elapsed, silence });
-            state.faults.handle(&asked, |unit| {
-                let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-                let at = clock::wall();
-                let reply = far.floor.with(|floor| {
-                    Slave { floor, link: &far.link, elapsed_ms, at }.reply(unit, &request.pdu)
-                })?;
-                served = reply.served;
-                Some(reply.pdu)
-            })
-        });
-        if conduct.is_right {
-            far.floor.with(|floor| floor.note(served));
-        }
-        // on a wire the request takes its time, and the device thinks; here the request is there at once
-        let thinking = self.speed.map_or(Duration::ZERO, |speed| timing::frame_gap(&speed) + TURNAROUND);
-        let start = now + self.wire_time(request.encode(far.framing).len()) + thinking;
-        let mut sent = 0;
-        for (after, act) in conduct.emissions {
-            let linger = match &act {
-                Act::Send(_) | Act::SendInTwo { .. } => Duration::ZERO,
-                Act::HangUp => self.speed.map_or(Duration::ZERO, |_| LINGER),
-            };
-            sent += act.size();
-            self.enqueue(
-                start + after + self.wire_time(sent) + linger,
-                act,
-                self.speed.map(|line| line.baud),
-            );
         }
     }
 

@@ -228,6 +228,21 @@ fn the_demo_with_a_wrong_byte_order_finds_the_mismatches() {
 }
 
 #[test]
+fn the_demo_finds_a_weight_that_is_told_as_settled_while_it_moves() {
+    let right = std::fs::read_to_string(root().join("configs/demo.toml")).unwrap();
+    let wrong = right.replacen("D = \"uncertain:not_accurate moving\"", "D = \"good\"", 1);
+    assert_ne!(right, wrong);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.toml");
+    std::fs::write(&path, wrong).unwrap();
+    let output = tidegate(&["demo", "--seconds", "4", "--config", path.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("balance/weight: served "), "{text}");
+    assert!(text.contains(", not settled, at "), "{text}");
+}
+
+#[test]
 fn a_type_of_ones_own_wins_whole_over_that_of_a_library_and_a_library_holds_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
