@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod faults;
 pub mod floor;
+pub mod instrument;
 pub mod meter;
 pub mod sample;
 pub mod serve;

@@ -3,12 +3,13 @@
 mod compare;
 mod view;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
@@ -18,14 +19,14 @@ use tokio::task::JoinSet;
 use super::faults::{self, Tally};
 use super::{FAULT, USAGE, block_on, check, complain, quality, say, start_logging, stop_signal};
 use crate::clock;
-use crate::config::site::{Broker as BrokerAddress, Carrier, Endpoint, Site};
+use crate::config::site::{Broker as BrokerAddress, Carrier, Device, Endpoint, Site};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::sim::broker::Broker;
-use crate::sim::floor::{Floor, demo_floor, demo_meters};
+use crate::sim::floor::{Floor, demo_floor, demo_instruments, demo_meters};
 use crate::sim::serve::Shared;
 use crate::sim::serve::site::{End, Wishes, serve_site};
-use compare::Comparison;
+use compare::{Comparison, OfMarks};
 use view::View;
 
 /// The configuration of the demo.
@@ -36,6 +37,8 @@ const REDRAW: Duration = Duration::from_millis(500);
 const REPRINT: Duration = Duration::from_secs(5);
 /// How long the last messages may take to come back from the broker.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
+/// How long before the gateway ends nothing is said any more that nobody asks for.
+const HUSH: Duration = Duration::from_millis(400);
 /// The fewest values a second that a demo of fixed length must have compared.
 const VALUES_A_SECOND_MIN: u64 = 10;
 /// The same where devices have faults.
@@ -82,13 +85,13 @@ async fn show(
 ) -> anyhow::Result<(Comparison, Option<Tally>)> {
     let state_dir = StateDir(std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id())));
     site.gateway.state_dir.clone_from(&state_dir.0);
-    let floor = Shared::new(Floor::new(demo_floor()).with_meters(demo_meters()));
+    let floor = Floor::new(demo_floor()).with_meters(demo_meters()).with_instruments(demo_instruments());
+    let floor = Shared::new(floor);
     let mut helpers = JoinSet::new();
     let ends = serve_links(&mut site, &floor, &mut helpers).await?;
     if has_faults {
         for end in &ends {
-            end.far.set_faults(end.faults(faults::SEED, faults::of(&end.place)));
-            end.far.set_meter_faults(faults::of_meters());
+            faults::set(end);
         }
     }
     let broker =
@@ -107,10 +110,20 @@ async fn show(
         uplink.budget = None;
     }
     let messages = observe(address, &mut helpers).await?;
-    let comparison = watch(site, floor, messages, seconds, Comparison::new(has_faults)).await?;
+    let comparison = Comparison::new(has_faults, computed(&site));
+    let comparison = watch(site, floor, messages, seconds, comparison).await?;
     let mut tally = Tally::default();
     ends.iter().for_each(|end| tally.add(&end.far.injected()));
     Ok((comparison, has_faults.then_some(tally)))
+}
+
+/// The tags that no device serves, by device and name.
+fn computed(site: &Site) -> BTreeSet<(String, String)> {
+    let of = |device: &Device| {
+        let tags = site.tags_of(device).iter().filter(|tag| tag.registers().is_none());
+        tags.map(|tag| (device.name.to_string(), tag.name.to_string())).collect::<Vec<_>>()
+    };
+    site.devices.iter().flat_map(of).collect()
 }
 
 /// Puts simulated devices behind every link of the site.
@@ -176,6 +189,7 @@ async fn watch(
     tokio::pin!(stop_signal);
     let end = clock::monotonic() + Duration::from_secs(seconds.unwrap_or(u32::MAX).into());
     let mut view = View::default();
+    let mut hushed_at = None;
     loop {
         // every arm may be dropped at any time; the gateway lives outside of the loop
         tokio::select! {
@@ -183,8 +197,9 @@ async fn watch(
                 ended?;
                 anyhow::bail!("the gateway has ended by itself");
             }
-            () = &mut stop_signal => break,
-            () = tokio::time::sleep_until(end.into()) => break,
+            () = &mut stop_signal, if hushed_at.is_none() => hushed_at = Some(hush(&floor)),
+            () = tokio::time::sleep_until(end.into()), if hushed_at.is_none() => hushed_at = Some(hush(&floor)),
+            () = tokio::time::sleep_until(hushed_at.unwrap_or(end).into()), if hushed_at.is_some() => break,
             Some((topic, payload)) = messages.recv() => take(&mut view, &mut comparison, &topic, &payload),
             _ = redraw.tick() => {
                 draw(&view, is_terminal);
@@ -203,6 +218,12 @@ async fn watch(
     comparison.settle();
     say(&format!("\n{}", quality::table(&site, &counters, running)));
     Ok(comparison)
+}
+
+/// Has nothing more said unasked, so that all that is said is heard; when the gateway may end.
+fn hush(floor: &Shared) -> Instant {
+    floor.with(Floor::hush);
+    clock::monotonic() + HUSH
 }
 
 fn take(view: &mut View, comparison: &mut Comparison, topic: &str, payload: &[u8]) {
@@ -227,9 +248,12 @@ fn conclude(comparison: &Comparison, tally: Option<&Tally>, seconds: Option<u32>
     let mut devices: Vec<&str> = comparison.by_point().map(|(device, _)| device).collect();
     let tags = devices.len();
     devices.dedup();
+    let OfMarks { moving, over, events } = comparison.of_marks;
     say(&format!(
         "\ntidegate demo: what the devices served against what came back from the broker\n  \
-         devices     {} ({})\n  tags        {tags}\n  values      {} compared\n  mismatches  {}\n  missing     {missing}\n",
+         devices     {} ({})\n  tags        {tags}\n  \
+         values      {} compared: {moving} in motion, {over} overloads, {events} events among them\n  \
+         mismatches  {}\n  missing     {missing}\n",
         devices.len(),
         devices.join(", "),
         comparison.matched,

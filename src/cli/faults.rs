@@ -3,18 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sim::faults::{Fault, MeterFault, MeterFaults, Moment, Refusal, Spoil, When};
-use crate::sim::serve::site::Place;
+use crate::sim::faults::{AnswerFault, AnswerFaults, Fault, Moment, Refusal, Spoil, When};
+use crate::sim::serve::site::{End, Place};
 
 /// What goes wrong is the same each time, as far as the requests are.
-pub(super) const SEED: u64 = 1;
+const SEED: u64 = 1;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// Everything at this far end goes wrong.
+pub(super) fn set(end: &End) {
+    end.far.set_faults(end.faults(SEED, of(&end.place)));
+    end.far.set_meter_faults(of_meters());
+    end.far.set_instrument_faults(of_instruments());
+}
+
 /// What goes wrong at such a far end.
-pub(super) fn of(place: &Place) -> Vec<Fault> {
+fn of(place: &Place) -> Vec<Fault> {
     match place {
         Place::Tcp { .. } => on_network(),
         Place::Line(_) | Place::Dials { .. } => on_line(),
@@ -53,18 +60,32 @@ fn on_line() -> Vec<Fault> {
 }
 
 /// The same for the meters on it, of which answers are counted.
-pub(super) fn of_meters() -> MeterFaults {
+fn of_meters() -> AnswerFaults {
     let plan = [
-        (2, MeterFault::Noisy(3)),
-        (3, MeterFault::Foreign),
-        (5, MeterFault::FlippedBit),
-        (7, MeterFault::Duplicated),
-        (11, MeterFault::Late(ms(100), ms(700))),
-        (13, MeterFault::Echoed),
-        (17, MeterFault::Lost),
-        (29, MeterFault::Late(ms(1100), ms(1500))),
+        (2, AnswerFault::Noisy(3)),
+        (3, AnswerFault::Foreign),
+        (5, AnswerFault::FlippedBit),
+        (7, AnswerFault::Duplicated),
+        (11, AnswerFault::Late(ms(100), ms(700))),
+        (13, AnswerFault::Echoed),
+        (17, AnswerFault::Lost),
+        (29, AnswerFault::Late(ms(1100), ms(1500))),
     ];
-    MeterFaults::new(SEED, plan.map(|(every, fault)| (When::Every(every), fault)).to_vec())
+    AnswerFaults::new(SEED, plan.map(|(every, fault)| (When::Every(every), fault)).to_vec())
+}
+
+/// The same for the instruments on it: what they are asked, and what they say by themselves, is counted.
+fn of_instruments() -> AnswerFaults {
+    let plan = [
+        (3, AnswerFault::Noisy(3)),
+        (5, AnswerFault::FlippedBit),
+        (7, AnswerFault::Duplicated),
+        (11, AnswerFault::Late(ms(100), ms(700))),
+        (13, AnswerFault::Echoed),
+        (17, AnswerFault::Lost),
+        (29, AnswerFault::Late(ms(1100), ms(1500))),
+    ];
+    AnswerFaults::new(SEED, plan.map(|(every, fault)| (When::Every(every), fault)).to_vec())
 }
 
 fn mix<const COUNT: usize>(plan: [(u64, Spoil); COUNT], busy: When) -> Vec<Fault> {

@@ -15,7 +15,7 @@ use super::{FAULT, USAGE, block_on, check, complain, say, stop_signal};
 use crate::clock;
 use crate::config::site::Site;
 use crate::config::{self, Checked, finding};
-use crate::sim::floor::{Floor, floor_of};
+use crate::sim::floor::{Floor, Made, floor_of};
 use crate::sim::serve::Shared;
 use crate::sim::serve::site::{End, Place, Wishes, serve_site};
 
@@ -76,10 +76,9 @@ pub(super) fn simulate(wanted: &Wanted) -> ExitCode {
 }
 
 async fn serve(site: &Site, wanted: &Wanted) -> anyhow::Result<()> {
-    let (devices, untold) = floor_of(site, clock::wall());
-    let tags: usize = devices.iter().map(|device| device.points.len()).sum();
-    let summary = format!("{} devices, {tags} tags", devices.len());
-    let floor = Shared::new(Floor::new(devices));
+    let made = floor_of(site, clock::wall());
+    let (summary, untold) = (summary(&made), made.untold.clone());
+    let floor = Shared::new(made.into_floor());
     let wishes = Wishes {
         gateways: wanted.dial.iter().cloned().collect(),
         registrations: wanted.registration.iter().cloned().collect(),
@@ -96,7 +95,7 @@ async fn serve(site: &Site, wanted: &Wanted) -> anyhow::Result<()> {
     let _links = wanted.folder.as_deref().map(|folder| Links::make(folder, &mut ends)).transpose()?;
     if wanted.faults {
         for end in &ends {
-            end.far.set_faults(end.faults(faults::SEED, faults::of(&end.place)));
+            faults::set(end);
         }
     }
     say(&format!("{}{summary}; Ctrl-C ends it\n{}", places(&ends), variables(&ends)));
@@ -106,6 +105,16 @@ async fn serve(site: &Site, wanted: &Wanted) -> anyhow::Result<()> {
     let faults = if wanted.faults { format!(", faults: {tally}") } else { String::new() };
     say(&format!("{values} values served{faults}\n"));
     Ok(())
+}
+
+/// How much there is, in a line.
+fn summary(made: &Made) -> String {
+    let points: usize = made.devices.iter().map(|device| device.points.len()).sum();
+    let items: usize =
+        made.meters.iter().map(|meter| meter.items.iter().filter(|item| item.is_told).count()).sum();
+    let tags = points + items + made.instruments.iter().map(|instrument| instrument.tags()).sum::<usize>();
+    let devices = made.devices.len() + made.meters.len() + made.instruments.len();
+    format!("{devices} devices, {tags} tags")
 }
 
 /// Where each far end is, a line each.

@@ -104,6 +104,24 @@ impl Format {
 }
 
 impl Number {
+    /// Digits, 2 to 16, an even count.
+    #[must_use]
+    pub const fn digits(self) -> u8 {
+        self.digits
+    }
+
+    /// Digits behind the point.
+    #[must_use]
+    pub const fn decimals(self) -> u8 {
+        self.decimals
+    }
+
+    /// Whether the top bit is a sign.
+    #[must_use]
+    pub const fn is_signed(self) -> bool {
+        self.is_signed
+    }
+
     /// Whether it has digits behind a point.
     #[must_use]
     pub const fn has_decimals(self) -> bool {

@@ -21,7 +21,7 @@ pub fn decode_at(layout: Layout, data: &Data, offset: u16) -> Result<Value, Qual
     match data {
         Data::Values(values) => {
             let raw = match values.get(first).cloned().unwrap_or(Err(Quality::BadDecode))? {
-                Raw::Value(value) => value,
+                Raw::Value(value) => floated(layout.data_type, value),
                 Raw::Words(words) => decode_words(layout.data_type, layout.order, &words)?,
             };
             scaled(raw, layout.scaling)
@@ -32,6 +32,14 @@ pub fn decode_at(layout: Layout, data: &Data, offset: u16) -> Result<Value, Qual
             let raw = decode_words(layout.data_type, layout.order, words)?;
             scaled(raw, layout.scaling)
         }
+    }
+}
+
+/// A number as text may have no point, and is a float all the same where its tag is one.
+fn floated(data_type: DataType, value: Value) -> Value {
+    match (data_type, value.number()) {
+        (DataType::F64, Some(number)) => Value::Double(number),
+        _ => value,
     }
 }
 
@@ -124,6 +132,17 @@ mod tests {
     fn check_scale(raw: i64, scaling: (f64, f64), expected: &str) {
         let scaled = scale(Value::Int(raw), Scaling { scale: scaling.0, offset: scaling.1 }).unwrap();
         assert_eq!(scaled.to_string(), expected);
+    }
+
+    #[test]
+    fn a_number_as_text_without_a_point_is_a_float_where_its_tag_is_one() {
+        let span = crate::tag::Span { area: crate::tag::Area::Items, address: 0, count: 1 };
+        let layout = |data_type| Layout { span, data_type, order: ByteOrder::default(), scaling: None };
+        let data = Data::Values(vec![Ok(Raw::Value(Value::Int(150)))]);
+        assert_eq!(decode_at(layout(DataType::F64), &data, 0), Ok(Value::Double(150.0)));
+        assert_eq!(decode_at(layout(DataType::I64), &data, 0), Ok(Value::Int(150)));
+        let word = Data::Values(vec![Ok(Raw::Value(Value::Text("kg".into())))]);
+        assert_eq!(decode_at(layout(DataType::F64), &word, 0), Ok(Value::Text("kg".into())));
     }
 
     #[test]

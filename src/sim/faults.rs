@@ -2,7 +2,7 @@
 //!
 //! Every fault has been seen in the field. What is random comes from a seed, so that a run can be repeated.
 
-mod meter;
+mod answer;
 mod outgoing;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::slave::{Frame, Subject};
 use crate::config::site::Framing;
 use outgoing::Outgoing;
 
-pub use meter::{MeterFault, MeterFaults};
+pub use answer::{Answer, AnswerFault, AnswerFaults};
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug)]
@@ -192,6 +192,17 @@ pub enum Act {
     },
     /// It ends the connection.
     HangUp,
+}
+
+impl Act {
+    /// The bytes that leave at once.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        match self {
+            Act::Send(bytes) | Act::SendInTwo { first: bytes, .. } => bytes.len(),
+            Act::HangUp => 0,
+        }
+    }
 }
 
 /// The faults of the devices on one link, and how far they are.

@@ -2,6 +2,7 @@
 
 mod demo;
 mod encode;
+mod instrument;
 mod meter;
 mod of_site;
 mod point;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 
 use crate::reading::Timestamp;
 
-pub use demo::{demo_floor, demo_meters};
+pub use demo::{demo_floor, demo_instruments, demo_meters};
+pub use instrument::{Habit, Instrument, Load, Scene, Weight};
 pub use meter::{Digits, Item, Measured, Meter, Standard};
-pub use of_site::{Untold, far_end_of, floor_of};
+pub use of_site::{Made, Untold, far_end_of, floor_of};
 pub use point::{Form, Layout, Motion, Order, Point, Step, Truth};
 
 /// The most registers and bits of one unit that may be written to; a write to a further one fails.
@@ -47,18 +49,38 @@ pub struct Device {
 pub struct Served {
     /// When, just before the reply was sent.
     pub at: Timestamp,
-    /// What.
+    /// What; where the device says that it is more than it can measure: what it says nothing of.
     pub truth: Truth,
+    /// What the device says of it.
+    pub mark: Mark,
+}
+
+/// What a device says of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing: it holds.
+    Plain,
+    /// It has not settled yet.
+    Moving,
+    /// It is more than it can measure, and it says no value.
+    Over,
+    /// It has happened, and counts each time.
+    Event,
+    /// It is what a manual prints, which does not tell how good it is.
+    Printed,
 }
 
 /// The name of a device and of one of its points.
 pub type PointName = (Arc<str>, Arc<str>);
 
-/// All units and meters, and the log.
+/// All units, meters and instruments, and the log.
 #[derive(Debug)]
 pub struct Floor {
     units: Vec<Unit>,
     meters: Vec<Meter>,
+    instruments: Vec<Instrument>,
+    /// Nothing is said any more that nobody asks for.
+    is_hushed: bool,
     log: BTreeMap<PointName, Vec<Served>>,
 }
 
@@ -118,7 +140,13 @@ impl Floor {
             content: Content::Points(devices),
             written: BTreeMap::new(),
         });
-        Floor { units: units.collect(), meters: Vec::new(), log: BTreeMap::new() }
+        Floor {
+            units: units.collect(),
+            meters: Vec::new(),
+            instruments: Vec::new(),
+            is_hushed: false,
+            log: BTreeMap::new(),
+        }
     }
 
     /// The floor with more units on `link`, whose registers say whose they are: see [`addressed`].
@@ -143,6 +171,29 @@ impl Floor {
     /// The meters on `link`.
     pub fn meters_on(&self, link: &str) -> impl Iterator<Item = &Meter> {
         self.meters.iter().filter(move |meter| *meter.link == *link)
+    }
+
+    /// The floor with more instruments.
+    #[must_use]
+    pub fn with_instruments(mut self, instruments: impl IntoIterator<Item = Instrument>) -> Floor {
+        self.instruments.extend(instruments);
+        self
+    }
+
+    /// The instruments on `link`.
+    pub fn instruments_on(&self, link: &str) -> impl Iterator<Item = &Instrument> {
+        self.instruments.iter().filter(move |instrument| *instrument.link == *link)
+    }
+
+    /// From now on instruments say nothing by themselves, so that nothing is on its way when a gateway ends.
+    pub const fn hush(&mut self) {
+        self.is_hushed = true;
+    }
+
+    /// Whether they are to say nothing by themselves.
+    #[must_use]
+    pub const fn is_hushed(&self) -> bool {
+        self.is_hushed
     }
 
     /// The addresses of the units on `link`.
@@ -248,7 +299,8 @@ impl Device {
                 && !places.any(|place| written.contains_key(&place))
                 && let Some(truth) = truth
             {
-                all.served.push(((self.name.clone(), point.name.clone()), Served { at, truth }));
+                let served = Served { at, truth, mark: Mark::Plain };
+                all.served.push(((self.name.clone(), point.name.clone()), served));
             }
         }
     }

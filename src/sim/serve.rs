@@ -1,11 +1,13 @@
 //! Serves a floor: over TCP in any framing, on a pseudo-terminal with the timing of a real line, and by calling a
 //! gateway that listens.
 //!
-//! Slaves of Modbus and meters of DL/T 645 on one line hear the same bytes, each those that come at its own speed; whatever
-//! comes at another is noise to it, and is left out.
+//! Slaves of Modbus, meters of DL/T 645 and instruments on one line hear the same bytes, each those that come at its own
+//! speed; whatever comes at another is noise to it, and is left out.
 
+mod instruments;
 mod line;
 mod meters;
+mod slaves;
 
 pub mod site;
 
@@ -21,25 +23,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval, sleep, sleep_until};
 
-use super::faults::{Act, Asked, Faults, MeterFaults};
+use super::faults::{Act, AnswerFaults, Faults};
 use super::floor::Floor;
+use super::instrument::Instruments;
 use super::meter::Metering;
-use super::slave::{Frame, Slave, Subject, take_request};
+use super::slave::{Subject, take_request};
 use crate::clock::{self, Alarm};
 use crate::config::site::{Framing, SerialLine};
 use crate::link::timing;
+use instruments::Talker;
 use line::Far;
 
 pub use line::Line;
 
-/// How long a simulated device thinks before it answers on a line.
-const TURNAROUND: Duration = Duration::from_millis(5);
 /// Callers of one TCP server at a time; further ones wait.
 const CALLERS_MAX: usize = 16;
 /// After so long a silence the rest of a serial request will not come: it was noise.
 const STALE: Duration = Duration::from_millis(100);
-/// How long a port stays after the last byte; with it goes what nobody has read.
-const LINGER: Duration = Duration::from_millis(20);
 /// Requests that are remembered; the oldest go first.
 const REQUESTS_MAX: usize = 10_000;
 /// What waits to leave one connection; what would come on top is not sent.
@@ -104,8 +104,10 @@ pub struct FarEnd {
 #[derive(Debug)]
 struct State {
     faults: Faults,
-    meter_faults: MeterFaults,
+    meter_faults: AnswerFaults,
+    instrument_faults: AnswerFaults,
     metering: Metering,
+    instruments: Instruments,
     seen: VecDeque<Seen>,
     /// Requests to write, by unit.
     writes: BTreeMap<u8, u64>,
@@ -118,8 +120,10 @@ impl FarEnd {
     pub fn new(link: impl Into<Arc<str>>, framing: Framing, floor: Shared) -> FarEnd {
         let state = State {
             faults: Faults::new(0, Vec::new()),
-            meter_faults: MeterFaults::new(0, Vec::new()),
+            meter_faults: AnswerFaults::new(0, Vec::new()),
+            instrument_faults: AnswerFaults::new(0, Vec::new()),
             metering: Metering::default(),
+            instruments: Instruments::default(),
             seen: VecDeque::new(),
             writes: BTreeMap::new(),
             connections: 0,
@@ -133,8 +137,13 @@ impl FarEnd {
     }
 
     /// From now on the meters have these faults and no others.
-    pub fn set_meter_faults(&self, faults: MeterFaults) {
+    pub fn set_meter_faults(&self, faults: AnswerFaults) {
         self.with(|state| state.meter_faults = faults);
+    }
+
+    /// From now on the instruments have these faults and no others.
+    pub fn set_instrument_faults(&self, faults: AnswerFaults) {
+        self.with(|state| state.instrument_faults = faults);
     }
 
     /// How many faults of each kind have struck since they were set.
@@ -142,8 +151,10 @@ impl FarEnd {
     pub fn injected(&self) -> BTreeMap<&'static str, u64> {
         self.with(|state| {
             let mut all = state.faults.injected().clone();
-            for (name, count) in state.meter_faults.injected() {
-                *all.entry(name).or_default() += count;
+            for faults in [&state.meter_faults, &state.instrument_faults] {
+                for (name, count) in faults.injected() {
+                    *all.entry(name).or_default() += count;
+                }
             }
             all
         })
@@ -247,13 +258,19 @@ struct Conversation {
     speed: Option<SerialLine>,
     /// The other end of it.
     gateway: Option<Far>,
-    /// There are meters on it; only then speeds are told apart.
+    /// There are units on it, or nothing else: what comes in is Modbus.
+    has_units: bool,
     has_meters: bool,
+    has_instruments: bool,
+    /// The instruments that talk by themselves.
+    talkers: Vec<Talker>,
     /// What stands before everything that leaves.
     prefix: Vec<u8>,
     input: BytesMut,
     /// The same as meters hear it.
     meter_input: BytesMut,
+    /// The same as instruments hear it.
+    instrument_input: BytesMut,
     /// By the time at which it leaves, and in the order in which it came up: what, and at which speed.
     waiting: BTreeMap<(Instant, u64), (Act, Option<u32>)>,
     last_number: u64,
@@ -268,16 +285,31 @@ struct Conversation {
 impl Conversation {
     fn new(far: FarEnd, speed: Option<SerialLine>) -> Conversation {
         far.with(|state| state.connections += 1);
-        let has_meters = far.framing != Framing::Tcp
-            && far.floor.with(|floor| floor.meters_on(&far.link).next().is_some());
+        let now = clock::monotonic();
+        let (has_units, has_meters, has_instruments, talkers) = far.floor.with(|floor| {
+            let talkers = floor.instruments_on(&far.link).filter(|instrument| instrument.talks());
+            (
+                floor.units_on(&far.link).next().is_some(),
+                floor.meters_on(&far.link).next().is_some(),
+                floor.instruments_on(&far.link).next().is_some(),
+                talkers.map(|instrument| Talker::new(instrument.name.clone(), now)).collect(),
+            )
+        });
+        let has_others = has_meters || has_instruments;
+        // Modbus TCP is alone on its connection
+        let is_alone = far.framing == Framing::Tcp && has_units;
         Conversation {
             far,
             speed,
             gateway: None,
-            has_meters,
+            has_units: has_units || !has_others,
+            has_meters: has_meters && !is_alone,
+            has_instruments: has_instruments && !is_alone,
+            talkers,
             prefix: Vec::new(),
             input: BytesMut::new(),
             meter_input: BytesMut::new(),
+            instrument_input: BytesMut::new(),
             waiting: BTreeMap::new(),
             last_number: 0,
             rest: None,
@@ -299,7 +331,7 @@ impl Conversation {
         let mut input = BytesMut::new();
         let mut alarm = self.speed.map(|_| Alarm::default());
         loop {
-            let due = self.due();
+            let due = self.due().into_iter().chain(self.talk_due()).min();
             // read_buf, until and tick are cancel-safe
             tokio::select! {
                 read = stream.read_buf(&mut input) => {
@@ -308,6 +340,10 @@ impl Conversation {
                     }
                 }
                 () = at(due, &mut alarm) => {
+                    self.talk(clock::monotonic());
+                    if self.due().is_none_or(|due| due > clock::monotonic()) {
+                        continue;
+                    }
                     let Some(bytes) = self.leave() else { return Ok(()) };
                     // before it is written: the far side may have read it before this task goes on
                     self.last_byte = Some(clock::monotonic());
@@ -350,7 +386,7 @@ impl Conversation {
 
     /// The speed that the gateway has set, where that matters and is known.
     fn baud(&self) -> Option<u32> {
-        self.gateway.as_ref().filter(|_| self.has_meters)?.baud()
+        self.gateway.as_ref().filter(|_| self.has_meters || self.has_instruments)?.baud()
     }
 
     /// Takes what came in; false where it is no Modbus.
@@ -373,6 +409,13 @@ impl Conversation {
         if self.has_meters {
             self.hear_as_meters(bytes, baud, now);
         }
+        if self.has_instruments {
+            self.hear_as_instruments(bytes, baud, silence, now);
+        }
+        if !self.has_units {
+            self.input.clear();
+            return true;
+        }
         loop {
             match take_request(self.far.framing, &mut self.input) {
                 Ok(Some(request)) => self.answer(&request, now),
@@ -383,46 +426,6 @@ impl Conversation {
                 self.meter_input.clone_from(&self.input);
             }
             self.silence = Some(Duration::ZERO); // the next one came right behind it
-        }
-    }
-
-    /// Plans what leaves in answer to `request`.
-    fn answer(&mut self, request: &Frame, now: Instant) {
-        let (far, silence) = (&self.far, self.silence);
-        let elapsed = far.floor.elapsed(now);
-        let asked =
-            Asked { request, framing: far.framing, is_line: self.speed.is_some(), now: elapsed, silence };
-        let mut served = Vec::new();
-        let conduct = far.with(|state| {
-            state.remember(Seen { unit: request.unit, subject: request.subject(), at: elapsed, silence });
-            state.faults.handle(&asked, |unit| {
-                let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-                let at = clock::wall();
-                let reply = far.floor.with(|floor| {
-                    Slave { floor, link: &far.link, elapsed_ms, at }.reply(unit, &request.pdu)
-                })?;
-                served = reply.served;
-                Some(reply.pdu)
-            })
-        });
-        if conduct.is_right {
-            far.floor.with(|floor| floor.note(served));
-        }
-        // on a wire the request takes its time, and the device thinks; here the request is there at once
-        let thinking = self.speed.map_or(Duration::ZERO, |speed| timing::frame_gap(&speed) + TURNAROUND);
-        let start = now + self.wire_time(request.encode(far.framing).len()) + thinking;
-        let mut sent = 0;
-        for (after, act) in conduct.emissions {
-            let (size, linger) = match &act {
-                Act::Send(bytes) | Act::SendInTwo { first: bytes, .. } => (bytes.len(), Duration::ZERO),
-                Act::HangUp => (0, self.speed.map_or(Duration::ZERO, |_| LINGER)),
-            };
-            sent += size;
-            self.enqueue(
-                start + after + self.wire_time(sent) + linger,
-                act,
-                self.speed.map(|line| line.baud),
-            );
         }
     }
 

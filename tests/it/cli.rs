@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
 fn a_fine_configuration_is_said_to_be_fine() {
     let output = tidegate(&["check", "configs/demo.toml"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stdout(&output), "configs/demo.toml: fine: 5 devices, 60 tags on 2 links, 1 uplinks\n");
+    assert_eq!(stdout(&output), "configs/demo.toml: fine: 8 devices, 66 tags on 4 links, 1 uplinks\n");
 }
 
 #[test]
@@ -242,14 +242,20 @@ fn the_demo_compares_every_value_and_finds_no_mismatch() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
     for expected in [
-        "devices     5 (drive, incomer, meter, oven, press)",
-        "tags        60",
+        "devices     8 (balance, drive, incomer, meter, oven, press, reader, scale)",
+        "tags        63",
         "mismatches  0",
         "missing     0",
         "press/temperature",
     ] {
         assert!(text.contains(expected), "{text}");
     }
+    for nothing in [": 0 in motion", " 0 overloads", " 0 events"] {
+        assert!(!text.contains(nothing), "{text}");
+    }
+    let table = text.lines().filter(|line| line.ends_with(" s") || line.starts_with("TAG"));
+    let widest = table.map(|line| line.chars().count()).max();
+    assert!((60..=80).contains(&widest.unwrap()), "{widest:?}");
 }
 
 #[test]
@@ -258,7 +264,7 @@ fn the_demo_finds_no_mismatch_either_where_devices_misbehave() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
     for expected in
-        ["tags        60", "mismatches  0", "faults      ", "busy ", "flipped bit ", "late ", "split "]
+        ["tags        63", "mismatches  0", "faults      ", "busy ", "flipped bit ", "late ", "split "]
     {
         assert!(text.contains(expected), "{text}");
     }
@@ -281,6 +287,21 @@ fn the_demo_with_a_wrong_byte_order_finds_the_mismatches() {
         assert!(!text.contains("mismatches  0\n"), "{text}");
         assert!(stderr(&output).contains("values came back that were not served so"));
     }
+}
+
+#[test]
+fn the_demo_finds_a_weight_that_is_told_as_settled_while_it_moves() {
+    let right = std::fs::read_to_string(root().join("configs/demo.toml")).unwrap();
+    let wrong = right.replacen("D = \"uncertain:not_accurate moving\"", "D = \"good\"", 1);
+    assert_ne!(right, wrong);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.toml");
+    std::fs::write(&path, wrong).unwrap();
+    let output = tidegate(&["demo", "--seconds", "4", "--config", path.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("balance/weight: served "), "{text}");
+    assert!(text.contains(", not settled, at "), "{text}");
 }
 
 #[test]

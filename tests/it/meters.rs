@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidegate::config::site::{Framing, Parity, SerialLine};
-use tidegate::sim::faults::{MeterFault, MeterFaults, When};
-use tidegate::sim::floor::{Digits, Floor, Item, Meter, Motion, Standard};
+use tidegate::sim::faults::{AnswerFault, AnswerFaults, When};
+use tidegate::sim::floor::{Digits, Floor, Habit, Instrument, Item, Load, Meter, Motion, Standard};
 use tidegate::sim::serve::{FarEnd, Line, Shared};
 use tidegate::sim::slave::Frame;
 use tidegate::sparkplug::proto::payload::metric;
@@ -152,12 +152,7 @@ fn line_with(addresses: &[u64], baud: u32, tasks: &mut JoinSet<()>) -> (FarEnd, 
         standard: Standard::Of2007,
         line: at(2400),
         part_max: 195,
-        items: vec![Item {
-            name: "voltage".into(),
-            identifier: 0x0201_0100,
-            digits: Digits { count: 4, decimals: 1, is_signed: false },
-            motion: Motion::fixed(230.5),
-        }],
+        items: vec![item("voltage", 0x0201_0100, 4, 1, 230.5)],
     };
     let floor = Floor::new(Vec::new()).with_addressed("l", [3]).with_meters(addresses.iter().map(meter));
     let far = FarEnd::new("l", Framing::Rtu, Shared::new(floor));
@@ -228,8 +223,8 @@ async fn two_simulated_meters_that_answer_at_once_spoil_each_others_answer() {
 async fn an_answer_of_a_simulated_meter_that_leaves_at_another_speed_is_noise() {
     let mut tasks = JoinSet::new();
     let (far, mut port) = line_with(&[210_220_003_011], 9600, &mut tasks);
-    let late = MeterFault::Late(Duration::from_millis(300), Duration::from_millis(300));
-    far.set_meter_faults(MeterFaults::new(1, vec![(When::Always, late)]));
+    let late = AnswerFault::Late(Duration::from_millis(300), Duration::from_millis(300));
+    far.set_meter_faults(AnswerFaults::new(1, vec![(When::Always, late)]));
     set_baud(&mut port, 2400);
     port.write_all(&bytes(VOLTAGE.0)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -239,9 +234,77 @@ async fn an_answer_of_a_simulated_meter_that_leaves_at_another_speed_is_noise() 
     assert_eq!(far.injected().into_iter().collect::<Vec<_>>(), [("late", 1)]);
 }
 
+/// A balance at 4800 baud shares the pair of the slaves and the meters.
+#[tokio::test]
+async fn a_simulated_balance_answers_what_it_is_asked_at_its_own_speed_and_nothing_else() {
+    let at = |baud| SerialLine { baud, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+    let load = Load { most: 0, decimals: 2, overload_every: 0 };
+    let balance =
+        Instrument { name: "b".into(), link: "l".into(), line: Some(at(4800)), habit: Habit::Balance(load) };
+    let floor = Floor::new(Vec::new()).with_addressed("l", [3]).with_instruments([balance]);
+    let floor = Shared::new(floor);
+    let far = FarEnd::new("l", Framing::Rtu, floor.clone());
+    let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
+    let mut port = serial2_tokio::SerialPort::open(&line.path, 9600).unwrap();
+    tasks.spawn(far.clone().serve_line(line, at(9600)));
+    exchange(&mut port, MODBUS.0, MODBUS.1).await;
+    exchange(&mut port, b"SI\r\n", b"").await;
+    set_baud(&mut port, 4800);
+    exchange(&mut port, MODBUS.0, b"").await;
+    exchange(&mut port, b"SJ\r\n", b"").await;
+    let start = tidegate::clock::monotonic();
+    floor.restart(); // in its first second it is empty and settled
+    exchange(&mut port, b"SI\r\n", b"S S       0.00 g\r\n").await;
+    // 4 and 18 characters of 10 bits at 4800 baud, and 15 ms between them
+    assert!(start.elapsed() >= Duration::from_millis(60), "{:?}", start.elapsed());
+    far.set_instrument_faults(AnswerFaults::new(1, vec![(When::Every(2), AnswerFault::Echoed)]));
+    floor.restart();
+    exchange(&mut port, b"SI\r\n", b"S S       0.00 g\r\n").await;
+    floor.restart();
+    exchange(&mut port, b"SI\r\n", b"SI\r\nS S       0.00 g\r\n").await;
+    set_baud(&mut port, 9600);
+    exchange(&mut port, MODBUS.0, &[3, 3, 4, 0, 4, 3, 2, 0x19, 0x03]).await;
+}
+
+/// Nothing waits for a gateway that is not there: neither before it opens the port nor after it has closed it.
+#[tokio::test]
+async fn a_simulated_scale_talks_to_whoever_listens_and_to_nobody_else() {
+    let own = SerialLine { baud: 9600, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+    let load = Load { most: 0, decimals: 2, overload_every: 0 };
+    let habit = Habit::Indicator { load, every_ms: 60 };
+    let scale = Instrument { name: "s".into(), link: "l".into(), line: None, habit };
+    let floor = Shared::new(Floor::new(Vec::new()).with_instruments([scale]));
+    let far = FarEnd::new("l", Framing::Rtu, floor.clone());
+    let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
+    let path = line.path.clone();
+    tasks.spawn(far.serve_line(line, own));
+    let noted = || floor.with(Floor::take_log).into_values().flatten().count();
+    let pause = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
+    pause(500).await;
+    assert_eq!(noted(), 0, "nobody listens");
+    for _ in 0..2 {
+        floor.restart(); // in its first seconds it shows no less than nothing
+        let mut port = serial2_tokio::SerialPort::open(&path, 9600).unwrap();
+        let mut got = vec![0; 36];
+        timeout(Duration::from_secs(10), port.read_exact(&mut got)).await.expect("in time").unwrap();
+        assert_eq!(got, b"\x02+000000219\x03".repeat(3));
+        assert!(noted() >= 3);
+        drop(port);
+        pause(1500).await;
+        noted();
+        pause(500).await;
+        assert_eq!(noted(), 0, "nobody listens any more");
+    }
+    floor.with(Floor::hush);
+    let mut port = serial2_tokio::SerialPort::open(&path, 9600).unwrap();
+    exchange(&mut port, b"", b"").await;
+    pause(500).await;
+    assert_eq!(noted(), 0, "hushed");
+}
+
 fn item(name: &str, identifier: u32, count: u8, decimals: u8, value: f64) -> Item {
     let digits = Digits { count, decimals, is_signed: false };
-    Item { name: name.into(), identifier, digits, motion: Motion::fixed(value) }
+    Item::new(name, identifier, digits, Motion::fixed(value))
 }
 
 /// A site with a meter of each standard and a slave on the line at `port`.
@@ -318,9 +381,9 @@ fn far_end_of_both() -> FarEnd {
 async fn simulated_meters_of_both_standards_are_read_in_parts_behind_echoes_and_foreign_answers() {
     let far = far_end_of_both();
     let always = |fault| (When::Always, fault);
-    far.set_meter_faults(MeterFaults::new(
+    far.set_meter_faults(AnswerFaults::new(
         1,
-        vec![always(MeterFault::Echoed), always(MeterFault::Foreign), always(MeterFault::Duplicated)],
+        vec![always(AnswerFault::Echoed), always(AnswerFault::Foreign), always(AnswerFault::Duplicated)],
     ));
     let (line, mut tasks) = (Line::open().unwrap(), JoinSet::new());
     let port = line.path.display().to_string();

@@ -6,18 +6,21 @@ use std::fmt::Write as _;
 use prost::Message as _;
 
 use crate::reading::Timestamp;
-use crate::sim::floor::Truth;
+use crate::sim::floor::{Mark, Truth};
 use crate::sparkplug::proto::Payload;
 use crate::sparkplug::proto::payload::{Metric, metric, property_value};
 use crate::unit::UNITS;
 
-/// A good value as it came back from the broker.
-#[derive(Debug)]
+/// What a device has said, as it came back from the broker.
+#[derive(Clone, Debug)]
 pub(super) struct Received {
     pub(super) device: String,
     pub(super) tag: String,
     pub(super) at: Timestamp,
-    pub(super) truth: Truth,
+    /// `None`: there is no value.
+    pub(super) truth: Option<Truth>,
+    /// What was said of it; events and what manuals print are as plain as all else here.
+    pub(super) mark: Mark,
     /// It was read before the device was born.
     pub(super) is_history: bool,
 }
@@ -39,7 +42,7 @@ struct Row {
 }
 
 impl View {
-    /// Takes a message; the good values in it.
+    /// Takes a message; what devices have said in it.
     pub(super) fn handle(&mut self, topic: &str, payload: &[u8]) -> Vec<Received> {
         let parts: Vec<&str> = topic.split('/').collect();
         let (["spBv1.0", _, verb, _, device], Ok(payload)) = (parts.as_slice(), Payload::decode(payload))
@@ -81,9 +84,9 @@ impl View {
         }
         row.at = Timestamp::from_millis(metric.timestamp.unwrap_or_default());
         row.value = metric.value.and_then(|value| decode(value, row.datatype));
-        let truth = row.value.clone().filter(|_| row.quality == "good")?;
+        let mark = mark(&row.quality)?;
         let is_history = metric.is_historical.unwrap_or_default();
-        Some(Received { device: key.0, tag: key.1, at: row.at, truth, is_history })
+        Some(Received { device: key.0, tag: key.1, at: row.at, truth: row.value.clone(), mark, is_history })
     }
 
     /// The table, one line a tag; ages count to `now`.
@@ -91,7 +94,7 @@ impl View {
         let mut table = String::new();
         let mut line = |cells: [&str; 5]| {
             let [tag, value, unit, quality, age] = cells;
-            writeln!(table, "{tag:<26} {value:>22} {unit:<8} {quality:<28} {age:>7}").ok(); // a String takes all
+            writeln!(table, "{tag:<22} {value:>20} {unit:<5} {quality:<22} {age:>7}").ok(); // a String takes all
         };
         line(["TAG", "VALUE", "UNIT", "QUALITY", "AGE"]);
         for ((device, tag), row) in &self.rows {
@@ -103,6 +106,16 @@ impl View {
     }
 }
 
+/// What a device has said of a value with this quality; `None`: the gateway says it.
+fn mark(quality: &str) -> Option<Mark> {
+    match quality {
+        "good" => Some(Mark::Plain),
+        "uncertain:not_accurate" => Some(Mark::Moving),
+        "bad:sensor_failure" => Some(Mark::Over),
+        _ => None,
+    }
+}
+
 fn age_ms(now: Timestamp, row: &Row) -> u64 {
     now.millis().saturating_sub(row.at.millis())
 }
@@ -111,7 +124,8 @@ fn shown(truth: &Truth) -> String {
     match truth {
         Truth::Float(value) => format!("{value:.3}"),
         Truth::Double(value) => format!("{value:.3}"),
-        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) | Truth::Time(_) => truth.to_string(),
+        Truth::Time(value) => value.to_string().replace(".000Z", "Z"), // clocks of devices show seconds
+        Truth::Bool(_) | Truth::Integer(_) | Truth::Text(_) => truth.to_string(),
     }
 }
 

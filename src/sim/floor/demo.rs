@@ -2,7 +2,9 @@
 
 use super::Order::{Badc, Cdab, Dcba};
 use super::Table::{Coils, DiscreteInputs, HoldingRegisters, InputRegisters};
-use super::{Device, Digits, Form, Item, Layout, Meter, Motion, Point, Standard, Table};
+use super::{
+    Device, Digits, Form, Habit, Instrument, Item, Layout, Load, Meter, Motion, Point, Standard, Table,
+};
 use crate::config::site::{Parity, SerialLine};
 use crate::reading::Timestamp;
 use crate::tag::TimeFormat;
@@ -138,11 +140,8 @@ pub fn demo_floor() -> Vec<Device> {
 
 /// The meter at the incoming supply, which shares the line of the drive at another speed.
 fn incomer() -> Vec<Item> {
-    let item = |name: &str, identifier, (count, decimals, is_signed), motion| Item {
-        name: name.into(),
-        identifier,
-        digits: Digits { count, decimals, is_signed },
-        motion,
+    let item = |name: &str, identifier, (count, decimals, is_signed), motion| {
+        Item::new(name, identifier, Digits { count, decimals, is_signed }, motion)
     };
     let (energy, voltage, current) = ((8, 2, false), (4, 1, false), (6, 3, true));
     vec![
@@ -175,4 +174,23 @@ pub fn demo_meters() -> Vec<Meter> {
         part_max: 12,
         items: incomer(),
     }]
+}
+
+/// The instruments of `configs/demo.toml`: a balance on the line of the drive at a third speed; a scale and a reader on
+/// lines of their own, which talk by themselves.
+#[must_use]
+pub fn demo_instruments() -> Vec<Instrument> {
+    let instrument = |name: &str, link: &str, baud, habit| {
+        let line = SerialLine { baud, data_bits: 8, parity: Parity::None, stop_bits: 1 };
+        Instrument { name: name.into(), link: link.into(), line: Some(line), habit }
+    };
+    let balance = Habit::Balance(Load { most: 220_000, decimals: 2, overload_every: 2 });
+    let scale =
+        Habit::Indicator { load: Load { most: 150_000, decimals: 2, overload_every: 0 }, every_ms: 250 };
+    let codes = ["6901234567892", "4006381333931", "4006381333931", "LOT-2026-0417", "9780201379624"];
+    vec![
+        instrument("balance", "line1", 9600, balance),
+        instrument("scale", "scale", 1200, scale),
+        instrument("reader", "reader", 9600, Habit::Reader(codes.map(Into::into).into())),
+    ]
 }

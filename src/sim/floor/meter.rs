@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::encode;
-use super::{Motion, PointName, Served, Truth};
+use super::{Mark, Motion, PointName, Served, Step, Truth};
 use crate::config::site::SerialLine;
 use crate::reading::Timestamp;
 
@@ -47,6 +47,10 @@ pub struct Item {
     pub digits: Digits,
     /// How it moves: a number.
     pub motion: Motion,
+    /// From the number that its digits say to the value, which is a double then; none: it is the value.
+    pub steps: Arc<[Step]>,
+    /// Whether what it is can be told: without that it is served and not noted.
+    pub is_told: bool,
 }
 
 /// A number in decimal digits, two a byte, the lowest byte first.
@@ -93,13 +97,23 @@ impl Meter {
         for item in self.items.iter().filter(|item| self.standard.is_asked(asked, item.identifier)) {
             let (truth, bytes) = item.moment(elapsed_ms)?;
             measured.data.extend(bytes);
-            measured.served.push(((self.name.clone(), item.name.clone()), Served { at, truth }));
+            if !item.is_told {
+                continue;
+            }
+            let served = Served { at, truth, mark: Mark::Plain };
+            measured.served.push(((self.name.clone(), item.name.clone()), served));
         }
         (!measured.data.is_empty()).then_some(measured)
     }
 }
 
 impl Item {
+    /// An item whose digits are its value.
+    #[must_use]
+    pub fn new(name: &str, identifier: u32, digits: Digits, motion: Motion) -> Item {
+        Item { name: name.into(), identifier, digits, motion, steps: Arc::default(), is_told: true }
+    }
+
     /// What the item is, exactly as its digits can say it, and the bytes that say so; `None` for a motion that is no
     /// number. What the digits cannot hold goes round, as in a counter.
     fn moment(&self, elapsed_ms: u64) -> Option<(Truth, Vec<u8>)> {
@@ -116,8 +130,11 @@ impl Item {
         let bits = encode::decimal(number.abs()) | sign;
         let bytes = bits.to_le_bytes().into_iter().take(usize::from(count) / 2).collect();
         let truth = match decimals {
-            0 => Truth::Integer(number),
-            _ => Truth::Double(encode::float(number) / power),
+            0 if self.steps.is_empty() => Truth::Integer(number),
+            _ => {
+                let said = encode::float(number) / power;
+                Truth::Double(self.steps.iter().fold(said, |number, step| step.apply(number)))
+            }
         };
         Some((truth, bytes))
     }
@@ -133,7 +150,7 @@ mod tests {
     fn check(digits: (u8, u8, bool), motion: Motion, shown: &str, bytes: &[u8]) {
         let (count, decimals, is_signed) = digits;
         let digits = Digits { count, decimals, is_signed };
-        let item = Item { name: "i".into(), identifier: 0, digits, motion };
+        let item = Item::new("i", 0, digits, motion);
         let (truth, got) = item.moment(0).unwrap();
         assert_eq!((truth.to_string().as_str(), got.as_slice()), (shown, bytes));
     }
@@ -151,28 +168,34 @@ mod tests {
     }
 
     #[test]
+    fn steps_lead_from_the_digits_to_the_value_and_what_cannot_be_told_is_served_all_the_same() {
+        let four = Digits { count: 4, decimals: 0, is_signed: false };
+        let item = Item::new("i", 0x0201_0100, four, Motion::fixed(2305.0));
+        let item = Item { steps: Arc::new([Step::Over(10.0), Step::Times(20.0)]), ..item };
+        assert_eq!(item.moment(0), Some((Truth::Double(4610.0), vec![0x05, 0x23])));
+        let untold = Item { is_told: false, ..item };
+        let meter = Meter { items: vec![untold], ..meter(Standard::Of2007, &[]) };
+        let measured = meter.read(0x0201_0100, 0, Timestamp::from_millis(0)).unwrap();
+        assert_eq!((measured.data, measured.served), (vec![0x05, 0x23], Vec::new()));
+    }
+
+    #[test]
     fn what_the_digits_cannot_hold_goes_round() {
         let ramp = |start| Motion::Ramp { start, step: 0 };
         check((8, 2, false), ramp(100_000_001), "0.01", &[1, 0, 0, 0]);
         check((4, 0, true), ramp(8001), "1", &[1, 0]);
         check((4, 0, true), ramp(-7999), "-7999", &[0x99, 0xF9]);
         check((4, 0, false), ramp(-1), "9999", &[0x99, 0x99]);
-        let words = Item {
-            name: "i".into(),
-            identifier: 0,
-            digits: Digits { count: 4, decimals: 0, is_signed: false },
-            motion: Motion::Words("no number".into()),
-        };
+        let four = Digits { count: 4, decimals: 0, is_signed: false };
+        let words = Item::new("i", 0, four, Motion::Words("no number".into()));
         assert_eq!(words.moment(0), None);
     }
 
     fn meter(standard: Standard, identifiers: &[u32]) -> Meter {
         let digits = Digits { count: 2, decimals: 0, is_signed: false };
-        let item = |(index, identifier): (usize, &u32)| Item {
-            name: format!("i{index}").into(),
-            identifier: *identifier,
-            digits,
-            motion: Motion::Ramp { start: i64::try_from(index).unwrap(), step: 0 },
+        let item = |(index, identifier): (usize, &u32)| {
+            let motion = Motion::Ramp { start: i64::try_from(index).unwrap(), step: 0 };
+            Item::new(&format!("i{index}"), *identifier, digits, motion)
         };
         Meter {
             name: "m".into(),

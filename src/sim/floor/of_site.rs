@@ -1,20 +1,23 @@
-//! A floor made from a checked site: every tag that is read gets a point which moves as such a thing does. Pure.
+//! A floor made from a checked site: every tag that is read gets a point, or an item of a meter, which moves as such a thing
+//! does, and every instrument says what the examples of its type say. Pure.
 //!
 //! Registers that several tags share are one thing with several views: the widest tag moves, the others show what its
 //! registers hold. Tags on which others depend (transformers, powers of ten) stand still. What a tag is that an expression
 //! makes cannot be told without the gateway's own arithmetic: its registers move, and its value is not noted.
 
 mod form;
+mod instrument;
+mod meter;
 mod value;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Device, Form, Motion, Point, Truth, encode};
-use crate::config::site::{self, Kind, Site, Tag};
+use super::{Device, Floor, Form, Instrument, Meter, Motion, Point, Truth, encode};
+use crate::config::site::{self, Endpoint, Kind, SerialLine, Site, Tag};
 use crate::reading::Timestamp;
-use crate::tag::{Area, DataType, DeviceId};
+use crate::tag::{DataType, DeviceId};
 use value::Values;
 
 /// How long a number holds of which several tags show single bits.
@@ -31,12 +34,33 @@ pub struct Untold {
     pub why: String,
 }
 
-/// The devices of `site`, whose clocks show `start` at the beginning, and which tags cannot be told.
+/// What stands on the floor of a site.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The devices that speak Modbus.
+    pub devices: Vec<Device>,
+    /// The meters.
+    pub meters: Vec<Meter>,
+    /// The instruments.
+    pub instruments: Vec<Instrument>,
+    /// The tags that are served, or should be, and cannot be told.
+    pub untold: Vec<Untold>,
+}
+
+impl Made {
+    /// The floor itself.
+    #[must_use]
+    pub fn into_floor(self) -> Floor {
+        Floor::new(self.devices).with_meters(self.meters).with_instruments(self.instruments)
+    }
+}
+
+/// The floor of `site`, on which clocks show `start` at the beginning.
 #[must_use]
-pub fn floor_of(site: &Site, start: Timestamp) -> (Vec<Device>, Vec<Untold>) {
+pub fn floor_of(site: &Site, start: Timestamp) -> Made {
     let values = Values::new(site, start);
     let mut units: BTreeMap<(Arc<str>, u8), Vec<&site::Device>> = BTreeMap::new();
-    for device in &site.devices {
+    for device in site.devices.iter().filter(|device| device.protocol.is_modbus()) {
         if let Some(name) = far_end_of(site, device) {
             units.entry((name, device.unit.0)).or_default().push(device);
         }
@@ -54,7 +78,19 @@ pub fn floor_of(site: &Site, start: Timestamp) -> (Vec<Device>, Vec<Untold>) {
         }));
         untold.append(&mut content.untold);
     }
-    (devices, untold)
+    let (meters, of_meters) = meter::meters(site, &values);
+    let (instruments, of_instruments) = instrument::instruments(site);
+    untold.extend(of_meters.into_iter().chain(of_instruments));
+    Made { devices, meters, instruments, untold }
+}
+
+/// Speed and frame of the line for a device; `None`: it is on none.
+fn line_of(site: &Site, device: &site::Device) -> Option<SerialLine> {
+    let of_link = || match site.links.get(device.link)?.endpoint {
+        Endpoint::Serial { line, .. } => Some(line),
+        Endpoint::Tcp { .. } | Endpoint::Listen(_) => None,
+    };
+    device.line.or_else(of_link)
 }
 
 /// What the far end of a device's link is called on the floor: the link's name, and that of the caller where units dial in.
@@ -85,13 +121,7 @@ impl Unit<'_> {
 
     /// Places what others depend on first, then what takes most registers, then parts of registers.
     fn fill(&mut self) {
-        let all = self.tags.iter().filter_map(|tag| Some((*tag, tag.layout()?)));
-        let (others, mut tags): (Vec<_>, Vec<_>) =
-            all.partition(|(_, layout)| layout.span.area == Area::Items);
-        self.untold.extend(others.into_iter().map(|(tag, _)| Untold {
-            tag: self.site.full_name(tag.id),
-            why: "only Modbus is served of a configuration".to_owned(),
-        }));
+        let mut tags: Vec<_> = self.tags.iter().filter_map(|tag| Some((*tag, tag.layout()?))).collect();
         tags.sort_by_key(|(tag, layout)| {
             (!self.values.is_needed(tag.id), layout.data_type.is_part(), Reverse(layout.span.count))
         });

@@ -1,4 +1,4 @@
-use super::super::floor::{Digits, Item, Motion, Truth};
+use super::super::floor::{Digits, Item, Mark, Motion, Truth};
 use super::*;
 use crate::config::site::{Parity, SerialLine};
 
@@ -21,11 +21,9 @@ fn frame(hex: &str) -> Frame {
 }
 
 fn meter(address: u64, standard: Standard, items: &[(u32, u8, u8, bool, f64)]) -> Meter {
-    let item = |(identifier, count, decimals, is_signed, value): &(u32, u8, u8, bool, f64)| Item {
-        name: format!("{identifier:X}").into(),
-        identifier: *identifier,
-        digits: Digits { count: *count, decimals: *decimals, is_signed: *is_signed },
-        motion: Motion::fixed(*value),
+    let item = |(identifier, count, decimals, is_signed, value): &(u32, u8, u8, bool, f64)| {
+        let digits = Digits { count: *count, decimals: *decimals, is_signed: *is_signed };
+        Item::new(&format!("{identifier:X}"), *identifier, digits, Motion::fixed(*value))
     };
     Meter {
         name: "m".into(),
@@ -165,7 +163,7 @@ fn the_parts_of_an_answer_are_of_one_moment() {
     let rest =
         metering.reply(&meter, &ask(own, 0x12, "00 00 01 00 01"), 1000, Timestamp::from_millis(8)).unwrap();
     assert_eq!(hex(&rest.frame.data), "00 00 01 00 12 01");
-    assert_eq!(rest.served[0].1, Served { at: AT, truth: Truth::Integer(1234) });
+    assert_eq!(rest.served[0].1, Served { at: AT, truth: Truth::Integer(1234), mark: Mark::Plain });
 }
 
 #[test]

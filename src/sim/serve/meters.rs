@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::faults::{Act, Conduct};
+use super::super::faults::{Act, Answer, Conduct};
 use super::super::floor::{PointName, Served};
 use super::super::meter;
 use super::{Conversation, is_same_speed, wire_time};
@@ -51,7 +51,8 @@ impl Conversation {
                         continue;
                     }
                     let Some(reply) = state.metering.reply(meter, request, elapsed_ms, at) else { continue };
-                    let conduct = state.meter_faults.handle(request, &reply.frame, elapsed);
+                    let answer = Answer::of_meter(request, &reply.frame);
+                    let conduct = state.meter_faults.handle(answer, elapsed);
                     answers.push(MeterAnswer { line: meter.line, conduct, served: reply.served });
                 }
             });
@@ -91,10 +92,7 @@ impl Conversation {
         now: Instant,
     ) {
         let pace = self.speed.map(|_| line);
-        let size = match &act {
-            Act::Send(bytes) | Act::SendInTwo { first: bytes, .. } => bytes.len(),
-            Act::HangUp => 0,
-        };
+        let size = act.size();
         let thinking = pace.map_or(Duration::ZERO, |_| METER_TURNAROUND);
         let due = now + wire_time(pace, request.encode().len() + size) + thinking + after;
         self.enqueue(due, act, pace.map(|line| line.baud));

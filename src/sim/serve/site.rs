@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::reading::Timestamp;
-    use crate::sim::floor::{Floor, floor_of};
+    use crate::sim::floor::floor_of;
 
     /// What is served of a site with these links and devices, and what is not.
     async fn served(text: &str, wishes: &Wishes) -> (Vec<End>, Vec<Unserved>, JoinSet<()>) {
@@ -250,7 +250,7 @@ mod tests {
         let site = checked.site.unwrap_or_else(|findings| {
             panic!("{}", config::finding::render_text(&findings, &checked.sources))
         });
-        let floor = Shared::new(Floor::new(floor_of(&site, Timestamp::from_millis(0)).0));
+        let floor = Shared::new(floor_of(&site, Timestamp::from_millis(0)).into_floor());
         let mut tasks = JoinSet::new();
         let (ends, unserved) = serve_site(&site, &floor, wishes, &mut tasks).await.unwrap();
         (ends, unserved, tasks)

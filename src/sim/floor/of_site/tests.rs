@@ -1,4 +1,4 @@
-use super::super::{Floor, Read, Request, Table};
+use super::super::{Floor, Habit, Read, Request, Table};
 use super::*;
 use crate::config;
 
@@ -21,7 +21,8 @@ fn made(text: &str) -> (Vec<Device>, Vec<Untold>) {
     let site = checked
         .site
         .unwrap_or_else(|findings| panic!("{}", config::finding::render_text(&findings, &checked.sources)));
-    floor_of(&site, START)
+    let made = floor_of(&site, START);
+    (made.devices, made.untold)
 }
 
 /// The points of one device with these tags.
@@ -238,4 +239,112 @@ fn what_cannot_be_told_is_said_and_moves_all_the_same() {
     let (devices, _) = points("{ name = 't', at = 'hr:0', expr = 'raw * 2' }");
     let Read { words, served } = read(devices, 0, 1, 0);
     assert_eq!((words, served), (vec![500], Vec::new()));
+}
+
+/// The floor of a line with these devices.
+fn on_line(devices: &str) -> Made {
+    let line = "[link.line]\nport = '/dev/ttyS9'\nserial = '9600 8N1'\n";
+    let checked = config::parse("site.toml", &format!("{HEAD}{line}{devices}"));
+    let site = checked
+        .site
+        .unwrap_or_else(|findings| panic!("{}", config::finding::render_text(&findings, &checked.sources)));
+    floor_of(&site, START)
+}
+
+fn untold(made: &Made) -> Vec<String> {
+    made.untold.iter().map(|of| format!("{}: {}", of.tag, of.why)).collect()
+}
+
+/// A meter with this address and these tags.
+fn metered(address: &str, tags: &str) -> Made {
+    on_line(&format!(
+        "[device.m]\nprotocol = 'dlt645'\nlink = 'line'\naddress = '{address}'\nserial = '2400 8E1'\ntags = [{tags}]"
+    ))
+}
+
+#[test]
+fn a_meter_of_a_site_has_what_is_read_and_what_lies_between() {
+    let made = metered(
+        "210220003011",
+        "{ name = 'l1', at = '02010100', format = 'XXX.X', unit = 'V' }, { name = 'l3', at = '02010300', format = 'XXX.X', unit = 'V' },
+         { name = 'ct', value = 80 }, { name = 'i', at = '02020100', format = '-XXX.XXX', ratio = 'ct', unit = 'A' },
+         { name = 'e', at = '00010000', format = 'XXXXXX', kind = 'counter' }",
+    );
+    assert_eq!(untold(&made), [""; 0]);
+    let [meter] = &made.meters[..] else { panic!("{:?}", made.meters) };
+    assert_eq!((meter.address, meter.line.baud), (210_220_003_011, 2400));
+    let read = |identifier| {
+        let measured = meter.read(identifier, 0, START).unwrap();
+        let served = measured.served.iter().map(|((_, name), one)| format!("{name} {}", one.truth));
+        (measured.data.len(), served.collect::<Vec<_>>())
+    };
+    // the middles of 225 to 235 V, and of 2 to 14 A behind a transformer of 80
+    assert_eq!(read(0x0201_FF00), (6, vec!["l1 230".to_owned(), "l3 230".to_owned()]));
+    assert_eq!(read(0x0202_0100), (3, vec!["i 8".to_owned()]));
+    assert_eq!(read(0x0001_0000), (3, vec!["e 4000".to_owned()]));
+}
+
+#[test]
+fn a_meter_that_is_asked_by_no_address_has_one_and_what_is_no_number_is_not_told() {
+    let any =
+        |address| metered(address, "{ name = 'v', at = '02010100', format = 'XXX.X' }").meters[0].address;
+    assert_eq!(["AAAAAAAAAAAA", "AAAAAAAAAA11", "000000000007"].map(any), [1, 11, 7]);
+    let made = metered("000000000007", "{ name = 'd', at = '04000101', format = 'YYMMDDWW' }");
+    assert_eq!(untold(&made), ["m:d: the simulator's meters have numbers only"]);
+}
+
+/// What an instrument of a type with these keys says, as `ASKED>SAID=MEANT`.
+fn scenes(keys: &str, device: &str) -> (Vec<String>, Vec<String>) {
+    let made = on_line(&format!(
+        "[type.t]\nprotocol = 'serial'\n{keys}\n[type.t.frame]\nend = '0D'\npattern = '^(?<v>[0-9]+)$'\n\
+         [device.i]\nlink = 'line'\ntype = 't'\n{device}"
+    ));
+    let Habit::Player { scenes, .. } = &made.instruments[0].habit else { panic!("{:?}", made.instruments) };
+    let shown = |scene: &super::super::Scene| {
+        let means: Vec<String> = scene.means.iter().map(|(tag, truth)| format!("{tag} {truth}")).collect();
+        format!("{}>{}={}", scene.asked.escape_ascii(), scene.said.escape_ascii(), means.join(","))
+    };
+    (scenes.iter().map(shown).collect(), untold(&made))
+}
+
+const TAG: &str = "tags = [{ name = 'v', at = 'group:v', type = 'decimal' }]";
+
+#[test]
+fn an_instrument_plays_the_examples_of_its_type() {
+    let examples = "examples = [{ in = \"'12' 0D\", out = { v = 12 } }, { in = \"'x' 0D\", out = {} }]";
+    let (talking, untold) = scenes(&format!("{TAG}\n{examples}"), "");
+    assert_eq!((talking, untold.len()), (vec![">12\\r=v 12".to_owned(), ">x\\r=".to_owned()], 0));
+    // of what is asked, what is to be dropped is no answer
+    let (asked, _) = scenes(&format!("{TAG}\nsend = \"'R' 0D\"\nwake = 'FE'\n{examples}"), "");
+    assert_eq!(asked, ["\\xfeR\\r>12\\r=v 12"]);
+}
+
+#[test]
+fn an_example_is_for_the_device_whose_address_it_has() {
+    let keys = format!(
+        "{TAG}\nsend = \"{{unit as dec2}} 'R' 0D\"\nexamples = [\
+         {{ unit = 1, send = \"'01R' 0D\", in = \"'12' 0D\", out = {{ v = 12 }} }}, \
+         {{ unit = 1, in = \"'13' 0D\", out = {{ v = 13 }} }}]"
+    );
+    assert_eq!(scenes(&keys, "unit = 1").0, ["01R\\r>12\\r=v 12", "01R\\r>13\\r=v 13"]);
+    let (other, untold) = scenes(&keys, "unit = 2");
+    assert!(other.is_empty());
+    let [why] = &untold[..] else { panic!("{untold:?}") };
+    assert!(
+        why.starts_with(
+            "i:v: no example of its type has an answer for this device: give the type `examples`"
+        ),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_no_example_says_and_what_holds_another_example_is_left_out() {
+    let (none, why) = scenes(TAG, "");
+    assert!(none.is_empty() && why[0].contains("give the type `examples`"), "{why:?}");
+    let examples =
+        "examples = [{ in = \"'12' 0D\", out = {} }, { in = \"'12' 0D '13' 0D\", out = { v = 13 } }]";
+    let (scenes, why) = scenes(&format!("{TAG}\n{examples}"), "");
+    assert_eq!(scenes, [">12\\r="]);
+    assert_eq!(why, ["i:v: no example of its type says what it is: name it in `out` of one"]);
 }

@@ -99,6 +99,28 @@ impl<'a> Values<'a> {
         (point, why)
     }
 
+    /// How a number moves that lies so, and the steps from its digits to the value, of which `point` is the first; none where
+    /// they are the same.
+    pub(super) fn digits(
+        &self,
+        tag: &Tag,
+        layout: Layout,
+        point: Option<Step>,
+    ) -> Result<(Motion, Arc<[Step]>), String> {
+        let recipe = tag.recipe();
+        if recipe.is_some_and(|recipe| recipe.words.is_some()) {
+            return Err("the simulator's meters have no words".to_owned());
+        }
+        if let Some(why) = untellable(recipe, layout) {
+            return Err(why);
+        }
+        // what is computed is a double, whatever its digits
+        let computed = self.steps(tag, layout, 0)?.map(|steps| [vec![Step::Times(1.0)], steps].concat());
+        let steps: Vec<Step> = point.into_iter().chain(computed.into_iter().flatten()).collect();
+        let avoided = recipe.map(|recipe| codes_of(&recipe.bad_values, |_| true)).unwrap_or_default();
+        Ok((self.of_number(tag, layout, &steps, &avoided), steps.into()))
+    }
+
     /// From the number in the registers to the value; `None`: they are the same.
     fn steps(&self, tag: &Tag, layout: Layout, depth: u8) -> Result<Option<Vec<Step>>, String> {
         let recipe = tag.recipe();
