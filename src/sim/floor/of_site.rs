@@ -8,16 +8,18 @@
 mod form;
 mod instrument;
 mod meter;
+mod served;
 mod value;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Device, Floor, Form, Instrument, Meter, Motion, Point, Truth, encode};
+use super::{Device, Floor, Form, Instrument, Layout, Meter, Motion, Point, Table, Truth, encode};
 use crate::config::site::{self, Endpoint, Kind, SerialLine, Site, Tag};
 use crate::reading::Timestamp;
 use crate::tag::{DataType, DeviceId};
+use served::{Fixed, served};
 use value::Values;
 
 /// How long a number holds of which several tags show single bits.
@@ -58,6 +60,8 @@ impl Made {
 /// The floor of `site`, on which clocks show `start` at the beginning.
 #[must_use]
 pub fn floor_of(site: &Site, start: Timestamp) -> Made {
+    let (site, fixed) = served(site);
+    let site = &site;
     let values = Values::new(site, start);
     let mut units: BTreeMap<(Arc<str>, u8), Vec<&site::Device>> = BTreeMap::new();
     for device in site.devices.iter().filter(|device| device.protocol.is_modbus()) {
@@ -69,6 +73,8 @@ pub fn floor_of(site: &Site, start: Timestamp) -> Made {
     for ((link, unit), of) in units {
         let tags = of.iter().flat_map(|device| site.tags_of(device)).collect();
         let mut content = Unit { site, values: &values, tags, points: Vec::new(), untold: Vec::new() };
+        let around = fixed.iter().filter(|fixed| of.iter().any(|device| device.id == fixed.device));
+        content.points.extend(around.map(|fixed| (fixed.device, Arc::new(unnamed(*fixed)))));
         content.fill();
         devices.extend(of.iter().map(|device| Device {
             name: device.name.clone(),
@@ -82,6 +88,15 @@ pub fn floor_of(site: &Site, start: Timestamp) -> Made {
     let (instruments, of_instruments) = instrument::instruments(site);
     untold.extend(of_meters.into_iter().chain(of_instruments));
     Made { devices, meters, instruments, untold }
+}
+
+/// A register that is told of no tag.
+fn unnamed(Fixed { address, word, .. }: Fixed) -> Point {
+    let layout = Layout::new(Form::Whole(1));
+    let name = format!("(register {address})");
+    let mut point = Point::new(&name, Table::HoldingRegisters, address, layout, Motion::fixed(word.into()));
+    point.is_told = false;
+    point
 }
 
 /// Speed and frame of the line for a device; `None`: it is on none.
