@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn a_number_as_text_without_a_point_is_a_float_where_its_tag_is_one() {
         let span = crate::tag::Span { area: crate::tag::Area::Items, address: 0, count: 1 };
-        let layout = |data_type| Layout { span, model: None, data_type, order: ByteOrder::default(), scaling: None };
+        let layout =
+            |data_type| Layout { span, model: None, data_type, order: ByteOrder::default(), scaling: None };
         let data = Data::Values(vec![Ok(Raw::Value(Value::Int(150)))]);
         assert_eq!(decode_at(layout(DataType::F64), &data, 0), Ok(Value::Double(150.0)));
         assert_eq!(decode_at(layout(DataType::I64), &data, 0), Ok(Value::Int(150)));

@@ -58,7 +58,7 @@ fn request(name: &str) -> (u8, Request<'static>) {
 
 /// A conversation in which `request` is outstanding with transaction id 1, and the bytes that were sent.
 fn ask(framing: Framing, unit: u8, request: Request<'static>) -> (Conversation, Vec<u8>) {
-    let mut conversation = Conversation::new(framing, Echo::No, 0, Default::default());
+    let mut conversation = Conversation::new(framing, Echo::No, 1, Default::default());
     let second = Duration::from_secs(1);
     let call = Call {
         ticket: 0,

@@ -104,7 +104,7 @@ impl Script {
         let echo = [Echo::No, Echo::Yes, Echo::Auto, Echo::Auto][usize::from(choice >> 2 & 3)];
         let tolerance = Tolerance { any_tid: choice & 16 != 0, any_unit: choice & 32 != 0 };
         Script {
-            conversation: Conversation::new(framing, echo, 0, Arc::new(LinkCounters::default())),
+            conversation: Conversation::new(framing, echo, 1, Arc::new(LinkCounters::default())),
             framing,
             tolerance,
             now: tidegate::clock::monotonic(),

@@ -36,7 +36,7 @@ struct Talk {
 impl Talk {
     fn new(framing: Framing, echo: Echo) -> Talk {
         let (unit, other, link) = (Arc::default(), Arc::default(), Arc::default());
-        let conversation = Conversation::new(framing, echo, 6, Arc::clone(&link));
+        let conversation = Conversation::new(framing, echo, 7, Arc::clone(&link));
         Talk { conversation, unit, other, link, now: crate::clock::monotonic() }
     }
 
@@ -87,6 +87,10 @@ fn up_to_sixteen_requests_are_told_apart_by_their_ids_in_any_order() {
     let mut ids: Vec<&[u8]> = requests.iter().map(|request| &request[..2]).collect();
     ids.dedup();
     assert_eq!(ids.len(), 16);
+    // one that is a little off names none of the others
+    let id = |bytes: &&[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+    let pairs = ids.iter().flat_map(|one| ids.iter().map(move |other| (id(one), id(other))));
+    assert!(pairs.filter(|(one, other)| one != other).all(|(one, other)| one.abs_diff(other) > 1000));
     for (ticket, request) in requests.iter().enumerate().rev() {
         let word = u16::try_from(ticket).unwrap();
         let id = u16::from_be_bytes([request[0], request[1]]);
@@ -101,7 +105,7 @@ fn a_late_tcp_answer_is_dropped_and_counted_and_the_right_one_taken() {
     talk.ask(0, hr(0, 1));
     assert!(matches!(talk.wait(TIMEOUT).unwrap().result, Err(Fault::Silent)));
     talk.ask(1, hr(1, 1));
-    let both = bytes("00 07 00 00 00 05 01 03 02 00 63 00 08 00 00 00 05 01 03 02 00 2A");
+    let both = bytes("00 07 00 00 00 05 01 03 02 00 63 9E 3E 00 00 00 05 01 03 02 00 2A");
     check_words(talk.hear(&both), 1, &[42]);
     assert_eq!((talk.unit.late.get(), talk.unit.timeouts.get(), talk.unit.requests.get()), (1, 1, 2));
     assert_eq!(talk.conversation.take_late(), Some(UNIT));
