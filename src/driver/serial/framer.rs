@@ -54,7 +54,8 @@ pub struct Counts {
     pub too_long: u64,
 }
 
-/// Takes frames out of a stream. Take all frames after each push and each quiet: then it holds `max` bytes at most.
+/// Takes frames out of a stream. Take all frames after each push and each quiet: then it holds `max` bytes at most, or
+/// those of a longer `nak`.
 #[derive(Debug)]
 pub struct Framer {
     rule: FrameRule,
