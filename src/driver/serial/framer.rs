@@ -252,7 +252,8 @@ impl Framer {
                 self.rest.clear();
             }
         }
-        while self.rule.skip.is_some() && self.buffer.first().copied() == self.rule.skip {
+        let is_between = self.state != State::Overlong;
+        while is_between && self.rule.skip.is_some() && self.buffer.first().copied() == self.rule.skip {
             self.advance(1);
         }
     }
