@@ -1,6 +1,8 @@
 //! What fuzzing calls with arbitrary bytes: each function bears any, and panics where a promise is broken. The targets in
 //! `fuzz/` include this file; `corpus.rs` calls the same with the kept inputs and with random ones.
 
+#[path = "fuzzed/instruments.rs"]
+mod instruments;
 #[path = "fuzzed/meters.rs"]
 mod meters;
 
@@ -26,6 +28,7 @@ use tidegate::tag::UnitId;
 use tidegate::write::{ID_MAX, Requester};
 use tokio_modbus::{Request, Response};
 
+pub(crate) use instruments::serial;
 pub(crate) use meters::dlt645;
 
 /// What is called with arbitrary bytes.
@@ -36,13 +39,14 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 7] = [
     Target { name: "conversation", call: conversation },
     Target { name: "frames", call: frames },
     Target { name: "filter", call: filter },
     Target { name: "registration", call: registration },
     Target { name: "command", call: command },
     Target { name: "dlt645", call: dlt645 },
+    Target { name: "serial", call: serial },
 ];
 
 /// The longest that a simulated device may take.

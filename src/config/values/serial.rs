@@ -167,10 +167,24 @@ fn fits_together(rule: &FrameRule) -> Parsed<()> {
     if rule.trailer > 0 && rule.ends.is_empty() {
         return Err("`trailer` is what follows `end`, which is not there".to_owned());
     }
-    let Some(Length::Fixed(size)) = rule.length else { return Ok(()) };
-    let size = usize::from(size);
     let end = rule.ends.iter().map(Vec::len).min().unwrap_or_default();
-    if size < rule.start.len() + end + usize::from(rule.trailer) {
+    let around = rule.start.len() + end + usize::from(rule.trailer);
+    if around > rule.max {
+        return Err(format!("`max`: start, end and trailer do not fit into {} bytes", rule.max));
+    }
+    let size = match rule.length {
+        None => return Ok(()),
+        Some(Length::Field { at, is_wide, .. }) => {
+            let known = usize::from(at) + if is_wide { 2 } else { 1 };
+            return if known > rule.max {
+                Err(format!("length: it stands behind `max`, {} bytes", rule.max))
+            } else {
+                Ok(())
+            };
+        }
+        Some(Length::Fixed(size)) => usize::from(size),
+    };
+    if size < around {
         return Err(format!("length: start, end and trailer do not fit into {size} bytes"));
     }
     if size > rule.max {

@@ -54,7 +54,8 @@ pub struct Counts {
     pub too_long: u64,
 }
 
-/// Takes frames out of a stream. Take all frames after each push and each quiet: then it holds `max` bytes at most.
+/// Takes frames out of a stream. Take all frames after each push and each quiet: then it holds `max` bytes at most, or
+/// those of a longer `nak`.
 #[derive(Debug)]
 pub struct Framer {
     rule: FrameRule,
@@ -251,7 +252,8 @@ impl Framer {
                 self.rest.clear();
             }
         }
-        while self.rule.skip.is_some() && self.buffer.first().copied() == self.rule.skip {
+        let is_between = self.state != State::Overlong;
+        while is_between && self.rule.skip.is_some() && self.buffer.first().copied() == self.rule.skip {
             self.advance(1);
         }
     }

@@ -493,6 +493,11 @@ fn a_frame_that_can_never_be_is_refused() {
         "length: start, end and trailer do not fit into 1 bytes",
     );
     check("{ length = 12, max = 11 }", "length: 12 bytes are more than `max`, 11");
+    check(
+        "{ start = '02 02', end = '03', max = 2 }",
+        "`max`: start, end and trailer do not fit into 2 bytes",
+    );
+    check("{ length = { at = 2, add = 0, size = 2 }, max = 3 }", "length: it stands behind `max`, 3 bytes");
     let reach = "check: it reaches beyond the 4 bytes of the frame";
     check("{ length = 4, check = { kind = 'sum8', over = [0, 4], at = 3 } }", reach);
     check("{ length = 4, check = { kind = 'sum8', over = [-5, 2], at = 3 } }", reach);

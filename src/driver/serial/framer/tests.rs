@@ -324,6 +324,9 @@ fn a_line_that_is_too_long_is_dropped_up_to_its_end() {
     check(&barcode(), &[b"1111\r", &long, b"\r2222\r"], &[b"1111", b"2222"], 40, 0, 1);
     check(&barcode(), &[&[&long[..16], b"\r3333\r"].concat()], &[b"3333"], 16, 0, 1);
     check(&barcode(), &[&long[..15], b"\r"], &[&long[..15]], 0, 0, 0);
+    let filled = FrameRule { skip: Some(0xFE), ends: vec![b"\r".to_vec()], ..barcode() };
+    check(&filled, &[&[&long[..17], b"\xFE7\r\xFE5\r"].concat()], &[b"5"], 19, 0, 1);
+    check(&filled, &[&long[..17], b"\xFE7\r\xFE5\r"], &[b"5"], 19, 0, 1); // amid a line it is no fill byte
     let (mut framer, now) = (Framer::new(&barcode()), start());
     framer.push(&long, now);
     assert_eq!(framer.next_frame(), None);
