@@ -32,7 +32,7 @@ use crate::tag::{DeviceId, TagId};
 use alarm::SavedAlarm;
 use computed::{Computed, SavedCounts, Told, View};
 use decode::Zone;
-use live::Live;
+use live::{Live, excused};
 use machine::plan;
 use machine::run::SavedRun;
 use probes::{Fit, Probes, Waiting};
@@ -314,6 +314,7 @@ impl Normalizer {
             doubt = doubt.worst(Quality::UncertainInitial);
         }
         let value = made.value.and_then(|value| in_utc(value, &self.zone));
+        let value = value.map_err(|quality| excused(tag, quality));
         if let Some(shown) = self.ways.shown_by(part.tag) {
             let sample = Sample { value, doubt, colour: made.colour, at: scan.at };
             return self.read_way(shown, part.tag, sample, now);
@@ -355,10 +356,12 @@ impl Normalizer {
     }
 
     fn show(&mut self, shown: TagId, sample: Sample, now: Instant) {
+        let Some(tag) = self.site.tags.get(shown.index()) else { return };
+        let value = sample.value.map_err(|quality| excused(tag, quality));
         if let Some(live) = self.live.get_mut(shown.index()) {
             live.colour = sample.colour;
         }
-        self.accept(shown, sample.value, sample.doubt, sample.at, now);
+        self.accept(shown, value, sample.doubt, sample.at, now);
     }
 
     /// A probe has been read: its device is what it is taken for, or all of its tags are bad.

@@ -51,7 +51,7 @@ impl Live {
         self.serial += 1;
         match sample {
             Ok(value) => self.take(value, doubt, tag, now),
-            Err(quality) => self.fail(if tag.is_optional { excused(quality) } else { quality }),
+            Err(quality) => self.fail(quality),
         }
     }
 
@@ -135,8 +135,9 @@ impl Default for Live {
 }
 
 /// Of a tag that some devices do not have: that a device refuses it is no fault.
-const fn excused(quality: Quality) -> Quality {
-    if matches!(quality, Quality::BadConfig) { Quality::BadOutOfService } else { quality }
+#[must_use]
+pub const fn excused(tag: &Tag, quality: Quality) -> Quality {
+    if tag.is_optional && matches!(quality, Quality::BadConfig) { Quality::BadOutOfService } else { quality }
 }
 
 #[cfg(test)]
