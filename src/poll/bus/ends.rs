@@ -64,11 +64,10 @@ impl Bus {
         }
         let action = station.health.handle_answer(ask.block.span);
         if ask.is_step() {
-            let words = match &result {
-                Ok(Data::Words(words)) => Some(words.as_slice()),
-                Ok(Data::Bits(_) | Data::Values(_)) | Err(_) => None,
-            };
-            self.walked(index, ask, words, now);
+            // what was busy or garbled says nothing of models: the next sweep asks again
+            if let Ok(Data::Words(words)) = &result {
+                self.walked(index, ask, Some(words), now);
+            }
             self.act(index, action, now);
             return self.end(index, ask, now);
         }
@@ -108,7 +107,9 @@ impl Bus {
     /// A step of the walk over a device's models is done; what it does not have is bad.
     fn walked(&mut self, index: usize, ask: &Ask, words: Option<&[u16]>, now: Now) {
         let Some(station) = self.stations.get_mut(index) else { return };
-        let missing = station.walked(ask, words, now.at);
+        let Some(missing) = station.walked(ask, words, now.at) else { return };
+        // what was due before its place was known has not been read
+        station.groups.iter().for_each(|group| self.schedule.hasten(group.slot, now.at));
         if !missing.is_empty() {
             warn!(device = %station.device.name, tags = missing.len(), "it has not all of the SunSpec models that its type names");
             self.say_scan(missing.into(), Err(Quality::BadConfig), now);

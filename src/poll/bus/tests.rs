@@ -162,6 +162,7 @@ mod walk {
         registers: BTreeMap<u16, u16>,
         /// It is silent where others refuse.
         is_silent: bool,
+        is_busy: bool,
         asked: Vec<u16>,
     }
 
@@ -172,8 +173,15 @@ mod walk {
             let counters = Counters::new(1, site.devices.iter().map(|device| site.rates(device)));
             let at = clock::monotonic();
             let bus = Bus::new(&site, &channel, &counters, crate::poll::memory::open(&site).0, at).unwrap();
-            let mut scene =
-                Scene { bus, site, at, registers: BTreeMap::new(), is_silent: false, asked: Vec::new() };
+            let mut scene = Scene {
+                bus,
+                site,
+                at,
+                registers: BTreeMap::new(),
+                is_silent: false,
+                is_busy: false,
+                asked: Vec::new(),
+            };
             scene.lay(base, models);
             scene.bus.handle_open(scene.now());
             scene
@@ -195,6 +203,7 @@ mod walk {
             let words: Option<Vec<u16>> =
                 (address..address + count).map(|address| self.registers.get(&address).copied()).collect();
             match words {
+                Some(_) if self.is_busy => Ok(Answer::Exception(ExceptionCode::ServerDeviceBusy)),
                 Some(words) => Ok(Answer::Response(Response::ReadHoldingRegisters(words))),
                 None if self.is_silent => Err(Fault::Silent),
                 None => Ok(Answer::Exception(ExceptionCode::IllegalDataAddress)),
@@ -263,8 +272,8 @@ mod walk {
         scene.asked.clear();
         scene.bus.handle_lost(Vec::new(), &Fault::Silent, scene.now());
         scene.bus.handle_open(scene.now());
-        assert_eq!(scene.pass(1), ["plain=99", "id=203", "power=55"]);
-        assert_eq!(scene.asked, [40_000, 50_000, 50_002, 50_005, 50_009, 50_013, 9, 50_009]);
+        assert_eq!(scene.pass(1), ["plain=99", "id=203", "power=55", "model=7"]);
+        assert_eq!(scene.asked, [40_000, 50_000, 50_002, 50_005, 50_009, 50_013, 9, 50_009, 50_007]);
     }
 
     #[test]
@@ -304,5 +313,16 @@ mod walk {
         scene.lay(40_000, &MODELS);
         let said = scene.pass(30);
         assert!(said.contains(&"power=55".to_owned()) && said.contains(&"plain=99".to_owned()), "{said:?}");
+    }
+
+    #[test]
+    fn a_device_that_is_busy_has_its_models_all_the_same() {
+        let mut scene = Scene::new(40_000, &MODELS);
+        scene.is_busy = true;
+        let said = scene.pass(20);
+        assert!(!said.iter().any(|said| said.ends_with("!bad:config")), "{said:?}");
+        scene.is_busy = false;
+        let said = scene.pass(3);
+        assert!(said.contains(&"power=55".to_owned()) && said.contains(&"model=7".to_owned()), "{said:?}");
     }
 }
