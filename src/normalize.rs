@@ -278,15 +278,24 @@ impl Normalizer {
             let up_since = self.up_since.get_mut(tag.device.index());
             up_since.into_iter().for_each(|since| *since = since.or(Some(now.at)));
         }
+        // what the device is comes before what it shows: one scan is of one device
+        for part in
+            scan.parts.iter().filter(|part| self.probes.is_probe(part.tag)).copied().collect::<Vec<_>>()
+        {
+            self.read_part(scan, part, now.at);
+        }
+        self.probed(scan, now.at);
+        let is_probe = |part: &Part| self.probes.is_probe(part.tag);
+        let parts: Vec<Part> = scan.parts.iter().copied().filter(|part| !is_probe(part)).collect();
         let is_needy =
             |part: &&Part, needs: &[bool]| needs.get(part.tag.index()).copied().unwrap_or_default();
-        for part in scan.parts.iter() {
+        for part in &parts {
             if !is_needy(&part, &self.needs_others) {
                 self.read_part(scan, *part, now.at);
             }
         }
         if self.has_needy {
-            for part in scan.parts.iter() {
+            for part in &parts {
                 if is_needy(&part, &self.needs_others) {
                     self.read_part(scan, *part, now.at);
                 }
@@ -323,8 +332,7 @@ impl Normalizer {
             live.colour = made.colour;
         }
         if self.probes.is_probe(part.tag) {
-            self.accept(part.tag, value, doubt, scan.at, now);
-            return self.probed(part.tag, scan.at, now);
+            return self.accept(part.tag, value, doubt, scan.at, now);
         }
         match self.probes.fit(tag.device) {
             Fit::Fits(_) => self.accept(part.tag, value, doubt, scan.at, now),
@@ -345,14 +353,19 @@ impl Normalizer {
     /// A tag was read in one of several ways; while it is not known which of them counts, it has no value.
     fn read_way(&mut self, shown: TagId, reader: TagId, sample: Sample, now: Instant) {
         let Some(tag) = self.site.tags.get(shown.index()) else { return };
-        let counts = match (self.probes.fit(tag.device), &tag.source) {
+        let fit = self.probes.fit(tag.device);
+        let counts = match (fit, &tag.source) {
             (Fit::Fits(variant), Source::Chosen(readers)) => readers.get(variant) == Some(&reader),
             _ => sample.value.as_ref().is_err_and(|quality| is_out_of_reach(*quality)),
         };
         if counts {
             self.show(shown, sample.clone(), now);
         }
-        self.ways.keep(reader, sample);
+        // what it was made with may be of the device that was there before
+        let is_certain = matches!(fit, Fit::Fits(_)) || self.needs_others.get(reader.index()) == Some(&false);
+        if is_certain {
+            self.ways.keep(reader, sample);
+        }
     }
 
     fn show(&mut self, shown: TagId, sample: Sample, now: Instant) {
@@ -364,13 +377,28 @@ impl Normalizer {
         self.accept(shown, value, sample.doubt, sample.at, now);
     }
 
-    /// A probe has been read: its device is what it is taken for, or all of its tags are bad.
-    fn probed(&mut self, probe: TagId, at: Stamp, now: Instant) {
-        let Some(live) = self.live.get(probe.index()) else { return };
-        let changed = self.probes.handle(probe, live.value.as_ref(), live.quality);
-        let Some((device, fit)) = changed else { return };
+    /// The probes of a scan have been read: their device is what it is taken for, or all of its tags are bad.
+    fn probed(&mut self, scan: &Scan, now: Instant) {
+        if matches!(scan.result, Err(Quality::BadDecode)) {
+            return; // an answer that was garbled says nothing of the device
+        }
+        let (mut of, mut shown) = (None, String::new());
+        for part in scan.parts.iter() {
+            let Some(live) = self.live.get(part.tag.index()) else { continue };
+            let noted = self.probes.note(part.tag, live.value.as_ref(), live.quality);
+            if noted.is_some() {
+                shown = live.value.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+            }
+            of = noted.or(of);
+        }
+        let Some((device, (fit, before))) = of.and_then(|of| Some((of, self.probes.settle(of)?))) else {
+            return;
+        };
         let site = self.site.clone();
-        let Some(device) = site.devices.get(device.index()) else { return };
+        let (Some(device), at) = (site.devices.get(device.index()), scan.at) else { return };
+        if before != Fit::Unasked {
+            self.ways.handle_away(device); // it was read while the device was another one
+        }
         let waiting = self.probes.take_waiting(device);
         match fit {
             Fit::Unasked => {}
@@ -386,8 +414,6 @@ impl Normalizer {
                 self.choose(device, variant, at, now);
             }
             Fit::Other => {
-                let shown = self.live.get(probe.index()).and_then(|live| live.value.as_ref());
-                let shown = shown.map_or("nothing".to_owned(), ToString::to_string);
                 warn!(device = %device.name, shown, "its probe does not hold: it is not what its type says, and its tags are bad");
                 for tag in site.tags_of(device).iter().filter(|tag| tag.is_read()) {
                     if !self.probes.is_probe(tag.id) && self.ways.shown_by(tag.id).is_none() {

@@ -71,8 +71,8 @@ impl Probes {
         !self.of.is_empty() && self.of.contains_key(&tag)
     }
 
-    /// A probe was read, or refused. The device, and whether it fits, where that has changed.
-    pub fn handle(&mut self, tag: TagId, value: Option<&Value>, quality: Quality) -> Option<(DeviceId, Fit)> {
+    /// A probe was read, or refused; the device that it tells of.
+    pub fn note(&mut self, tag: TagId, value: Option<&Value>, quality: Quality) -> Option<DeviceId> {
         let (device, test) = self.of.get(&tag)?;
         let device = *device;
         let holds = match value {
@@ -82,9 +82,14 @@ impl Probes {
             Some(_) | None => return None,
         };
         self.shown.insert(tag, holds);
+        Some(device)
+    }
+
+    /// All probes of a scan have been noted: what the device is now, and what it was before, where that is something else.
+    pub fn settle(&mut self, device: DeviceId) -> Option<(Fit, Fit)> {
         let fit = self.judge(device);
-        let known = self.fit.get_mut(device.index())?;
-        (std::mem::replace(known, fit) != fit).then_some((device, fit))
+        let before = std::mem::replace(self.fit.get_mut(device.index())?, fit);
+        (before != fit).then_some((fit, before))
     }
 
     /// The first variant of which no probe is known not to hold is the one, when all of its probes are known.

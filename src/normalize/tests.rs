@@ -638,14 +638,34 @@ fn a_device_is_read_as_the_variant_that_its_probes_show() {
     let shown = shop.read("(probe_1)=0BEA");
     assert!(!shown.contains("temperature"), "the second probe has not been read: {shown}");
     assert_eq!(shop.read("(sensor)_temperature=0BEA"), "");
-    assert_eq!(shop.read("(probe_2)=0064"), "(probe 2)=100 temperature=30.5");
+    let shown = shop.read("(probe_2)=0064");
+    assert_eq!(
+        shown, "(probe 2)=100 temperature=-(bad:no_communication)",
+        "what was read of the first is none of it"
+    );
+    assert_eq!(shop.read("(fine)_temperature=0BEA"), "temperature=30.5");
     assert_eq!(shop.read("(sensor)_temperature=0131"), "");
     // none of them
     let shown = shop.read("(probe_2)=0065");
     assert!(shown.contains("temperature=-(bad:config)") && shown.contains("model=-(bad:config)"), "{shown}");
     assert_eq!(shop.read("(fine)_temperature=0BEA") + &shop.read("model=0007"), "");
     assert!(shop.read("(probe_2)!bad:config").ends_with("(bad:config)"), "it is still none");
-    assert!(shop.read("(probe_1)=0131").contains("temperature=30.5"), "what the first way read last");
+    assert!(!shop.read("(probe_1)=0131").contains("temperature=3"), "nor what was read of none");
+    assert_eq!(shop.read("(sensor)_temperature=0131"), "temperature=30.5");
+}
+
+#[test]
+fn an_answer_that_was_garbled_makes_no_other_device_and_probes_of_one_scan_are_judged_together() {
+    let mut shop = Shop::new(TWO_SENSORS);
+    shop.read("(probe_1)=0131 (probe_2)=0064");
+    shop.read("(fine)_temperature=0131");
+    assert!(shop.read("(sensor)_temperature=0131").ends_with("temperature=30.5"));
+    shop.read("(probe_1)!bad:decode (probe_2)!bad:decode (sensor)_temperature!bad:decode");
+    assert_eq!(shop.read("(sensor)_temperature=0132"), "temperature=30.6");
+    // neither of them any more, at once: not the second in between
+    let shown = shop.read("(sensor)_temperature=0133 (probe_1)=7FFF (probe_2)=0065");
+    assert!(shown.contains("temperature=-(bad:config)"), "{shown}");
+    assert!(!shown.contains("temperature=3"), "{shown}");
 }
 
 #[test]
@@ -671,8 +691,9 @@ fn a_counter_that_is_read_in_another_way_does_not_count_the_step_between_them() 
     let saved = shop.normalizer.saved(shop.now());
     shop.read("(fine)_pulses=00070000");
     shop.read("(probe_1)=7FFF");
-    assert_eq!(shop.read("(probe_2)=0064"), "(probe 2)=100");
-    assert_eq!(shop.read("(fine)_pulses=00090000"), "pulses=9 total/pulses=4");
+    shop.read("(probe_2)=0064");
+    assert_eq!(shop.read("(fine)_pulses=00090000"), "pulses=9 total/pulses=2");
+    assert_eq!(shop.read("(fine)_pulses=000B0000"), "pulses=11 total/pulses=4");
     // over a restart as well: as the same variant it goes on, as another one it begins anew
     let mut same = shop.again(&saved, 10.0);
     same.read("(probe_1)=0131");

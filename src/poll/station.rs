@@ -347,8 +347,16 @@ impl Station {
 
     /// Another device may be there, with its models elsewhere; `is_silent`: this one does not answer.
     pub fn restart_walk(&mut self, is_silent: bool) {
-        let restart = if is_silent { Modelled::handle_silence } else { Modelled::restart };
-        self.modelled.as_mut().into_iter().for_each(restart);
+        let Some(modelled) = &mut self.modelled else { return };
+        if is_silent {
+            return modelled.handle_silence();
+        }
+        modelled.restart();
+        // what was planned for the places of before is not asked any more: it follows the walk
+        let Some(step) = modelled.step() else { return };
+        for sweep in self.sweeps.iter_mut().filter(|sweep| !sweep.pending.is_empty()) {
+            sweep.pending = VecDeque::from([Ask::step(step, Some(sweep.id))]);
+        }
     }
 
     /// The device is silent about this block where it answers others: for a while it is left out.

@@ -103,7 +103,16 @@ pub(super) fn tags(build: &mut Build, layers: &Layers<'_>, node: &Node, reach: R
         return maker.of_registers(&name, layout, (None, Some(place.index))).into_iter().collect();
     }
     let Some(layout) = maker.layout() else { return Vec::new() };
-    match maker.layers.table_of(table, "bits") {
+    let bits = maker.layers.table_of(table, "bits");
+    if layout.model.is_some() && bits.is_some() {
+        maker.find(
+            "bits",
+            "bits of a SunSpec model are not in this version: a point that is not there would be all true"
+                .to_owned(),
+        );
+        return Vec::new();
+    }
+    match bits {
         None => maker.of_registers(&name, layout, (None, None)).into_iter().collect(),
         Some(bits) => maker.of_bits(&name, layout, bits.cloned()),
     }

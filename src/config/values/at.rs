@@ -89,6 +89,9 @@ pub(in crate::config) fn at(node: &Node, base: u16, areas: &Areas) -> Parsed<At>
     let (place, bits) = split_bits(text)?;
     if let Some(place) = place.strip_prefix("sunspec:") {
         let (model, address) = in_model(place)?;
+        if bits.is_some() {
+            return Err("bits of a SunSpec model are not in this version: a point that is not there would be all true".to_owned());
+        }
         return Ok(At { area: Area::HoldingRegisters, address, bits, end: 65536, model: Some(model) });
     }
     let (area, address) = match place.split_once(':') {

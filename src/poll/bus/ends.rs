@@ -65,8 +65,10 @@ impl Bus {
         let action = station.health.handle_answer(ask.block.span);
         if ask.is_step() {
             // what was busy or garbled says nothing of models: the next sweep asks again
-            if let Ok(Data::Words(words)) = &result {
-                self.walked(index, ask, Some(words), now);
+            match &result {
+                Ok(Data::Words(words)) => self.walked(index, ask, Some(words), now),
+                Err(Quality::BadCommLastValueKnown | Quality::BadDecode) => {}
+                Ok(Data::Bits(_) | Data::Values(_)) | Err(_) => self.walked(index, ask, None, now),
             }
             self.act(index, action, now);
             return self.end(index, ask, now);

@@ -163,6 +163,8 @@ mod walk {
         /// It is silent where others refuse.
         is_silent: bool,
         is_busy: bool,
+        /// What it says where it has no registers.
+        refusal: ExceptionCode,
         asked: Vec<u16>,
     }
 
@@ -180,6 +182,7 @@ mod walk {
                 registers: BTreeMap::new(),
                 is_silent: false,
                 is_busy: false,
+                refusal: ExceptionCode::IllegalDataAddress,
                 asked: Vec::new(),
             };
             scene.lay(base, models);
@@ -206,7 +209,7 @@ mod walk {
                 Some(_) if self.is_busy => Ok(Answer::Exception(ExceptionCode::ServerDeviceBusy)),
                 Some(words) => Ok(Answer::Response(Response::ReadHoldingRegisters(words))),
                 None if self.is_silent => Err(Fault::Silent),
-                None => Ok(Answer::Exception(ExceptionCode::IllegalDataAddress)),
+                None => Ok(Answer::Exception(self.refusal)),
             }
         }
 
@@ -324,5 +327,15 @@ mod walk {
         scene.is_busy = false;
         let said = scene.pass(3);
         assert!(said.contains(&"power=55".to_owned()) && said.contains(&"model=7".to_owned()), "{said:?}");
+    }
+
+    #[test]
+    fn a_device_that_refuses_in_another_way_has_its_models_too() {
+        for refusal in [ExceptionCode::ServerDeviceFailure, ExceptionCode::IllegalFunction] {
+            let mut scene = Scene::new(50_000, &MODELS);
+            scene.refusal = refusal;
+            let said = scene.pass(3);
+            assert!(said.contains(&"power=55".to_owned()), "{refusal:?}: {said:?}");
+        }
     }
 }

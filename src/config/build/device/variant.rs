@@ -158,7 +158,21 @@ fn merge(
             |variant: &&Readings| variant.tags.iter().find(|tag| tag.tag.name == draft.tag.name).cloned();
         let ways: Vec<(&str, Draft)> =
             variants.iter().filter_map(|variant| Some((&*variant.name, of(&variant)?))).collect();
+        let write = |draft: &Draft| draft.naming.get("write").map(|node| node.at);
+        if let Some((name, _)) = ways.iter().find(|(_, way)| write(way) != write(draft)) {
+            let message =
+                format!("`{}` may be written otherwise in `{name}` than in `{own}`", draft.tag.name);
+            build.find(Finding::new(at, message).with_help("write `write` in an override of the device"));
+        }
         if ways.len() < variants.len() || ways.iter().all(|(_, way)| is_read_alike(way, draft)) {
+            continue;
+        }
+        if ways.iter().any(|(_, way)| way.tag.registers().is_none()) || draft.tag.registers().is_none() {
+            let message = format!(
+                "`{}` has a value of its own in one of the variants and another in the others",
+                draft.tag.name
+            );
+            build.find(Finding::new(at, message).with_help("a constant must be the same in all of them"));
             continue;
         }
         if let Some((name, _)) = ways.iter().find(|(_, way)| way.tag.unit != draft.tag.unit) {
@@ -231,7 +245,11 @@ fn hidden(way: &str, shown: &Tag, draft: Draft, id: TagId) -> Draft {
 /// Whether two tags are read from the same place in the same way.
 fn is_read_alike(one: &Draft, other: &Draft) -> bool {
     let (Some(a), Some(b)) = (one.tag.registers(), other.tag.registers()) else {
-        return one.tag.registers().is_none() && other.tag.registers().is_none();
+        let shown = |draft: &Draft| match &draft.tag.source {
+            Source::Constant(value) => Some(value.to_string()),
+            Source::Registers(_) | Source::Computed | Source::Chosen(_) | Source::Control(_) => None,
+        };
+        return shown(one).is_some() && shown(one) == shown(other);
     };
     let recipes = match (a.recipe.as_deref(), b.recipe.as_deref()) {
         (None, None) => true,
