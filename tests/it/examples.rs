@@ -319,13 +319,18 @@ impl Run {
 
     /// When all that a tag needs of others had been read: before that it has no value.
     fn known_from(&self, tag: &Tag) -> u64 {
+        let (shown, is_chosen) = (tag, matches!(tag.source, Source::Chosen(_)));
         let tag = match &tag.source {
             Source::Chosen(readers) => &self.site.tags[readers[0].index()], // as which it is served
             _ => tag,
         };
-        let inputs = tag.recipe().into_iter().flat_map(|recipe| recipe.inputs());
+        let inputs: Vec<_> = tag.recipe().into_iter().flat_map(|recipe| recipe.inputs()).collect();
+        if is_chosen && !inputs.is_empty() {
+            // with what it is made of it counts from the round after the one that shows which variant it is
+            return self.served_of(shown).first().map_or(0, |one| one.at.millis() + 1);
+        }
         let first = |of: &Tag| self.served_of(of).first().map_or(0, |one| one.at.millis());
-        inputs.map(|of| first(&self.site.tags[of.index()])).max().unwrap_or_default()
+        inputs.into_iter().map(|of| first(&self.site.tags[of.index()])).max().unwrap_or_default()
     }
 
     /// The birth of every device has all of its tags: machines and alarms too.
