@@ -279,24 +279,16 @@ impl Normalizer {
             up_since.into_iter().for_each(|since| *since = since.or(Some(now.at)));
         }
         // what the device is comes before what it shows: one scan is of one device
-        for part in
-            scan.parts.iter().filter(|part| self.probes.is_probe(part.tag)).copied().collect::<Vec<_>>()
-        {
-            self.read_part(scan, part, now.at);
-        }
-        self.probed(scan, now.at);
-        let is_probe = |part: &Part| self.probes.is_probe(part.tag);
-        let parts: Vec<Part> = scan.parts.iter().copied().filter(|part| !is_probe(part)).collect();
-        let is_needy =
-            |part: &&Part, needs: &[bool]| needs.get(part.tag.index()).copied().unwrap_or_default();
-        for part in &parts {
-            if !is_needy(&part, &self.needs_others) {
+        for part in scan.parts.iter() {
+            if self.probes.is_probe(part.tag) {
                 self.read_part(scan, *part, now.at);
             }
         }
-        if self.has_needy {
-            for part in &parts {
-                if is_needy(&part, &self.needs_others) {
+        self.probed(scan, now.at);
+        for needs in [false, true].into_iter().take(if self.has_needy { 2 } else { 1 }) {
+            for part in scan.parts.iter() {
+                let is_turn = self.needs_others.get(part.tag.index()).copied().unwrap_or_default() == needs;
+                if is_turn && !self.probes.is_probe(part.tag) {
                     self.read_part(scan, *part, now.at);
                 }
             }

@@ -506,7 +506,7 @@ impl Station {
 
     /// One value of it, each time another: the cheapest request that shows whether the device answers.
     fn probe(&mut self) -> Option<Ask> {
-        if let Some(step) = self.modelled.as_mut().and_then(|modelled| modelled.step()) {
+        if let Some(step) = self.modelled.as_ref().and_then(Modelled::step) {
             return Some(Ask::step(step, None));
         }
         let readable: Vec<(TagId, Span)> =
