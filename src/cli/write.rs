@@ -15,11 +15,10 @@ use serde_json::Value as Json;
 use super::{FAULT, USAGE, block_on, check, complain, say};
 use crate::command::encode::encode_as;
 use crate::command::{socket, wording};
-use crate::config::site::{Device, Layout, Site, Tag};
+use crate::config::site::{Device, Site, Tag};
 use crate::config::{self, Checked, finding};
 use crate::gateway;
 use crate::scan::Data;
-use crate::tag::{DataType, Span};
 
 /// The longest wait for an outcome: a slow line, and a device that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -88,7 +87,7 @@ fn have_written(site: &Arc<Site>, wanted: &Wanted) -> anyhow::Result<bool> {
     let typed = wording::parse_value(tag, value).map_err(|why| anyhow!(why))?;
     let raw = tag.write.as_ref().and_then(|policy| encode_as(policy, &typed).ok());
     let raw = raw.map(|data| shown(&data)).unwrap_or_default();
-    let place = tag.layout().map(|layout| format!(" ({}{raw})", place(layout))).unwrap_or_default();
+    let place = tag.layout().map(|layout| format!(" ({}{raw})", layout.place())).unwrap_or_default();
     let unit = tag.unit.map(|unit| format!(" {}", unit.written)).unwrap_or_default();
     let question = format!("write {typed}{unit} to {} {}{place}? [y/N] ", device.name, tag.name);
     if !wanted.yes && !is_wanted(&question) {
@@ -126,7 +125,7 @@ fn at<'a>(site: &'a Site, wanted: &Wanted, address: &str) -> anyhow::Result<(&'a
     let link = site.links.iter().position(|link| *link.name == **name);
     let link = link.with_context(|| format!("there is no link `{name}`"))?;
     let units = site.devices.iter().filter(|device| device.link == link && device.unit.0 == wanted.unit);
-    let is_it = |tag: &&Tag| tag.write.as_ref().is_some_and(|policy| place(policy.layout) == address);
+    let is_it = |tag: &&Tag| tag.write.as_ref().is_some_and(|policy| policy.layout.place() == address);
     let found =
         units.flat_map(|device| site.tags_of(device).iter().filter(is_it).map(move |tag| (device, tag)));
     let mut found = found.collect::<Vec<_>>().into_iter();
@@ -144,21 +143,6 @@ fn at<'a>(site: &'a Site, wanted: &Wanted, address: &str) -> anyhow::Result<(&'a
         bail!("tag `{}` at {address} is a {is}, not a {wanted}", tag.name);
     }
     Ok((device, tag))
-}
-
-/// Where a value lies, as the configuration says it.
-fn place(layout: Layout) -> String {
-    let Span { area, address, .. } = layout.span;
-    if let DataType::Bool { bit: Some(bit) } = layout.data_type {
-        return format!("{}:{address}.{bit}", area.prefix());
-    }
-    if let DataType::Slice { first, last } = layout.data_type {
-        return format!("{}:{address}.{first}-{last}", area.prefix());
-    }
-    if let DataType::Byte { is_high: true, .. } = layout.data_type {
-        return format!("{}:{address}.8-15", area.prefix());
-    }
-    format!("{}:{address}", area.prefix())
 }
 
 fn shown(data: &Data) -> String {

@@ -5,21 +5,20 @@ mod commands;
 mod computed;
 mod duration;
 mod json;
+mod link;
 mod machine;
 mod network;
 mod report;
 pub mod serial;
 mod share;
 mod tag;
+mod uplink;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use regex::bytes::Regex;
 
 use crate::calendar::Calendar;
 use crate::dlt645::{Address, Identifier};
@@ -32,11 +31,15 @@ pub use commands::{
 pub use computed::{Derived, Step, Total, WindowStep, WindowTag};
 pub use duration::parse_duration;
 pub use json::{Extent, Json, Payload, Piece, Topics};
+pub use link::{Echo, Endpoint, Factory, Framing, Link, Listen, Parity, SerialLine, TlsFiles, parse_units};
 pub use machine::{Amount, ClassStep, Count, CountFrom, CountKind, MachineRule, MachineStep, MachineTag};
 pub use network::{Network, NetworkError};
 pub use report::{Deadband, Report};
 pub use share::{Share, Shared, Shares};
 pub use tag::{Code, Codes, Kind, Layout, Recipe, Registers, Scaling, Source, Tag, WordError};
+pub use uplink::{
+    Broker, Carrier, IntegerTypes, Login, Password, PrimaryHost, Protocol, Proxy, Secret, Uplink, UplinkTls,
+};
 
 /// Everything that is wanted of one gateway.
 #[derive(Clone, Debug)]
@@ -196,138 +199,6 @@ pub enum LogLevel {
     Trace,
 }
 
-/// One byte stream: a serial port or a TCP connection.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// What is opened.
-    pub endpoint: Endpoint,
-    /// How Modbus is framed on it.
-    pub framing: Framing,
-    /// The silence before each request; `None`: t3.5 on a serial framing, none on TCP.
-    pub gap: Option<Duration>,
-    /// Whether what is sent comes back before the answer.
-    pub echo: Echo,
-    /// How many connections at a time the far end takes, 1 to 16.
-    pub connections: u8,
-    /// Requests outstanding on a connection, 1 to 16; more than 1 only with [`Framing::Tcp`].
-    pub in_flight: u8,
-    /// A stream is closed after so long without a byte.
-    pub idle_close: Option<Duration>,
-}
-
-/// Whether a half-duplex adapter gives back what was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Echo {
-    /// It does not.
-    #[default]
-    No,
-    /// It does: what was sent is expected back, byte for byte, before the answer.
-    Yes,
-    /// Found out from the first answer.
-    Auto,
-}
-
-/// How a Modbus PDU is framed on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// With an MBAP header (Modbus Messaging on TCP/IP V1.0b).
-    Tcp,
-    /// Binary, with a CRC (Modbus over Serial Line V1.02, 2.5.1).
-    Rtu,
-    /// Hexadecimal, with an LRC (Modbus over Serial Line V1.02, 2.5.2).
-    Ascii,
-}
-
-/// What a link opens.
-#[derive(Clone, Debug)]
-pub enum Endpoint {
-    /// A TCP connection.
-    Tcp {
-        /// `host:port`
-        address: String,
-        /// The longest wait for a connection.
-        connect_timeout: Duration,
-        /// Modbus/TCP Security; `None`: plain.
-        tls: Option<TlsFiles>,
-    },
-    /// A serial port.
-    Serial {
-        /// The device file, best a stable name under `/dev/serial/by-id`.
-        port: PathBuf,
-        /// Speed and frame.
-        line: SerialLine,
-        /// The driver is to raise RTS while sending.
-        rts_on_send: bool,
-    },
-    /// A TCP port where units dial in.
-    Listen(Listen),
-}
-
-/// The files of a TLS client, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Whose signature on the far end's certificate is trusted.
-    pub ca_file: PathBuf,
-    /// Our own certificate and its key.
-    pub own: Option<(PathBuf, PathBuf)>,
-}
-
-/// Where and how units dial in.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    /// `host:port`
-    pub address: SocketAddr,
-    /// What a unit says first; its group `id` is the caller's id. `None`: the id is the peer's address.
-    pub registration: Option<Regex>,
-    /// What a unit says to keep the connection alive.
-    pub heartbeat: Option<Regex>,
-    /// The unit puts its registration before every packet.
-    pub prefixed: bool,
-    /// The name of each id; `None`: everyone, by id.
-    pub callers: Option<BTreeMap<String, Arc<str>>>,
-    /// The address ranges that may connect; empty: all.
-    pub allow: Vec<Network>,
-}
-
-/// Speed and character frame of a serial line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SerialLine {
-    /// Bits a second.
-    pub baud: u32,
-    /// 7 or 8.
-    pub data_bits: u8,
-    /// The parity bit.
-    pub parity: Parity,
-    /// 1 or 2.
-    pub stop_bits: u8,
-}
-
-/// The parity bit of a character.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parity {
-    /// N: there is none.
-    None,
-    /// E
-    Even,
-    /// O
-    Odd,
-}
-
-impl Parity {
-    /// The parity with this letter.
-    #[must_use]
-    pub fn from_letter(letter: char) -> Option<Parity> {
-        Some(match letter {
-            'N' => Parity::None,
-            'E' => Parity::Even,
-            'O' => Parity::Odd,
-            _ => return None,
-        })
-    }
-}
-
 /// `timeout` where none is written: of 1,000 answers of slow devices 5 took longer than half of it.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// `retries` where none is written.
@@ -396,6 +267,8 @@ pub struct Device {
     pub protocol: DeviceProtocol,
     /// Speed and frame of the line for it, where they are not those of the link.
     pub line: Option<SerialLine>,
+    /// How it leaves the factory, in one of these ways; empty: nobody says.
+    pub factory: Vec<Factory>,
     /// How long an answer is waited for.
     pub timeout: Duration,
     /// How often a request without an answer is repeated.
@@ -511,173 +384,4 @@ pub enum WriteFunctions {
     Single,
     /// 15 and 16 only.
     Multiple,
-}
-
-/// One broker, or several that are tried in turn.
-#[derive(Clone, Debug)]
-pub struct Uplink {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// At least one.
-    pub brokers: Vec<Broker>,
-    /// Which MQTT is spoken.
-    pub protocol: Protocol,
-    /// What TLS is made with, where a broker is reached by it.
-    pub tls: UplinkTls,
-    /// The HTTP proxy that stands before all brokers.
-    pub proxy: Option<Proxy>,
-    /// MQTT client id.
-    pub client_id: String,
-    /// Name and password.
-    pub login: Option<Login>,
-    /// MQTT keep alive, whole seconds, at least 1 s.
-    pub keep_alive: Duration,
-    /// A connection at other times than the first start waits a random part of this.
-    pub birth_jitter: Duration,
-    /// The longest wait between attempts to connect.
-    pub reconnect_max: Duration,
-    /// What its messages look like; the next three are Sparkplug's.
-    pub payload: Payload,
-    /// Data messages name metrics by a number.
-    pub aliases: bool,
-    /// Which Sparkplug types integers get.
-    pub types: IntegerTypes,
-    /// Data messages repeat each metric's datatype.
-    pub datatype_in_data: bool,
-    /// Readings that are sent again or late, so many a second.
-    pub history_rate: f64,
-    /// The Sparkplug host that must be online before anything is sent.
-    pub primary_host: Option<PrimaryHost>,
-    /// Which tags may leave by it.
-    pub share: Shares,
-    /// Bytes that it may send in a day.
-    pub budget: Option<u64>,
-    /// The topic filter under which plans for machines are kept at the broker.
-    pub plan: Option<String>,
-}
-
-/// The Sparkplug host application that an uplink waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrimaryHost {
-    /// Its id.
-    pub id: Arc<str>,
-    /// It says its state as of Sparkplug 2.2: text on `STATE/ID`.
-    pub is_2_2: bool,
-}
-
-/// How a gateway names itself to a broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    /// The user's name.
-    pub username: String,
-    /// Where the password is.
-    pub password: Password,
-}
-
-/// Where a password is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Password {
-    /// There is none.
-    None,
-    /// In the configuration or the environment.
-    Given(Secret),
-    /// In a file, read at each connection; a relative path stands in `$CREDENTIALS_DIRECTORY` where that is set.
-    File(PathBuf),
-}
-
-/// Which MQTT an uplink speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// 3.1.1, which every broker knows.
-    V3,
-    /// 5: says why something is refused.
-    V5,
-}
-
-/// Where a broker listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broker {
-    /// What is spoken below MQTT.
-    pub carrier: Carrier,
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Broker {
-    /// Whether readings and passwords would leave this machine unprotected: behind a proxy elsewhere every broker is
-    /// elsewhere.
-    #[must_use]
-    pub fn is_exposed(&self, proxy: Option<&Proxy>) -> bool {
-        let is_here = is_loopback(&self.host) && proxy.is_none_or(|proxy| is_loopback(&proxy.host));
-        !self.carrier.is_tls && !is_here
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => host == "localhost",
-    }
-}
-
-/// What is spoken below MQTT.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carrier {
-    /// `mqtts://` and `wss://`.
-    pub is_tls: bool,
-    /// `ws://` and `wss://`: the path that is asked for, with its slash.
-    pub websocket: Option<String>,
-}
-
-/// The files of TLS to a broker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UplinkTls {
-    /// The authorities that are trusted; none: those of this machine.
-    pub ca_file: Option<PathBuf>,
-    /// Our own certificate and its key.
-    pub own: Option<(PathBuf, PathBuf)>,
-}
-
-/// An HTTP proxy (RFC 9110, 9.3.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proxy {
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-/// `types` of an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IntegerTypes {
-    /// Int32, Int64, UInt64: encodings that every consumer reads alike.
-    Wide,
-    /// Int16, UInt16, UInt32 and so on, as the registers have them.
-    Exact,
-}
-
-/// Text that no log and no finding shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    #[must_use]
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-
-    /// The text itself, for the wire only.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }

@@ -99,19 +99,8 @@ pub struct Read {
 #[must_use]
 pub fn read(path: &Path) -> Read {
     let mut read = Read::default();
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let files = if path.is_dir() { read.toml_files(path) } else { vec![path.to_path_buf()] };
-    if files.is_empty() && read.findings.is_empty() {
-        read.missing(path, "holds no *.toml file");
-    }
-    for file in &files {
-        read.file(file);
-    }
-    for library in [folder.join("types"), PathBuf::from(LIBRARY)] {
-        if library.is_dir() {
-            read.library(&library);
-        }
-    }
+    read.files(path);
+    read.libraries(path);
     let variables = std::env::vars_os();
     // a name or value that is no text is none of ours
     read.environment(
@@ -122,13 +111,51 @@ pub fn read(path: &Path) -> Read {
     read
 }
 
+/// The links of the configuration at `path`, the types that it knows, and nothing else of it; where there is none, the types of
+/// the libraries.
+#[must_use]
+pub fn read_types(path: &Path) -> Read {
+    let mut read = Read::default();
+    if path.exists() {
+        read.files(path);
+    }
+    read.libraries(path);
+    read.table.entries.retain(|entry| ["link", "type"].contains(&&*entry.key));
+    read
+}
+
 impl Read {
+    /// Adds what stands in `text`, as if it stood in a file called `name`.
+    pub fn add_text(&mut self, name: &str, text: &str) {
+        let table = self.parse(name.to_owned(), text.to_owned());
+        self.merge(table);
+    }
+
+    fn files(&mut self, path: &Path) {
+        let files = if path.is_dir() { self.toml_files(path) } else { vec![path.to_path_buf()] };
+        if files.is_empty() && self.findings.is_empty() {
+            self.missing(path, "holds no *.toml file");
+        }
+        for file in &files {
+            self.file(file);
+        }
+    }
+
+    /// The types beside `path` and in the package's library.
+    fn libraries(&mut self, path: &Path) {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        for library in [folder.join("types"), PathBuf::from(LIBRARY)] {
+            if library.is_dir() {
+                self.library(&library);
+            }
+        }
+    }
+
     /// The configuration in `text`, as if it stood in a file called `name`; nothing else is read.
     #[must_use]
     pub fn from_text(name: &str, text: &str) -> Read {
         let mut read = Read::default();
-        let table = read.parse(name.to_owned(), text.to_owned());
-        read.merge(table);
+        read.add_text(name, text);
         read
     }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::site::{
-    Deadband, Echo, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share,
-    parse_duration,
+    Deadband, Echo, Factory, Kind, LIMIT_MAX, Network, NetworkError, Operand, Report, SerialLine, Share,
+    parse_duration, parse_units,
 };
 use super::tree::{Content, Entry, Node};
 use crate::dlt645::Address;
@@ -400,10 +400,11 @@ pub(super) fn meter_address(node: &Node) -> Parsed<Address> {
 }
 
 /// How a device leaves the factory: `"9600 8N1"`, or `"9600 7E1 ascii"` where it speaks Modbus ASCII.
-pub(super) fn factory(node: &Node) -> Parsed<SerialLine> {
+pub(super) fn factory(node: &Node) -> Parsed<Factory> {
     let text = node.text().unwrap_or_default();
-    let line = Content::Text(text.trim_end_matches(" ascii").to_owned());
-    serial(&Node { content: line, ..node.clone() }).or_else(|_| {
+    let plain = text.trim_end_matches(" ascii");
+    let line = Node { content: Content::Text(plain.to_owned()), ..node.clone() };
+    serial(&line).map(|line| Factory { line, is_ascii: plain.len() < text.len() }).or_else(|_| {
         wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"9600 7E1 ascii\"", node)
     })
 }
@@ -415,26 +416,10 @@ pub(super) fn serial(node: &Node) -> Parsed<SerialLine> {
     {
         return Err(format!("parity {letter} is not in this version: write N, E or O"));
     }
-    match node.text().and_then(parse_serial) {
+    match node.text().and_then(SerialLine::parse) {
         Some(line) => Ok(line),
         None => wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"19200 8E1\"", node),
     }
-}
-
-fn parse_serial(text: &str) -> Option<SerialLine> {
-    let (baud, frame) = text.split_once(' ')?;
-    let frame: Vec<char> = frame.chars().collect();
-    let [data_bits, parity, stop_bits] = frame.as_slice() else { return None };
-    let baud = baud.parse().ok().filter(|baud| (50..=4_000_000).contains(baud))?;
-    let data_bits = data_bits.to_digit(10).filter(|bits| [7, 8].contains(bits))?;
-    let stop_bits = stop_bits.to_digit(10).filter(|bits| [1, 2].contains(bits))?;
-    let parity = super::site::Parity::from_letter(*parity)?;
-    Some(SerialLine {
-        baud,
-        data_bits: u8::try_from(data_bits).ok()?,
-        parity,
-        stop_bits: u8::try_from(stop_bits).ok()?,
-    })
 }
 
 /// `"host:port"`.
@@ -512,19 +497,6 @@ pub(super) fn units(node: &Node) -> Parsed<Vec<u8>> {
         Some(units) => Ok(units),
         None => wanted("a unit of 0 to 255, or several as \"3-4,7\"", node),
     }
-}
-
-fn parse_units(text: &str) -> Option<Vec<u8>> {
-    let mut units = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u8, u8) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last {
-            return None;
-        }
-        units.extend(first..=last);
-    }
-    Some(units)
 }
 
 /// `order`: the letters as they come on the wire, A the highest byte.

@@ -10,7 +10,8 @@ use super::super::finding::Finding;
 use super::super::schema;
 use super::super::site::serial::{Instrument, Mode};
 use super::super::site::{
-    self, Device, DeviceProtocol, Meter, Quirks, SerialLine, Step, Tag, Total, Variant, WriteFunctions,
+    self, Device, DeviceProtocol, Factory, Meter, Quirks, SerialLine, Step, Tag, Total, Variant,
+    WriteFunctions,
 };
 use super::super::tree::{Node, Place, Table};
 use super::super::values::{self};
@@ -131,7 +132,7 @@ impl Devices<'_> {
         let range = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         check_count(build, instance, self.drafts.len() - first);
         let line = self.line(build, instance);
-        self.check_factory(build, instance, &merged, line);
+        let factory = self.factory(build, instance, &merged, line);
         let (Some(link), Some(unit), Some(protocol)) = (link, unit, protocol) else { return };
         self.devices.push(Device {
             id,
@@ -143,12 +144,11 @@ impl Devices<'_> {
             unit,
             protocol,
             line,
+            factory,
             quirks,
             caller: self.caller(build, instance),
             timeout,
-            retries: value(&merged, "retries", |node| values::integer(node, 0, 10))
-                .and_then(|retries| u8::try_from(retries).ok())
-                .unwrap_or(site::RETRIES),
+            retries: retries(&merged),
             max_registers,
             max_bits,
             enabled: flag_or(&merged, "enabled", true),
@@ -197,6 +197,7 @@ impl Devices<'_> {
             unit: UnitId(0),
             protocol: DeviceProtocol::default(),
             line: None,
+            factory: Vec::new(),
             timeout: site::TIMEOUT,
             retries: 0,
             max_registers: site::MAX_REGISTERS,
@@ -395,23 +396,28 @@ impl Devices<'_> {
         values::serial(node).ok()
     }
 
-    /// A device that is not spoken to as it leaves the factory may be meant so.
-    fn check_factory(&self, build: &mut Build, instance: &Instance, merged: &Table, own: Option<SerialLine>) {
-        let Some(node) = merged.get("factory") else { return };
+    /// How the device leaves the factory. One that is not spoken to so may be meant so.
+    fn factory(
+        &self,
+        build: &mut Build,
+        instance: &Instance,
+        merged: &Table,
+        own: Option<SerialLine>,
+    ) -> Vec<Factory> {
+        let nodes = merged.get("factory").map_or(&[][..], Node::one_or_many);
+        let factory: Vec<Factory> = nodes.iter().filter_map(|one| values::factory(one).ok()).collect();
         let link = instance.fields.get("link").and_then(Node::text).unwrap_or_default();
         let of_link = value(self.root.table("link").table(link), "serial", values::serial);
-        let known: Vec<SerialLine> =
-            node.one_or_many().iter().filter_map(|one| values::factory(one).ok()).collect();
-        if let Some(line) = own.or(of_link)
-            && !known.contains(&line)
-        {
-            let texts: Vec<&str> = node.one_or_many().iter().filter_map(Node::text).collect();
+        let is_known = |line: &SerialLine| factory.iter().any(|known| known.line == *line);
+        if !factory.is_empty() && own.or(of_link).is_some_and(|line| !is_known(&line)) {
+            let texts: Vec<String> = factory.iter().map(ToString::to_string).collect();
             build.remarks.push(format!(
                 "device `{}` is spoken to with other settings than it leaves the factory with ({}): fine if it was changed",
                 instance.name,
                 texts.join(", ")
             ));
         }
+        factory
     }
 
     fn quirks(&self, build: &mut Build, merged: &Table, fields: &Table) -> Quirks {
@@ -461,6 +467,12 @@ fn version(merged: &Table) -> Option<Version> {
     }
     let is_old = merged.get("version").and_then(Node::text) == Some("1997");
     Some(if is_old { Version::V1997 } else { Version::V2007 })
+}
+
+/// How often a request without an answer is repeated.
+fn retries(merged: &Table) -> u8 {
+    let retries = value(merged, "retries", |node| values::integer(node, 0, 10));
+    retries.and_then(|retries| u8::try_from(retries).ok()).unwrap_or(site::RETRIES)
 }
 
 /// A device has tags, and not too many.

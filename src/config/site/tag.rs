@@ -288,6 +288,27 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Where it lies, as the configuration writes it: `hr:100`, `hr:110.3`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let Span { area, address, .. } = self.span;
+        let area = area.prefix();
+        let first = match self.model {
+            Some(model) => format!("sunspec:{model}+{address}"),
+            None => format!("{area}:{address}"),
+        };
+        if let DataType::Bool { bit: Some(bit) } = self.data_type {
+            return format!("{first}.{bit}");
+        }
+        if let DataType::Slice { first: low, last: high } = self.data_type {
+            return format!("{first}.{low}-{high}");
+        }
+        if let DataType::Byte { is_high: true, .. } = self.data_type {
+            return format!("{first}.8-15");
+        }
+        first
+    }
+
     /// What its values are.
     #[must_use]
     pub const fn value_type(&self) -> ValueType {
