@@ -13,7 +13,7 @@ use tokio_modbus::{ExceptionCode, Response};
 
 use crate::link::LinkError;
 use crate::reading::Quality;
-use crate::scan::Raw;
+use crate::scan::{Data, Raw};
 
 /// What a device said.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,23 @@ pub enum Answer {
     Absent,
     /// "No", in another protocol than Modbus, for this reason.
     Denied(Quality),
+}
+
+impl Answer {
+    /// What was read; `None`: it is a refusal, or answers a write.
+    #[must_use]
+    pub fn into_data(self) -> Option<Data> {
+        let response = match self {
+            Answer::Response(response) => response,
+            Answer::Values(values) => return Some(Data::Values(values)),
+            Answer::Exception(_) | Answer::Absent | Answer::Denied(_) => return None,
+        };
+        if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
+            return Some(Data::Words(words));
+        }
+        let (Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)) = response else { return None };
+        Some(Data::Bits(bits))
+    }
 }
 
 /// Why there is no usable answer.

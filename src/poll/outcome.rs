@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_modbus::{ExceptionCode, Response};
+use tokio_modbus::ExceptionCode;
 
 use super::learned::Refusal;
 use crate::driver::{Answer, Fault};
@@ -36,26 +36,16 @@ pub(super) enum Outcome {
 impl Outcome {
     pub(super) fn of(result: Result<Answer, Fault>) -> Outcome {
         match result {
-            Ok(Answer::Response(response)) => Outcome::of_response(response),
+            Ok(answer @ (Answer::Response(_) | Answer::Values(_))) => {
+                answer.into_data().map_or(Outcome::Bad(Quality::BadDecode), Outcome::Data)
+            }
             Ok(Answer::Exception(code)) => Outcome::of_exception(code),
-            Ok(Answer::Values(values)) => Outcome::Data(Data::Values(values)),
             Ok(Answer::Absent) => Outcome::Refused(Refusal::Address),
             Ok(Answer::Denied(quality)) => Outcome::Bad(quality),
             Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
             Err(Fault::Garbled) => Outcome::Garbled,
             Err(fault) => Outcome::Unheard(quality(&fault)),
         }
-    }
-
-    /// The registers or bits of an answer to a read.
-    fn of_response(response: Response) -> Outcome {
-        if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
-            return Outcome::Data(Data::Words(words));
-        }
-        let (Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)) = response else {
-            return Outcome::Bad(Quality::BadDecode);
-        };
-        Outcome::Data(Data::Bits(bits))
     }
 
     fn of_exception(code: ExceptionCode) -> Outcome {
