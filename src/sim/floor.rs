@@ -40,6 +40,8 @@ pub struct Device {
     pub link: Arc<str>,
     /// Its address there.
     pub unit: u8,
+    /// The speed that it has on a serial line, in baud; `None`: that of the line.
+    pub baud: Option<u32>,
     /// What it has.
     pub points: Vec<Point>,
 }
@@ -194,6 +196,15 @@ impl Floor {
     #[must_use]
     pub const fn is_hushed(&self) -> bool {
         self.is_hushed
+    }
+
+    /// The units on `link` that have a speed of their own, and which.
+    pub fn own_speeds_on(&self, link: &str) -> impl Iterator<Item = (u8, u32)> {
+        let own = |unit: &Unit| match &unit.content {
+            Content::Points(devices) => Some((unit.unit, devices.first()?.baud?)),
+            Content::Addressed { .. } => None,
+        };
+        self.units.iter().filter(move |unit| *unit.link == *link).filter_map(own)
     }
 
     /// The addresses of the units on `link`.

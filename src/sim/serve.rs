@@ -258,6 +258,8 @@ struct Conversation {
     speed: Option<SerialLine>,
     /// The other end of it.
     gateway: Option<Far>,
+    /// The speeds of units that have not that of the line.
+    own_speeds: BTreeMap<u8, u32>,
     /// There are units on it, or nothing else: what comes in is Modbus.
     has_units: bool,
     has_meters: bool,
@@ -286,6 +288,7 @@ impl Conversation {
     fn new(far: FarEnd, speed: Option<SerialLine>) -> Conversation {
         far.with(|state| state.connections += 1);
         let now = clock::monotonic();
+        let own_speeds = far.floor.with(|floor| floor.own_speeds_on(&far.link).collect());
         let (has_units, has_meters, has_instruments, talkers) = far.floor.with(|floor| {
             let talkers = floor.instruments_on(&far.link).filter(|instrument| instrument.talks());
             (
@@ -302,6 +305,7 @@ impl Conversation {
             far,
             speed,
             gateway: None,
+            own_speeds,
             has_units: has_units || !has_others,
             has_meters: has_meters && !is_alone,
             has_instruments: has_instruments && !is_alone,
@@ -384,9 +388,14 @@ impl Conversation {
         }
     }
 
-    /// The speed that the gateway has set, where that matters and is known.
+    /// The speed that the gateway has set, where that is known.
     fn baud(&self) -> Option<u32> {
-        self.gateway.as_ref().filter(|_| self.has_meters || self.has_instruments)?.baud()
+        self.gateway.as_ref()?.baud()
+    }
+
+    /// The speed of a unit.
+    fn speed_of(&self, unit: u8) -> Option<u32> {
+        self.own_speeds.get(&unit).copied().or(self.speed.map(|line| line.baud))
     }
 
     /// Takes what came in; false where it is no Modbus.
@@ -403,7 +412,8 @@ impl Conversation {
         let baud = self.baud();
         let pace = self.speed.map(|line| SerialLine { baud: baud.unwrap_or(line.baud), ..line });
         self.last_byte = Some(now + wire_time(pace, bytes.len()));
-        if is_same_speed(self.speed.map(|line| line.baud), baud) {
+        let is_own = baud.is_some_and(|baud| self.own_speeds.values().any(|own| *own == baud));
+        if is_own || is_same_speed(self.speed.map(|line| line.baud), baud) {
             self.input.extend_from_slice(bytes);
         }
         if self.has_meters {
@@ -418,7 +428,10 @@ impl Conversation {
         }
         loop {
             match take_request(self.far.framing, &mut self.input) {
-                Ok(Some(request)) => self.answer(&request, now),
+                Ok(Some(request)) if is_same_speed(self.speed_of(request.unit), baud) => {
+                    self.answer(&request, now)
+                }
+                Ok(Some(_)) => {} // noise to this unit
                 Ok(None) => return true,
                 Err(_foreign) => return false,
             }

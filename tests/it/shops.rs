@@ -121,7 +121,7 @@ fn zone_at_ten() -> String {
 }
 
 fn device(name: &str, link: &str, unit: u8, points: Vec<Point>) -> Device {
-    Device { name: name.into(), link: link.into(), unit, points }
+    Device { name: name.into(), link: link.into(), unit, baud: None, points }
 }
 
 fn register(name: &str, address: u16, motion: Motion) -> Point {

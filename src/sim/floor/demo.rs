@@ -128,8 +128,13 @@ fn drive() -> Vec<Point> {
 /// The floor of `configs/demo.toml`: a press and an oven behind a TCP controller, a meter and a drive on a serial line.
 #[must_use]
 pub fn demo_floor() -> Vec<Device> {
-    let device =
-        |name: &str, link: &str, unit, points| Device { name: name.into(), link: link.into(), unit, points };
+    let device = |name: &str, link: &str, unit, points| Device {
+        name: name.into(),
+        link: link.into(),
+        unit,
+        baud: None,
+        points,
+    };
     vec![
         device("press", "plc", 1, press()),
         device("oven", "plc", 2, oven()),

@@ -80,6 +80,7 @@ pub fn floor_of(site: &Site, start: Timestamp) -> Made {
             name: device.name.clone(),
             link: link.clone(),
             unit,
+            baud: device.line.map(|line| line.baud),
             points: content.points_of(device.id),
         }));
         untold.append(&mut content.untold);

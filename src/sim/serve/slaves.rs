@@ -46,11 +46,7 @@ impl Conversation {
                 Act::HangUp => self.speed.map_or(Duration::ZERO, |_| LINGER),
             };
             sent += act.size();
-            self.enqueue(
-                start + after + self.wire_time(sent) + linger,
-                act,
-                self.speed.map(|line| line.baud),
-            );
+            self.enqueue(start + after + self.wire_time(sent) + linger, act, self.speed_of(request.unit));
         }
     }
 }
