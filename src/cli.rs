@@ -1,6 +1,6 @@
 //! The commands of the one binary: what a person types, what they see, and the exit code.
 //!
-//! Exit codes: 0 done, 1 fault, 2 wrong usage or a bad configuration.
+//! Exit codes: 0 done, 1 fault, 2 wrong usage or a bad configuration, 4 (of `scan`) nobody was found.
 
 mod check;
 #[cfg(feature = "demo")]
@@ -11,6 +11,7 @@ mod faults;
 mod quality;
 mod queue;
 mod run;
+mod scan;
 #[cfg(feature = "demo")]
 mod simulate;
 mod write;
@@ -21,7 +22,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-#[cfg(feature = "demo")]
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::site::LogLevel;
@@ -32,7 +32,7 @@ const FAULT: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Commands of the contract that a later version builds.
-const LATER: [&str; 7] = ["plan", "scan", "read", "watch", "types", "fleet", "schema"];
+const LATER: [&str; 6] = ["plan", "read", "watch", "types", "fleet", "schema"];
 
 /// The industrial edge gateway for small factories: Modbus equipment to MQTT Sparkplug B.
 #[derive(Debug, Parser)]
@@ -61,6 +61,9 @@ enum Command {
     /// Write one value, by the rules of the configuration and through the running gateway where there is one: asks
     /// first, says what became of it.
     Write(write::Wanted),
+    /// Search a line or a host for devices, without changing anything: how they are spoken to, and of which types they may
+    /// be. Prints a piece of a configuration.
+    Scan(scan::Wanted),
     /// Show what is stored and not delivered yet: sizes, ages, gaps. Changes nothing; the gateway may be running.
     Queue {
         /// The state directory, the queue in it, or a copy.
@@ -118,6 +121,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         Command::Write(wanted) => write::write(&wanted),
+        Command::Scan(wanted) => scan::scan(&wanted),
         Command::Queue { path, export } => queue::queue(&path, export),
         #[cfg(feature = "demo")]
         Command::Demo { seconds, config, faults } => demo::demo(seconds, config.as_deref(), faults),
@@ -156,7 +160,6 @@ fn start_logging(level: LogLevel) {
 }
 
 /// Ready when the system or a person asks to stop.
-#[cfg(feature = "demo")]
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

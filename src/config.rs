@@ -19,6 +19,7 @@ use std::path::Path;
 use finding::Finding;
 use site::Site;
 use source::{Read, Sources};
+use tree::Node;
 
 /// A configuration after checking.
 #[derive(Debug)]
@@ -39,6 +40,42 @@ pub fn load(path: &Path) -> Checked {
 #[must_use]
 pub fn parse(name: &str, text: &str) -> Checked {
     check(Read::from_text(name, text))
+}
+
+/// The links of the configuration at `path`, and the types that it knows: its own, those beside it and those of the package's
+/// library; only the latter two where there is no such file. As a site that nobody runs: with a device of each type, of the
+/// type's name, alone on a link of its own, as unit 1 or with the address 1; and one of no type, so that there is one.
+#[must_use]
+pub fn types(path: &Path) -> Checked {
+    let mut read = source::read_types(path);
+    let types = read.table.table("type");
+    let mut text = format!("{NOBODY}{}", nobody(1, "", "tags = [{ name = 'hr0', at = 'hr:0' }]"));
+    let names = types.entries.iter().map(|entry| &entry.key).filter(|name| values::is_name(name));
+    for (port, name) in (2..=u16::MAX).zip(names) {
+        let Some(of_type) = expand::resolve_type(types, name) else { continue };
+        let own = match of_type.get("protocol").and_then(Node::text) {
+            Some("dlt645") => "address = '000000000001'",
+            Some("serial") => "unit = 1\naddress = '00000000000001'",
+            // a PLC's registers are what its program makes of them
+            _ if of_type.get("tags").is_none() => "tags = [{ name = 'hr0', at = 'hr:0', every = 'never' }]",
+            _ => "unit = 1",
+        };
+        text += &nobody(port, name, &format!("type = '{name}'\n{own}"));
+    }
+    read.add_text("a device of each type", &text);
+    check(read)
+}
+
+/// What every site has.
+const NOBODY: &str = "[gateway]\nname = 'n'\nenterprise = 'e'\n[uplink.none]\nbroker = 'mqtt://127.0.0.1'\n";
+
+/// A device on a link that nobody else has: the address is one of documentation (RFC 5737).
+fn nobody(port: u16, name: &str, says: &str) -> String {
+    let link = format!("{name}..type");
+    let device = if name.is_empty() { &link } else { name };
+    format!(
+        "[link.'{link}']\ntcp = '192.0.2.1:{port}'\nframing = 'rtu'\n[device.'{device}']\nlink = '{link}'\n{says}\n"
+    )
 }
 
 fn check(read: Read) -> Checked {

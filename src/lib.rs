@@ -34,6 +34,7 @@ pub mod scan;
 #[cfg(feature = "demo")]
 pub mod sim;
 pub mod sparkplug;
+pub mod survey;
 pub mod tag;
 pub mod thinning;
 pub mod tls;

@@ -34,6 +34,7 @@ mod plans;
 mod proto;
 mod quirks;
 mod rig;
+mod scan;
 mod shops;
 mod simulator;
 mod tidy;

@@ -51,7 +51,23 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("uplink", &["config", "json", "outbox", "queue", "sparkplug", "tls", "uplink"]),
     ("sim", &["config", "link", "sim"]),
     ("gateway", &["command", "config", "link", "poll", "normalize", "queue", "uplink"]),
-    ("cli", &["cli", "command", "config", "driver", "gateway", "normalize", "queue", "sim", "sparkplug"]),
+    ("survey", &["config", "driver", "link", "normalize", "survey"]),
+    (
+        "cli",
+        &[
+            "cli",
+            "command",
+            "config",
+            "driver",
+            "gateway",
+            "link",
+            "normalize",
+            "queue",
+            "sim",
+            "sparkplug",
+            "survey",
+        ],
+    ),
 ];
 
 /// Stages that may import more of `config` than the checked site.
@@ -62,6 +78,7 @@ const ACTING: &[&str] = &[
     "cli.rs",
     "cli/demo.rs",
     "cli/run.rs",
+    "cli/scan.rs",
     "cli/simulate.rs",
     "cli/write.rs",
     "clock.rs",
@@ -94,6 +111,7 @@ const ACTING: &[&str] = &[
     "sim/serve.rs",
     "sim/serve/line.rs",
     "sim/serve/site.rs",
+    "survey/task.rs",
     "tls.rs",
     "uplink/commands.rs",
     "uplink/mqtt.rs",

@@ -1,0 +1,85 @@
+//! Asks what a search wants to know: the one file of it that touches a line.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::{sleep, timeout_at};
+
+use super::{Question, Survey};
+use crate::clock;
+use crate::link::{Link, LinkError};
+
+/// A line that has been quiet for so long says no more: longer than adapters hold bytes back.
+const QUIET: Duration = Duration::from_millis(60);
+/// The silence before each question, whatever the speed: nobody else is to be crowded out.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A line that is never quiet is heard no longer than this beyond the time of an answer.
+const BABBLE_MAX: Duration = Duration::from_secs(2);
+/// More bytes are not kept of what is heard after one question.
+const HEARD_MAX: usize = 4096;
+/// A far end that hangs up so often, one question after the other, is not asked so any more.
+const LOST_MAX: u32 = 2;
+
+/// Asks everything that `survey` wants to know over `link`; after each question `told` may look at it.
+///
+/// # Errors
+/// Where the link cannot be opened.
+pub async fn run(
+    survey: &mut Survey,
+    link: &mut Link,
+    mut told: impl FnMut(&Survey, &Question),
+) -> Result<(), LinkError> {
+    let mut lost = 0;
+    link.open().await?;
+    while let Some(question) = survey.next_question() {
+        told(survey, &question);
+        if !link.is_open() {
+            link.open().await?;
+        }
+        match ask(link, &question).await {
+            Ok(heard) => {
+                lost = 0;
+                if !heard.is_empty() {
+                    link.answered();
+                }
+                survey.handle(&heard, clock::monotonic());
+            }
+            Err(_) if lost < LOST_MAX => {
+                lost += 1;
+                survey.handle(&[], clock::monotonic());
+            }
+            Err(_) => {
+                lost = 0;
+                survey.handle_lost();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends a question; what comes until the line is quiet.
+async fn ask(link: &mut Link, question: &Question) -> Result<BytesMut, LinkError> {
+    link.set_line(question.manner.line);
+    sleep(PAUSE).await;
+    link.discard_input().await;
+    if !question.bytes.is_empty() {
+        link.write(&question.bytes).await?;
+    }
+    let end = clock::monotonic() + question.patience;
+    let mut until = end;
+    let mut heard = BytesMut::new();
+    loop {
+        match timeout_at(until.into(), link.read(&mut heard)).await {
+            Err(_) => return Ok(heard),
+            Ok(read) => read?,
+        };
+        if heard.len() >= HEARD_MAX {
+            return Ok(heard);
+        }
+        if !question.bytes.is_empty() {
+            // an echo alone is no answer yet
+            let is_echo = question.bytes.starts_with(&heard);
+            until = if is_echo { end } else { (clock::monotonic() + QUIET).min(end + BABBLE_MAX) };
+        }
+    }
+}
