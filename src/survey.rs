@@ -90,6 +90,14 @@ pub struct Found {
     pub fits: Vec<Fit>,
 }
 
+impl Found {
+    /// The type that it most likely is of; `None`: nothing speaks for any.
+    #[must_use]
+    pub fn best(&self) -> Option<&Fit> {
+        self.fits.first().filter(|fit| !fit.is_weak)
+    }
+}
+
 /// Who was found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Who {
@@ -154,8 +162,8 @@ pub struct Survey {
     extended: Vec<Manner>,
     /// Where bytes come that nobody knows.
     noisy: Vec<Manner>,
-    /// A unit has answered over Modbus TCP.
-    has_met_server: bool,
+    /// Where a unit has answered.
+    met: Vec<Manner>,
     /// There is a line behind it: units are missing there.
     is_gateway: bool,
     stray: Option<Stray>,
@@ -179,7 +187,7 @@ impl Survey {
             meters: BTreeSet::new(),
             extended: Vec::new(),
             noisy: Vec::new(),
-            has_met_server: false,
+            met: Vec::new(),
             is_gateway: false,
             stray: None,
             remarks: Vec::new(),
@@ -377,12 +385,19 @@ impl Survey {
         let candidates = (0..self.types.devices.len()).filter(modbus).collect();
         let step = Step::Identify(Who::Unit(unit, word), Identify::new(candidates));
         self.waiting.push_front((manner, step));
-        if manner.framing == Framing::Tcp && !self.has_met_server {
-            self.has_met_server = true;
+        if self.is_met(manner) {
+            return;
+        }
+        self.met.push(manner);
+        self.waiting.push_front((manner, Step::Strangers(&STRANGERS)));
+        if manner.framing == Framing::Tcp {
             // it hands no line through
             self.waiting.retain(|(other, _)| *other == manner);
-            self.waiting.push_front((manner, Step::Strangers(&STRANGERS)));
         }
+    }
+
+    fn is_met(&self, manner: Manner) -> bool {
+        self.met.iter().any(|other| other.has_speed_of(&manner))
     }
 
     /// All other units are asked as well where there may be some: on a line with one, and behind a gateway.
@@ -409,7 +424,7 @@ impl Survey {
         }
         match units.split_first() {
             Some((_, [])) | None => {
-                self.remarks.push("it answers as whatever unit it is asked: one device".to_owned());
+                self.remark("it answers as whatever unit it is asked: one device".to_owned());
                 self.waiting.retain(|(other, step)| *other != manner || !matches!(step, Step::Unit(..)));
             }
             Some((_, rest)) => self.waiting.push_front((manner, Step::Strangers(rest))),
@@ -446,15 +461,28 @@ impl Survey {
         }
     }
 
+    /// Says it once.
+    fn remark(&mut self, remark: String) {
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
+    }
+
     fn remark_on(&mut self, discovery: &Discovery) {
         for address in discovery.shared() {
-            self.remarks.push(format!(
+            self.remark(format!(
                 "several meters seem to have the address {address}: ask each alone on the line"
             ));
         }
+        if discovery.is_indiscriminate() {
+            self.remark(
+                "a meter answers whatever address it is asked: no other one can be told on this line"
+                    .to_owned(),
+            );
+        }
         if !discovery.is_complete() && discovery.questions() > 0 {
             let questions = discovery.questions();
-            self.remarks.push(format!(
+            self.remark(format!(
                 "the search for meters was given up after {questions} questions: there may be more"
             ));
         }

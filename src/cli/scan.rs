@@ -112,10 +112,13 @@ struct Target {
 /// A link of the configuration, a port or a host.
 fn target(wanted: &Wanted, types: &Site) -> Result<Target, String> {
     let named = &wanted.link;
+    if named.contains(char::is_control) {
+        return Err(format!("{named:?} is no port and no host"));
+    }
     if named.starts_with('/') {
         let line = SerialLine::parse("9600 8N1").ok_or("no line")?;
         let endpoint = Endpoint::Serial { port: named.into(), line, rts_on_send: false };
-        return Ok(fresh("line1", endpoint, format!("port = \"{named}\"")));
+        return Ok(fresh("line1", endpoint, format!("port = {named:?}")));
     }
     if let Some(link) = configured(types, named)? {
         return Ok(link);
@@ -129,7 +132,7 @@ fn target(wanted: &Wanted, types: &Site) -> Result<Target, String> {
     let has_port = named.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { named.clone() } else { format!("{named}:{PORT}") };
     let endpoint = Endpoint::Tcp { address: address.clone(), connect_timeout: CONNECT_TIMEOUT, tls: None };
-    Ok(fresh("net1", endpoint, format!("tcp = \"{address}\"")))
+    Ok(fresh("net1", endpoint, format!("tcp = {address:?}")))
 }
 
 fn fresh(name: &str, endpoint: Endpoint, opens: String) -> Target {
@@ -281,7 +284,6 @@ fn in_words(found: &Found) -> String {
         Who::Meter(address, _) => format!("meter {address} answers DL/T 645"),
         Who::Instrument(_) => "an instrument".to_owned(),
     };
-    let of_type =
-        found.fits.first().filter(|fit| !fit.is_weak).map_or("of no known type", |fit| &*fit.type_name);
+    let of_type = found.best().map_or("of no known type", |fit| &*fit.type_name);
     format!("{}: {who}: {of_type}", found.manner)
 }

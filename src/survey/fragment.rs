@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::manner::Manner;
 use super::{Found, Survey, Who};
 use crate::config::site::{Framing, SerialLine};
+use crate::dlt645::Version;
 
 /// The link that was searched.
 #[derive(Clone, Debug)]
@@ -38,36 +39,36 @@ pub fn fragment(origin: &Origin, survey: &Survey) -> String {
     let mut names = BTreeSet::new();
     for found in survey.found() {
         let of_device = device(origin, usual, found, &mut names);
-        let is_fit = speaks_alike(usual, found) && (survey.found().len() == 1 || !is_talker(found));
         text.push('\n');
-        if is_fit {
-            text += &of_device;
-            continue;
+        match obstacle(usual, found, survey.found().len() == 1) {
+            None => text += &of_device,
+            Some(why) => {
+                text += &format!("# {why}\n");
+                of_device.lines().for_each(|line| text += &format!("# {line}\n"));
+            }
         }
-        let why = if is_talker(found) {
-            "it talks by itself: give it a link of its own"
-        } else {
-            "the link is framed otherwise: give it a link of its own"
-        };
-        text += &format!("# {why}\n");
-        of_device.lines().for_each(|line| text += &format!("# {line}\n"));
     }
     text
+}
+
+/// Why a device cannot stand in the configuration as it is.
+fn obstacle(usual: Manner, found: &Found, is_alone: bool) -> Option<&'static str> {
+    let is_talker = matches!(found.who, Who::Instrument(_)) && found.fits.iter().all(|fit| fit.is_heard);
+    if is_talker && !is_alone {
+        return Some("it talks by itself: give it a link of its own");
+    }
+    let is_unit = matches!(found.who, Who::Unit(..));
+    if is_unit && usual.framing != found.manner.framing {
+        return Some("the link is framed otherwise: give it a link of its own");
+    }
+    let is_dumb = matches!(found.who, Who::Unit(_, None)) && found.best().is_none();
+    is_dumb.then_some("it refuses hr:0 and ir:0, and no probe of a known type fits: write its type, or tags")
 }
 
 /// How most of those who were found are spoken to; of several the first.
 fn most_frequent(found: &[Found]) -> Option<Manner> {
     let count = |manner: Manner| found.iter().filter(|other| other.manner == manner).count();
     found.iter().rev().map(|found| found.manner).max_by_key(|manner| count(*manner))
-}
-
-/// Only Modbus minds how the link is framed.
-fn speaks_alike(usual: Manner, found: &Found) -> bool {
-    !matches!(found.who, Who::Unit(..)) || usual.framing == found.manner.framing
-}
-
-fn is_talker(found: &Found) -> bool {
-    matches!(found.who, Who::Instrument(_)) && found.fits.iter().all(|fit| fit.is_heard)
 }
 
 fn word(framing: Framing) -> &'static str {
@@ -79,7 +80,7 @@ fn word(framing: Framing) -> &'static str {
 }
 
 fn device(origin: &Origin, usual: Manner, found: &Found, names: &mut BTreeSet<String>) -> String {
-    let best = found.fits.first().filter(|fit| !fit.is_weak);
+    let best = found.best();
     let of_type = best.map(|fit| &*fit.type_name);
     let own = match &found.who {
         Who::Unit(unit, _) => format!("{}-{unit}", of_type.unwrap_or("unit")),
@@ -121,22 +122,21 @@ fn differs(usual: Option<SerialLine>, own: SerialLine) -> bool {
 /// What stands for the type of somebody whom no type fits.
 fn untyped(who: &Who) -> String {
     let head = "# no probe of a known type fits: write its type, or tags as its manual has them\n";
-    let tags = match who {
+    let says = match who {
         Who::Unit(_, Some((area, word))) => {
             let prefix = area.prefix();
             format!("tags = [{{ name = \"{prefix}0\", at = \"{prefix}:0\" }}]    # {word}\n")
         }
-        Who::Unit(_, None) => "tags = []    # it refuses hr:0 and ir:0\n".to_owned(),
         Who::Meter(_, version) => {
             let (version, at) = match version {
-                crate::dlt645::Version::V2007 => ("2007", "00010000"),
-                crate::dlt645::Version::V1997 => ("1997", "9010"),
+                Version::V2007 => ("2007", "00010000"),
+                Version::V1997 => ("1997", "9010"),
             };
             format!(
                 "protocol = \"dlt645\"\nversion = \"{version}\"\ntags = [{{ name = \"energy/import\", at = \"{at}\", format = \"XXXXXX.XX\", unit = \"kWh\", kind = \"counter\" }}]\n"
             )
         }
-        Who::Instrument(_) => String::new(),
+        Who::Unit(_, None) | Who::Instrument(_) => String::new(),
     };
-    format!("{head}{tags}")
+    format!("{head}{says}")
 }

@@ -164,7 +164,9 @@ impl Identify {
                 Some((identifier, _)) => identifier.to_string(),
                 None => of.layout.place(),
             };
-            self.value(of).flatten().map(|value| format!("{place} = {value}"))
+            let value = self.value(of).flatten()?.to_string();
+            // a text of the device may hold anything, and this ends up in comments
+            Some(format!("{place} = {}", value.replace(char::is_control, " ").trim()))
         };
         probed(types, device).filter_map(one).collect::<Vec<_>>().join(", ")
     }

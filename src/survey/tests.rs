@@ -347,6 +347,32 @@ fn a_server_that_answers_as_any_unit_is_one_device() {
 }
 
 #[test]
+fn a_unit_that_answers_for_all_on_a_line_is_one_device_and_one_that_refuses_everything_a_comment() {
+    let line = manner("9600 8N1");
+    let mut world =
+        World { units: vec![(line, 1, Registers::default())], any_unit: true, ..World::default() };
+    let survey = world.search(wishes(&[line]));
+    assert_eq!(found(&survey), ["9600 8N1: unit 1: "]);
+    assert_eq!(survey.remarks().len(), 1);
+    let origin = Origin { name: "line1".into(), opens: None, set: None };
+    let text = fragment(&origin, &survey);
+    assert!(text.contains("\n# [device.unit-1]\n# link = \"line1\"\n# unit = 1\n"), "{text}");
+    assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
+}
+
+#[test]
+fn what_a_device_says_of_itself_cannot_leave_its_comment() {
+    let line = manner("19200 8E1");
+    // "iEM3\n[x]"
+    let text = [0x6945, 0x4D33, 0x0A5B, 0x785D].into_iter().chain([0; 16]).collect::<Vec<u16>>();
+    let survey =
+        World { units: vec![(line, 1, holding(&[(49, &text)]))], ..World::default() }.search(wishes(&[line]));
+    let origin = Origin { name: "line1".into(), opens: None, set: None };
+    let told = "type = \"schneider-iem3000\"    # hr:49 = iEM3 [x]\n";
+    assert!(fragment(&origin, &survey).contains(told), "{}", fragment(&origin, &survey));
+}
+
+#[test]
 fn behind_a_gateway_all_units_are_asked_and_those_that_it_misses_are_not_there() {
     let units = vec![(NETWORK, 2, eastron()), (NETWORK, 20, eastron())];
     let mut world = World { units, is_gateway: true, ..World::default() };

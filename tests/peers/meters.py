@@ -6,7 +6,9 @@ literals.
 """
 
 import asyncio
+import subprocess
 import threading
+import tomllib
 
 from contextlib import contextmanager
 
@@ -143,6 +145,8 @@ def standing(bench, name):
 def run(bench):
     check = bench.report.check
     with standing(bench, "cell-8") as (pair, gateway, node):
+        with check("dlt645: scan finds the meter and the slave, says that the meter answers whatever it is asked, and reads only"):
+            check_scan(bench, pair)
         gateway.start()
         with check("dlt645: the birth of a meter that others have written has each of its values"):
             birth = node.wait("DBIRTH", DEVICE, timeout=20)
@@ -171,6 +175,19 @@ def run(bench):
         with check("dlt645: envelope, and the gateway stops when it is asked to"):
             expect(gateway.terminate(), 0, "exit code")
             check_sequence(node.messages())
+
+
+def check_scan(bench, pair):
+    """Of the wires: speeds make no difference on them."""
+    line = ("--serial", "2400 8E1", "--units", "1")
+    command = (bench.binary, "scan", pair.line.gateway_end, "--config", "configs/demo.toml", *line)
+    scan = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    expect(scan.returncode, 0, f"exit code ({scan.stderr})")
+    found = tomllib.loads(scan.stdout)
+    devices = {device.get("address") or device["unit"]: device.get("type") for device in found["device"].values()}
+    expect(devices, {ADDRESS: "dlt645-2007-3ph", 1: None}, "who was found")
+    assert "answers whatever address" in scan.stderr, scan.stderr
+    expect(found["link"]["line1"], {"port": pair.line.gateway_end, "serial": "2400 8E1"}, "the link")
 
 
 def check_births(decoder, of_meter, of_slave):

@@ -14,6 +14,9 @@
 //!       └─ … 99
 //! ```
 //!
+//! A meter that answers whatever address it is asked would be found under all of them: once anything has answered, somebody is
+//! asked whom nobody has.
+//!
 //! With collisions a search takes 100 questions for each pair of digits that several meters share.
 
 use std::collections::BTreeSet;
@@ -27,6 +30,8 @@ use crate::dlt645::{Identifier, Version};
 pub const QUESTIONS_MAX: u16 = 2000;
 /// So many meters, and the search is given up: twice what a line of RS-485 bears.
 pub const METERS_MAX: usize = 64;
+/// The address of a meter that is on no line.
+const STRANGER: [u8; ADDRESS_SIZE] = [0x98, 0x76, 0x54, 0x32, 0x10, 0x98];
 /// All pairs of digits.
 const PAIRS: u8 = 100;
 /// The energy that every meter counts: drawn, of all tariffs.
@@ -46,6 +51,17 @@ struct Branch {
     is_again: bool,
 }
 
+/// Whether somebody is asked whom nobody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Test {
+    /// Nobody has answered yet.
+    Later,
+    Next,
+    /// Nobody has answered for the stranger.
+    Passed,
+    Failed,
+}
+
 /// A search for the meters on a line.
 #[derive(Clone, Debug)]
 pub struct Discovery {
@@ -56,6 +72,7 @@ pub struct Discovery {
     found: BTreeSet<Address>,
     /// Whole addresses with answers that spoil each other.
     shared: BTreeSet<Address>,
+    test: Test,
     questions: u16,
 }
 
@@ -68,7 +85,8 @@ impl Discovery {
         if version == Version::V2007 {
             branches.push(Branch { by_address: true, ..line });
         }
-        Discovery { version, wake, branches, found: BTreeSet::new(), shared: BTreeSet::new(), questions: 0 }
+        let (found, shared) = (BTreeSet::new(), BTreeSet::new());
+        Discovery { version, wake, branches, found, shared, test: Test::Later, questions: 0 }
     }
 
     /// The bytes to send, after which the line is listened to for as long as a meter may take to answer; `None` once the
@@ -78,20 +96,44 @@ impl Discovery {
         if self.is_given_up() {
             return None;
         }
+        if self.test == Test::Next {
+            return Some(Exchange::new(Address::from_wire(STRANGER), self.item(), self.wake).request());
+        }
         let branch = self.branches.last()?;
         let question = match self.version {
             _ if branch.by_address => Question::Address,
-            Version::V1997 => Question::Item(ENERGY_1997),
-            Version::V2007 => Question::Item(ENERGY_2007),
+            Version::V1997 | Version::V2007 => self.item(),
         };
         Some(Exchange::new(Address::from_wire(branch.bytes), question, self.wake).request())
+    }
+
+    /// What every meter has.
+    const fn item(&self) -> Question {
+        Question::Item(match self.version {
+            Version::V1997 => ENERGY_1997,
+            Version::V2007 => ENERGY_2007,
+        })
     }
 
     /// What came after the question of [`Discovery::next`]: all frames, and whether there was anything that was none, such
     /// as answers that spoilt each other.
     pub fn handle(&mut self, frames: &[Frame], is_spoilt: bool) {
+        let mut replies = frames.iter().filter(|frame| frame.control.is_reply());
+        if self.test == Test::Next {
+            self.questions = self.questions.saturating_add(1);
+            let stranger = Address::from_wire(STRANGER);
+            let is_answered = replies.any(|frame| frame.address == stranger || !frame.address.is_single());
+            self.test = if is_answered { Test::Failed } else { Test::Passed };
+            if is_answered {
+                self.branches.clear();
+            }
+            return;
+        }
         let Some(branch) = self.branches.pop() else { return };
         self.questions = self.questions.saturating_add(1);
+        if self.test == Test::Later && replies.next().is_some() {
+            self.test = Test::Next;
+        }
         let asked = Address::from_wire(branch.bytes);
         let replies = frames.iter().filter(|frame| frame.control.is_reply());
         // a late answer to the question before is that of a meter as well
@@ -146,6 +188,12 @@ impl Discovery {
     /// Whole addresses that more than one meter seems to have, or whose meter cannot be understood.
     pub fn shared(&self) -> impl Iterator<Item = Address> {
         self.shared.iter().copied()
+    }
+
+    /// Whether a meter answers whatever address it is asked: it is the only one that can be told on its line.
+    #[must_use]
+    pub fn is_indiscriminate(&self) -> bool {
+        self.test == Test::Failed
     }
 
     /// How many questions were asked.
@@ -217,7 +265,8 @@ mod tests {
         let line = Line::new(&["210220003011"]);
         let discovery = line.search(Version::V2007);
         assert_eq!(found(&discovery), ["210220003011"]);
-        assert_eq!(discovery.questions(), 2);
+        // for its address, for an item, and somebody who is not there
+        assert_eq!(discovery.questions(), 3);
         let mut discovery = Discovery::new(Version::V2007, 0);
         discovery.handle(&line.hear(&discovery.next().unwrap()).0, false);
         assert_eq!(found(&discovery), ["210220003011"]);
@@ -242,11 +291,11 @@ mod tests {
         let line = Line { tells: false, ..Line::new(&["210220003011"]) };
         let discovery = line.search(Version::V2007);
         assert_eq!(found(&discovery), ["210220003011"]);
-        assert_eq!(discovery.questions(), 2);
+        assert_eq!(discovery.questions(), 3);
         let line = Line { version: Version::V1997, ..Line::new(&["138000130754"]) };
         let discovery = line.search(Version::V1997);
         assert_eq!(found(&discovery), ["138000130754"]);
-        assert_eq!(discovery.questions(), 1);
+        assert_eq!(discovery.questions(), 2);
     }
 
     #[test]
@@ -263,8 +312,8 @@ mod tests {
         let meters = ["000000000161", "000000000261", "210220003011"];
         let discovery = Line::new(&meters).search(Version::V2007);
         assert_eq!(found(&discovery), meters);
-        // all twice, 100 pairs, those that end in 61 once more, and their 100 pairs
-        assert_eq!(discovery.questions(), 2 + 100 + 1 + 100);
+        // all twice, 100 pairs, those that end in 61 once more, and their 100 pairs; and somebody who is not there
+        assert_eq!(discovery.questions(), 2 + 100 + 1 + 100 + 1);
         assert!(discovery.is_complete());
         let mut discovery = Discovery::new(Version::V2007, 0);
         discovery.handle(&[], true);
@@ -279,7 +328,7 @@ mod tests {
         let line = Line { in_turn: true, ..Line::new(&["000000000161", "000000000162"]) };
         let discovery = line.search(Version::V2007);
         assert_eq!(found(&discovery), ["000000000161", "000000000162"]);
-        assert_eq!(discovery.questions(), 1 + 100);
+        assert_eq!(discovery.questions(), 1 + 1 + 100);
     }
 
     #[test]
@@ -343,8 +392,27 @@ mod tests {
         let mut discovery = Discovery::new(Version::V1997, 0);
         let request = discovery.next();
         discovery.handle(&[nobody], false);
+        assert_ne!(discovery.next(), request, "somebody who is not there first");
+        discovery.handle(&[], false);
         assert_eq!(discovery.next(), request);
         assert_eq!(found(&discovery), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_meter_that_answers_whatever_it_is_asked_is_not_found_under_every_address() {
+        let own = Address::parse("210220003011").unwrap();
+        let mut discovery = Discovery::new(Version::V2007, 4);
+        while let Some(request) = discovery.next() {
+            let asked = Decoder::default().decode(&request).remove(0);
+            let (address, control) =
+                if asked.control.0 == 0x13 { (own, 0x93) } else { (asked.address, 0x91) };
+            let data = if control == 0x93 { own.to_wire().to_vec() } else { asked.data };
+            discovery.handle(&[Frame { address, control: Control(control), data }], false);
+        }
+        assert_eq!(found(&discovery), ["210220003011"]);
+        assert!(discovery.is_indiscriminate());
+        assert_eq!(discovery.questions(), 2);
+        assert!(!Line::new(&["210220003011"]).search(Version::V2007).is_indiscriminate());
     }
 
     #[test]
