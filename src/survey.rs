@@ -426,6 +426,7 @@ impl Survey {
             Some((_, [])) | None => {
                 self.remark("it answers as whatever unit it is asked: one device".to_owned());
                 self.waiting.retain(|(other, step)| *other != manner || !matches!(step, Step::Unit(..)));
+                self.extended.push(manner); // there is nobody else to look for
             }
             Some((_, rest)) => self.waiting.push_front((manner, Step::Strangers(rest))),
         }
