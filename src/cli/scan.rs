@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 
 use super::{FAULT, USAGE, block_on, check, complain, say, stop_signal};
@@ -206,9 +207,41 @@ async fn search(wanted: &Wanted, types: &Arc<Site>, target: Target) -> anyhow::R
         () = stop => None,
     };
     told.tell_found(&survey);
-    let is_stopped = ended.is_none();
-    let result = ended.unwrap_or(Ok(()));
     show("");
+    if survey.questions() > 0 {
+        let seconds = clock::monotonic().saturating_duration_since(began).as_secs();
+        tell(wanted, &target.origin, &survey, seconds, matches!(ended, Some(Ok(()))));
+    }
+    if let Some(Err(error)) = ended {
+        bail!("{error}"); // its words have the reason in them already
+    }
+    Ok(!survey.found().is_empty())
+}
+
+/// What a search has come to, after so many seconds.
+fn tell(wanted: &Wanted, origin: &Origin, survey: &Survey, seconds: u64, is_whole: bool) {
+    tell_remarks(survey);
+    let count = survey.found().len();
+    let end = if is_whole { "" } else { ", not searched to the end" };
+    let summary = format!("{count} found with {} questions in {seconds} s{end}", survey.questions());
+    complain(&summary);
+    if wanted.units.is_none() && is_whole {
+        complain(
+            "units above 10 were asked only where others answered: --units 1-247 asks all of them in every way",
+        );
+    }
+    if count > 0 {
+        let guess = "# A type is a guess by what stands behind it: compare it with the nameplate.";
+        say(&format!("# tidegate scan {}: {summary}\n{guess}\n{}", wanted.link, fragment(origin, survey)));
+    } else if is_whole {
+        complain(
+            "nobody answers: is the line connected, A to A and B to B, and is everything on it switched on?",
+        );
+    }
+}
+
+/// What there is to say beside who was found.
+fn tell_remarks(survey: &Survey) {
     if let Some(stray) = survey.stray().filter(|_| survey.found().is_empty()) {
         let bytes: Vec<String> = stray.bytes.iter().map(|byte| format!("{byte:02X}")).collect();
         let who = if stray.is_master {
@@ -219,29 +252,6 @@ async fn search(wanted: &Wanted, types: &Arc<Site>, target: Target) -> anyhow::R
         complain(&format!("{who} (at {}: {})", stray.manner, bytes.join(" ")));
     }
     survey.remarks().iter().for_each(|remark| complain(remark));
-    let seconds = clock::monotonic().saturating_duration_since(began).as_secs();
-    let count = survey.found().len();
-    let summary = format!("{count} found with {} questions in {seconds} s", survey.questions());
-    complain(&format!("{summary}{}", if is_stopped { ", not searched to the end" } else { "" }));
-    if wanted.units.is_none() && result.is_ok() && !is_stopped {
-        complain(
-            "units above 10 were asked only where one below answered: --units 1-247 asks all of them in every way",
-        );
-    }
-    if count > 0 {
-        let guess = "# A type is a guess by what stands behind it: compare it with the nameplate.";
-        say(&format!(
-            "# tidegate scan {}: {summary}\n{guess}\n{}",
-            wanted.link,
-            fragment(&target.origin, &survey)
-        ));
-    } else if result.is_ok() && !is_stopped {
-        complain(
-            "nobody answers: is the line connected, A to A and B to B, and is everything on it switched on?",
-        );
-    }
-    result?;
-    Ok(count > 0)
 }
 
 /// What a person has been told of the search.

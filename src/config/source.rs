@@ -4,6 +4,7 @@
 //! its places kept; values of the environment (`TIDEGATE__UPLINK__CLOUD__PASSWORD`, collected by the `config` crate)
 //! are laid over it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use config::Source as _;
@@ -101,13 +102,7 @@ pub fn read(path: &Path) -> Read {
     let mut read = Read::default();
     read.files(path);
     read.libraries(path);
-    let variables = std::env::vars_os();
-    // a name or value that is no text is none of ours
-    read.environment(
-        variables
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
-    );
+    read.environment(variables());
     read
 }
 
@@ -120,8 +115,16 @@ pub fn read_types(path: &Path) -> Read {
         read.files(path);
     }
     read.libraries(path);
+    read.environment(variables());
     read.table.entries.retain(|entry| ["link", "type"].contains(&&*entry.key));
     read
+}
+
+/// Those of this program; a name or value that is no text is none of ours.
+fn variables() -> Vec<(String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
 }
 
 impl Read {
