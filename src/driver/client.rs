@@ -52,6 +52,8 @@ pub struct Client {
     heard: Option<UnitId>,
     /// The write that is not answered yet: one at a time.
     writing: Option<usize>,
+    /// The stream was closed from here, and that has not been told yet.
+    is_untold: bool,
     /// The request of another protocol that is outstanding.
     exchange: Option<Running>,
     /// Whether what is sent comes back.
@@ -178,6 +180,7 @@ impl Client {
             timeouts: 0,
             heard: None,
             writing: None,
+            is_untold: false,
             exchange: None,
             echo: link.echo,
             has_advised: false,
@@ -214,6 +217,7 @@ impl Client {
         self.last_byte = Some(now);
         self.settled_at = (self.framing != Framing::Tcp).then(|| now + settle);
         self.waiting_since = None;
+        self.is_untold = false;
         self.listeners.iter_mut().for_each(|hearing| hearing.listener.restart(now));
         Ok(())
     }
@@ -222,6 +226,7 @@ impl Client {
     pub fn close(&mut self) {
         self.conversation.abandon();
         self.exchange = None;
+        self.is_untold = false;
         self.link.close();
     }
 
@@ -244,7 +249,7 @@ impl Client {
     /// Whether [`Client::next`] has anything to wait for.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        self.link.is_open() || self.outstanding() > 0
+        self.link.is_open() || self.outstanding() > 0 || self.is_untold
     }
 
     /// When the last byte came or went, or the stream was opened; `None` while something is outstanding.
@@ -519,6 +524,7 @@ impl Client {
     fn lost(&mut self, fault: Fault) -> Event {
         self.end_busy();
         self.writing = None;
+        self.is_untold = false;
         let mut tickets = self.conversation.abandon();
         tickets.extend(self.exchange.take().map(|running| running.call.ticket));
         Event::Lost(tickets, fault)
@@ -535,11 +541,11 @@ impl Client {
             (self.timeouts, self.heard) = (0, Some(done.unit));
         }
         if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX && self.heard.is_none() {
-            self.link.close(); // the next read tells
+            self.hang_up();
         }
         if self.writing.take_if(|ticket| *ticket == done.ticket).is_some() {
             if done.result.is_err() && self.link.is_network() {
-                self.link.close(); // hard, before anybody is told; the next read tells
+                self.hang_up(); // hard, before anybody is told
             }
             self.link.set_hard_close(false);
         }
@@ -547,6 +553,12 @@ impl Client {
             self.end_busy();
         }
         Event::Done(done)
+    }
+
+    /// Closes the stream; the next read tells.
+    fn hang_up(&mut self) {
+        self.link.close();
+        self.is_untold = true;
     }
 
     fn end_busy(&mut self) {
