@@ -28,6 +28,8 @@ pub enum Answer {
     Absent,
     /// "No", in another protocol than Modbus, for this reason.
     Denied(Quality),
+    /// Nothing: it was sent, and nobody answers such a thing.
+    Unanswered,
 }
 
 /// Why there is no usable answer.

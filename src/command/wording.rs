@@ -39,6 +39,7 @@ pub fn data(answer: Answer) -> Result<Data, String> {
         Answer::Values(values) => return Ok(Data::Values(values)),
         Answer::Absent => return Err("it says that there is no such thing".to_owned()),
         Answer::Denied(quality) => return Err(format!("it says no: {}", quality.id())),
+        Answer::Unanswered => return Err("nobody answers that".to_owned()),
     };
     if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
         return Ok(Data::Words(words));
@@ -87,6 +88,38 @@ fn record(outcome: &Outcome, event: &str, unrecorded: u64) -> String {
         object.insert("unrecorded".to_owned(), Json::from(unrecorded));
     }
     record.to_string()
+}
+
+/// The time that is told to all meters which hear what one of them hears.
+#[derive(Clone, Debug)]
+pub struct Broadcast<'a> {
+    /// What tells it from every other.
+    pub id: String,
+    /// The link, by name.
+    pub link: &'a str,
+    /// The meter that stands for all, by name.
+    pub device: &'a str,
+    /// The time of day at which it is to be.
+    pub time: &'a str,
+}
+
+impl Broadcast<'_> {
+    /// The record of it, or of what became of it.
+    #[must_use]
+    pub fn record(&self, event: &str, reason: &str, at: Timestamp) -> String {
+        json!({
+            "at_ms": at.millis(),
+            "id": self.id,
+            "by": "broadcast_time",
+            "link": self.link,
+            "device": self.device,
+            "tag": Json::Null,
+            "value": self.time,
+            "event": event,
+            "reason": reason,
+        })
+        .to_string()
+    }
 }
 
 /// What whoever asked at `control.sock` is answered.

@@ -18,7 +18,7 @@ use crate::counters::{Counters, DeviceCounters, LinkCounters};
 use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError, timing};
-use crate::reading::Quality;
+use crate::reading::{Quality, Timestamp};
 use crate::scan::Raw;
 use crate::tag::UnitId;
 
@@ -318,11 +318,18 @@ impl Client {
 
     async fn send_other(&mut self, unit: UnitId, call: exchange::Call) {
         self.drop_unasked().await;
-        let bytes = call.exchange.request();
         let wire = self
             .link
             .line()
             .map_or(Duration::ZERO, |line| timing::wire_time(line, call.exchange.wire_size()));
+        if !call.exchange.is_answered() {
+            // a time that comes late is wrong: whatever closes the stream, the system shall not send it then
+            self.writing = Some(call.ticket);
+            self.link.set_hard_close(true);
+        }
+        let wire_ms = u64::try_from(wire.as_millis()).unwrap_or(u64::MAX);
+        let over_at = clock::of_system().millis().saturating_add(wire_ms);
+        let bytes = call.exchange.request(Timestamp::from_millis(over_at));
         let now = clock::monotonic();
         call.counters.requests.add(1);
         self.settled_at = None;
@@ -499,7 +506,11 @@ impl Client {
                 running.follow_up = Some(bytes);
                 None
             }
-            Progress::Wait if running.deadline <= now => Some(self.end_exchange(Err(Fault::Silent), now)),
+            Progress::Wait if running.deadline <= now => {
+                let is_missed = running.call.exchange.is_answered();
+                let result = if is_missed { Err(Fault::Silent) } else { Ok(Answer::Unanswered) };
+                Some(self.end_exchange(result, now))
+            }
             Progress::Wait => None,
         }
     }
@@ -515,6 +526,7 @@ impl Client {
         call.counters.checksum_errors.add(noise.checksum);
         call.counters.foreign.add(noise.foreign);
         match &result {
+            Ok(Answer::Unanswered) => {}
             Ok(_) => call.counters.replies.add(took),
             Err(_) => call.counters.timeouts.add(1),
         }
@@ -531,20 +543,23 @@ impl Client {
     }
 
     fn done(&mut self, done: Done) -> Event {
-        if done.result.is_ok() {
-            self.link.answered();
+        match done.result {
+            Ok(Answer::Unanswered) => {} // nothing of anybody is known by it
+            Err(Fault::Silent) => {
+                self.timeouts += 1;
+                self.heard.take_if(|unit| *unit == done.unit);
+            }
+            Ok(_) | Err(_) => (self.timeouts, self.heard) = (0, Some(done.unit)),
         }
-        if matches!(done.result, Err(Fault::Silent)) {
-            self.timeouts += 1;
-            self.heard.take_if(|unit| *unit == done.unit);
-        } else {
-            (self.timeouts, self.heard) = (0, Some(done.unit));
+        let is_heard = !matches!(done.result, Ok(Answer::Unanswered) | Err(_));
+        if is_heard {
+            self.link.answered();
         }
         if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX && self.heard.is_none() {
             self.hang_up();
         }
         if self.writing.take_if(|ticket| *ticket == done.ticket).is_some() {
-            if done.result.is_err() && self.link.is_network() {
+            if !is_heard && self.link.is_network() {
                 self.hang_up(); // hard, before anybody is told
             }
             self.link.set_hard_close(false);

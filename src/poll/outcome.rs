@@ -41,7 +41,7 @@ impl Outcome {
             Ok(Answer::Values(values)) => Outcome::Data(Data::Values(values)),
             Ok(Answer::Absent) => Outcome::Refused(Refusal::Address),
             Ok(Answer::Denied(quality)) => Outcome::Bad(quality),
-            Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
+            Ok(Answer::Unanswered) | Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
             Err(Fault::Garbled) => Outcome::Garbled,
             Err(fault) => Outcome::Unheard(quality(&fault)),
         }
