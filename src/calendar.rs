@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 pub use parse::{shift, span, workdays};
-pub use zone::{to_utc, zone, zone_names, zone_of_system};
+pub use zone::{to_local, to_utc, zone, zone_names, zone_of_system};
 
 /// Minutes of a day.
 const DAY_MINUTES: u16 = 24 * 60;
@@ -212,6 +212,14 @@ impl Calendar {
             at_ms = until_ms;
         }
         planned_ms
+    }
+
+    /// The local day of a moment, and when on that day it is so many minutes after midnight by the clock on the wall, in
+    /// milliseconds since the epoch; `None` beyond the year 9998.
+    #[must_use]
+    pub fn minute_of(&self, at_ms: u64, minute: u16) -> Option<(Date, u64)> {
+        let day = self.local(at_ms)?.date();
+        Some((day, self.wall_ms(day, minute)?))
     }
 
     /// The shifts of some days in their order; one ends at the latest where the next begins.

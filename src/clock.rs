@@ -46,6 +46,12 @@ pub fn wall() -> Timestamp {
     ask(&TIME, clocks, Timeline::wall)
 }
 
+/// What the system clock says, also where it was set back: for setting other clocks by it, and for nothing else.
+#[must_use]
+pub fn of_system() -> Timestamp {
+    Timestamp::from_millis(u64::try_from(system().as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Now, as readings are to say it: of two that are at least 10 ms apart the later one is always later.
 #[must_use]
 pub fn stamp() -> Stamp {

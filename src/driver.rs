@@ -28,6 +28,8 @@ pub enum Answer {
     Absent,
     /// "No", in another protocol than Modbus, for this reason.
     Denied(Quality),
+    /// Nothing: it was sent, and nobody answers such a thing.
+    Unanswered,
 }
 
 impl Answer {
@@ -37,7 +39,7 @@ impl Answer {
         let response = match self {
             Answer::Response(response) => response,
             Answer::Values(values) => return Some(Data::Values(values)),
-            Answer::Exception(_) | Answer::Absent | Answer::Denied(_) => return None,
+            Answer::Exception(_) | Answer::Absent | Answer::Denied(_) | Answer::Unanswered => return None,
         };
         if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
             return Some(Data::Words(words));

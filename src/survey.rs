@@ -35,6 +35,7 @@ use crate::driver::modbus::frame;
 use crate::driver::modbus::query::Query;
 use crate::driver::serial::ask::Ask;
 use crate::link::timing;
+use crate::reading::Timestamp;
 use crate::scan::Data;
 use crate::tag::{Area, Span, UnitId};
 use identify::{Fit, Identify, Place};
@@ -52,6 +53,8 @@ const PATIENCE_METER: Duration = Duration::from_millis(600);
 const PATIENCE_KNOWN: Duration = Duration::from_secs(1);
 /// Units that nobody sets: where both answer, everybody else does.
 const STRANGERS: [u8; 2] = [246, 244];
+/// Nothing that is asked here tells the time.
+const NO_TIME: Timestamp = Timestamp::from_millis(0);
 /// So many bytes of what nobody explains are shown.
 const STRAY_MAX: usize = 32;
 
@@ -268,7 +271,8 @@ impl Survey {
             }
             Step::Instrument(index) => {
                 let ask = instrument::question(self.types.devices.get(index)?)?;
-                let question = asks(manner, &ask.request(), ask.wire_size(), patience.max(PATIENCE_METER));
+                let question =
+                    asks(manner, &ask.request(NO_TIME), ask.wire_size(), patience.max(PATIENCE_METER));
                 Some((question, Asked::Instrument(index, ask)))
             }
             Step::Identify(who, identify) => self.identifying(manner, who, identify),
@@ -287,7 +291,7 @@ impl Survey {
             (Who::Meter(address, _), Some(place @ Place::Item(identifier, format))) => {
                 let item = Item { block: None, parts: vec![identifier] };
                 let read = Read::new(*address, WAKE, &item, vec![(identifier, format)], Arc::default())?;
-                let question = asks(manner, &read.request(), read.wire_size(), patience);
+                let question = asks(manner, &read.request(NO_TIME), read.wire_size(), patience);
                 Some((question, Asked::Item(who, identify, place, read)))
             }
             _ => {

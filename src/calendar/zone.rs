@@ -37,6 +37,14 @@ pub fn zone_names() -> Vec<String> {
     names
 }
 
+/// The local time of one in UTC, which counts milliseconds as if it were UTC. `None` before 1970 and beyond the year 9999.
+#[must_use]
+pub fn to_local(zone: &TimeZone, utc: Timestamp) -> Option<Timestamp> {
+    let moment = jiff::Timestamp::from_millisecond(i64::try_from(utc.millis()).ok()?).ok()?;
+    let local = TimeZone::UTC.to_timestamp(zone.to_datetime(moment)).ok()?;
+    u64::try_from(local.as_millisecond()).ok().map(Timestamp::from_millis)
+}
+
 /// The UTC time of a local one, which counts milliseconds as if it were UTC; of a time that comes twice the first. `None`: the
 /// clocks of the place leave it out.
 #[must_use]

@@ -146,6 +146,7 @@ fn fresh(name: &str, endpoint: Endpoint, opens: String) -> Target {
         connections: 1,
         in_flight: 1,
         idle_close: None,
+        broadcast_time: None,
     };
     Target { link, origin: Origin { name: name.to_owned(), opens: Some(opens), set: None } }
 }

@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::sleep_until;
 use tracing::{error, info};
 
 use super::act::Errand;
 use super::alarm::AlarmOrder;
 use super::allow::{Admitted, Now, Rules};
 use super::audit::Audit;
+use super::broadcast::Broadcast;
+use super::daily::{self, PATIENCE, Told};
 use super::history::Allowance;
 use super::plan::Plan;
 use super::wording;
@@ -31,6 +35,8 @@ pub const REQUESTS: usize = 16;
 pub const OUTCOMES: usize = 64;
 /// Orders about alarms that wait for the one under way; whoever has one more is told that it is busy.
 const ERRANDS: usize = 16;
+/// Between two looks whether meters are to be told the time.
+const LOOK: Duration = Duration::from_secs(1);
 /// The records of a command that is refused once it has been recorded take about so many bytes beside its id.
 const PAIR: usize = 512;
 /// What is told of a request that still waits when the gateway ends.
@@ -70,9 +76,14 @@ pub struct Task {
     ports: Ports,
     audit: Audit,
     allowance: Allowance,
-    works: JoinSet<Finished>,
-    /// The buses that each of them speaks on, and what it writes.
-    busy: BTreeMap<Id, (BTreeSet<usize>, TagId)>,
+    /// What is under way; of a broadcast there is nothing to tell at its end.
+    works: JoinSet<Option<Finished>>,
+    /// The buses that each of them speaks on, and the tag that it writes.
+    busy: BTreeMap<Id, (BTreeSet<usize>, Option<TagId>)>,
+    /// The links whose meters are told the time.
+    told: Vec<Told>,
+    /// When it is looked next whether they are to be; `None`: none are.
+    look_at: Option<Instant>,
     /// Orders about alarms that have not begun.
     errands: VecDeque<(AlarmOrder, WriteRequest, Reply)>,
     /// The one that has.
@@ -86,7 +97,8 @@ type Finished = (WriteRequest, Verdict, Reply);
 
 enum Woken {
     Stop,
-    Ended(Result<(Id, Finished), JoinError>),
+    Ended(Result<(Id, Option<Finished>), JoinError>),
+    Look,
     Asked(Received, Reply),
 }
 
@@ -94,7 +106,11 @@ impl Task {
     /// The task of `site`.
     #[must_use]
     pub fn new(site: &Arc<Site>, ports: Ports) -> Task {
+        // what writes one value while no gateway runs tells no time
+        let told = if ports.alarms.is_some() { daily::told(site) } else { Vec::new() };
         Task {
+            look_at: (!told.is_empty()).then(clock::monotonic),
+            told,
             site: site.clone(),
             rules: Rules::new(site.clone()),
             ports,
@@ -110,17 +126,20 @@ impl Task {
     /// Serves until it is told to stop; what is under way comes to its end.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
-            // every arm may be dropped at any time: recv, join_next and wait_for are cancel-safe
+            let look_at = self.look_at;
+            // every arm may be dropped at any time: recv, join_next, wait_for and sleep_until are cancel-safe
             let woken = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Woken::Stop,
                 Some(ended) = self.works.join_next_with_id() => Woken::Ended(ended),
+                () = rest_until(look_at) => Woken::Look,
                 Some(asked) = self.ports.from_here.recv() => Woken::Asked(asked.received, Some(asked.reply)),
                 Some(received) = self.ports.from_uplinks.recv() => Woken::Asked(received, None),
             };
             match woken {
                 Woken::Stop => break,
                 Woken::Ended(ended) => self.finish(ended).await,
+                Woken::Look => self.look(),
                 Woken::Asked(received, reply) => self.take(received, reply).await,
             }
         }
@@ -171,7 +190,7 @@ impl Task {
     /// Begins to write.
     fn begin(&mut self, plan: Plan, request: WriteRequest, reply: Reply, lanes: BTreeMap<DeviceId, Lane>) {
         let bus_of = |device: DeviceId| lanes.get(&device).map(|lane| lane.bus);
-        let about = (plan.devices().into_iter().filter_map(bus_of).collect(), plan.tag);
+        let about = (plan.devices().into_iter().filter_map(bus_of).collect(), Some(plan.tag));
         let is_flooded = !self.allowance.has_room(request.id.len() + PAIR, clock::monotonic());
         let (site, audit) = (self.site.clone(), self.audit.clone());
         let work = Work { site, plan, request, lanes, audit, is_flooded };
@@ -179,10 +198,40 @@ impl Task {
             .works
             .spawn(async move {
                 let verdict = work.perform().await;
-                (work.request, verdict, reply)
+                Some((work.request, verdict, reply))
             })
             .id();
         self.busy.insert(id, about);
+    }
+
+    /// Tells the meters the time where that is due.
+    fn look(&mut self) {
+        let (at, now, is_trusted) = (clock::monotonic(), clock::of_system(), clock::is_trusted());
+        self.look_at = Some(at + LOOK);
+        let lanes = self.ports.lanes.borrow().clone();
+        let named = |id: &DeviceId| Some((*id, self.site.devices.get(id.index())?.name.clone()));
+        for told in &mut self.told {
+            let Some((day, due)) = told.daily.look(now, is_trusted, &self.site.calendar) else { continue };
+            for devices in told.streams.iter().filter(|devices| !devices.is_empty()) {
+                let broadcast = Broadcast {
+                    link: told.link.clone(),
+                    time: told.time.clone(),
+                    zone: self.site.calendar.zone.clone(),
+                    day,
+                    due,
+                    devices: devices.iter().filter_map(named).collect(),
+                    not_after: at + PATIENCE,
+                    lanes: lanes.clone(),
+                    audit: self.audit.clone(),
+                };
+                let id = self.works.spawn(async move {
+                    broadcast.perform().await;
+                    None
+                });
+                let buses = devices.iter().filter_map(|device| Some(lanes.get(device)?.bus)).collect();
+                self.busy.insert(id.id(), (buses, None));
+            }
+        }
     }
 
     /// Begins with the next order about an alarm, unless one is under way.
@@ -201,25 +250,28 @@ impl Task {
                 .works
                 .spawn(async move {
                     let verdict = errand.perform().await;
-                    (errand.request, verdict, reply)
+                    Some((errand.request, verdict, reply))
                 })
                 .id();
             self.errand = Some(id);
         }
     }
 
-    async fn finish(&mut self, ended: Result<(Id, Finished), JoinError>) {
+    async fn finish(&mut self, ended: Result<(Id, Option<Finished>), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         self.errand.take_if(|errand| *errand == id);
-        let tag = self.busy.remove(&id).map(|(_, tag)| tag);
+        let tag = self.busy.remove(&id).and_then(|(_, tag)| tag);
         // of one that has failed within it is not known: it may have been written
-        let written_at =
-            ended.as_ref().map_or_else(|_| Some(clock::monotonic()), |(_, (_, verdict, _))| verdict.sent_at);
+        let written_at = match &ended {
+            Ok((_, finished)) => finished.as_ref().and_then(|(_, verdict, _)| verdict.sent_at),
+            Err(_) => Some(clock::monotonic()),
+        };
         if let (Some(tag), Some(at)) = (tag, written_at) {
             self.rules.history.note_write(tag, at);
         }
         match ended {
-            Ok((_, finished)) => self.tell(finished).await,
+            Ok((_, Some(finished))) => self.tell(finished).await,
+            Ok((_, None)) => {}
             Err(error) => error!(%error, "a command has failed within; what became of it is not known"),
         }
         self.begin_errand().await;
@@ -263,6 +315,13 @@ impl Task {
     }
 }
 
+async fn rest_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Whether somebody who waited does so no more.
 fn is_gone(reply: &Reply) -> bool {
     reply.as_ref().is_some_and(oneshot::Sender::is_closed)
@@ -274,6 +333,7 @@ mod tests {
     use crate::command::socket::local_request;
     use crate::config;
     use crate::normalize::task::Acted;
+    use crate::poll::lane;
 
     const CONFIGURATION: &str = r#"
         [gateway]
@@ -451,6 +511,66 @@ mod tests {
         };
         tokio::join!(task.run(watch::channel(true).1), ended);
         assert!(bench.alarms.recv().await.is_none());
+    }
+
+    /// The bus of `d`, with a meter on its line that is told the time; what the bus is given.
+    fn with_meter(bench: &mut Bench) -> mpsc::Receiver<lane::Order> {
+        let (orders, ordered) = mpsc::channel(4);
+        let lane = Lane { bus: 0, orders };
+        bench.task.ports.lanes = watch::channel([(DeviceId(0), lane)].into()).1;
+        let (link, time, streams) = ("l".into(), "02:30".to_owned(), vec![vec![DeviceId(0)], Vec::new()]);
+        // the minute that comes with the next look: it has looked one before
+        let (day_ms, minute_ms) = (24 * 3_600_000, 60_000);
+        bench.task.site = Arc::new(Site {
+            calendar: crate::calendar::Calendar::new(crate::calendar::zone("UTC").unwrap()),
+            ..(*bench.site).clone()
+        });
+        let now_ms = clock::of_system().millis();
+        let minute = u16::try_from(now_ms % day_ms / minute_ms).unwrap();
+        let mut daily = daily::Daily::new(minute);
+        let before = crate::reading::Timestamp::from_millis(now_ms - now_ms % minute_ms - 1);
+        assert_eq!(daily.look(before, true, &bench.task.site.calendar), None);
+        bench.task.told = vec![Told { link, time, daily, streams }];
+        ordered
+    }
+
+    #[tokio::test]
+    async fn only_a_running_gateway_tells_the_time() {
+        let meter = "broadcast_time = \"02:30\"\n[device.m]\nprotocol = \"dlt645\"\nlink = \"l\"\n\
+             address = \"210220003011\"\ntags = [{ name = \"v\", at = \"02010100\", format = \"XXX.X\" }]\n\
+             [device.d]";
+        let text = CONFIGURATION.replace("[device.d]", meter);
+        let site = Arc::new(config::parse("test.toml", &text).site.unwrap());
+        for is_running in [true, false] {
+            let alarms = is_running.then(|| mpsc::channel(1).0);
+            let (from_uplinks, from_here) = (mpsc::channel(1).1, mpsc::channel(1).1);
+            let (lanes, outcomes) = (watch::channel(BTreeMap::new()).1, broadcast::channel(1).0);
+            let task = Task::new(&site, Ports { from_uplinks, from_here, lanes, alarms, outcomes });
+            assert_eq!((task.told.len(), task.look_at.is_some()), (usize::from(is_running), is_running));
+        }
+    }
+
+    #[tokio::test]
+    async fn while_the_time_is_told_nothing_else_is_begun_on_that_bus() {
+        let mut bench = Bench::new();
+        assert!(bench.task.look_at.is_none(), "nobody is to be told the time");
+        let mut ordered = with_meter(&mut bench);
+        bench.task.look();
+        assert_eq!(bench.task.busy.len(), 1);
+        let received = bench.request();
+        bench.task.take(received, None).await;
+        let told = bench.told();
+        assert!(told.starts_with("5: refused busy"), "{told}");
+        let order = ordered.recv().await.unwrap();
+        assert!(matches!(order.job, lane::Job::BroadcastTime(_)));
+        order.outcome.send(Ok(crate::driver::Answer::Unanswered)).unwrap();
+        bench.end_one().await;
+        assert!(bench.task.busy.is_empty() && bench.outcomes.try_recv().is_err(), "nobody has asked");
+        bench.task.look();
+        assert!(bench.task.busy.is_empty() && ordered.try_recv().is_err(), "once a day");
+        let received = bench.request();
+        bench.task.take(received, None).await;
+        assert_eq!(bench.task.busy.len(), 1);
     }
 
     #[tokio::test]

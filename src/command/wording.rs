@@ -1,7 +1,7 @@
 //! Requests and outcomes as text: records, replies, exceptions in words, values as people type them. Pure.
 
 use serde_json::{Value as Json, json};
-use tokio_modbus::{ExceptionCode, Response};
+use tokio_modbus::ExceptionCode;
 
 use crate::config::site::Tag;
 use crate::driver::Answer;
@@ -33,20 +33,15 @@ pub fn exception(code: ExceptionCode) -> String {
 /// # Errors
 /// The device's "no", in words.
 pub fn data(answer: Answer) -> Result<Data, String> {
-    let response = match answer {
-        Answer::Response(response) => response,
-        Answer::Exception(code) => return Err(exception(code)),
-        Answer::Values(values) => return Ok(Data::Values(values)),
-        Answer::Absent => return Err("it says that there is no such thing".to_owned()),
-        Answer::Denied(quality) => return Err(format!("it says no: {}", quality.id())),
-    };
-    if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) = response {
-        return Ok(Data::Words(words));
+    match answer {
+        Answer::Response(_) | Answer::Values(_) => {
+            answer.into_data().ok_or_else(|| "it answers something else".to_owned())
+        }
+        Answer::Exception(code) => Err(exception(code)),
+        Answer::Absent => Err("it says that there is no such thing".to_owned()),
+        Answer::Denied(quality) => Err(format!("it says no: {}", quality.id())),
+        Answer::Unanswered => Err("nobody answers that".to_owned()),
     }
-    let (Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)) = response else {
-        return Err("it answers something else".to_owned());
-    };
-    Ok(Data::Bits(bits))
 }
 
 /// Who it is, in a word and a name.
@@ -87,6 +82,38 @@ fn record(outcome: &Outcome, event: &str, unrecorded: u64) -> String {
         object.insert("unrecorded".to_owned(), Json::from(unrecorded));
     }
     record.to_string()
+}
+
+/// The time that is told to all meters which hear what one of them hears.
+#[derive(Clone, Debug)]
+pub struct Broadcast<'a> {
+    /// What tells it from every other.
+    pub id: String,
+    /// The link, by name.
+    pub link: &'a str,
+    /// The meter that stands for all, by name.
+    pub device: &'a str,
+    /// The time of day at which it is to be.
+    pub time: &'a str,
+}
+
+impl Broadcast<'_> {
+    /// The record of it, or of what became of it.
+    #[must_use]
+    pub fn record(&self, event: &str, reason: &str, at: Timestamp) -> String {
+        json!({
+            "at_ms": at.millis(),
+            "id": self.id,
+            "by": "broadcast_time",
+            "link": self.link,
+            "device": self.device,
+            "tag": Json::Null,
+            "value": self.time,
+            "event": event,
+            "reason": reason,
+        })
+        .to_string()
+    }
 }
 
 /// What whoever asked at `control.sock` is answered.

@@ -92,7 +92,7 @@ impl Work {
                 return Verdict { about, ..Verdict::refused(reason) };
             }
         };
-        let answer = self.order(self.plan.device, self.plan.job.clone(), valid_until, false).await;
+        let answer = order(&self.lanes, self.plan.device, self.plan.job.clone(), valid_until, false).await;
         let sent_at = Some(clock::monotonic());
         let verdict = match answer {
             Ok(Answer::Response(_)) => self.read_back(None).await,
@@ -102,7 +102,7 @@ impl Work {
             )) => self.read_back(Some(wording::exception(code))).await,
             Ok(Answer::Exception(code)) => Verdict::told(WriteResult::Failed, wording::exception(code)),
             // nothing is written in other protocols than Modbus
-            Ok(Answer::Values(_) | Answer::Absent | Answer::Denied(_)) => {
+            Ok(Answer::Values(_) | Answer::Absent | Answer::Denied(_) | Answer::Unanswered) => {
                 Verdict::told(WriteResult::Failed, "it answers something else")
             }
             Err(unclear @ OrderError::Unclear(_)) => self.read_back(Some(unclear.to_string())).await,
@@ -193,31 +193,27 @@ impl Work {
         is_patient: bool,
     ) -> Result<Data, String> {
         let name = self.site.devices.get(device.index()).map_or("", |device| &*device.name);
-        match self.order(device, Job::Read(span), not_after, is_patient).await {
+        match order(&self.lanes, device, Job::Read(span), not_after, is_patient).await {
             Ok(answer) => wording::data(answer).map_err(|no| format!("`{name}` {span}: {no}")),
             Err(OrderError::Unclear(time)) => Err(format!("`{name}` {span}: no answer within {time:?}")),
             Err(error) => Err(format!("`{name}` {span}: {error}")),
         }
     }
+}
 
-    /// Gives an order and waits for its end.
-    async fn order(
-        &self,
-        device: DeviceId,
-        job: Job,
-        not_after: Instant,
-        is_patient: bool,
-    ) -> Result<Answer, OrderError> {
-        let is_write = job.is_write();
-        let lane = self.lanes.get(&device).ok_or(OrderError::Impossible)?;
-        let (outcome, told) = oneshot::channel();
-        let order = Order { device, job, not_after, is_patient, outcome };
-        lane.orders.try_send(order).map_err(|_| OrderError::TooLate)?;
-        // a bus that has failed takes its orders with it, sent or not
-        told.await.unwrap_or(Err(if is_write {
-            OrderError::Unclear(Duration::ZERO)
-        } else {
-            OrderError::Down
-        }))
-    }
+/// Gives an order and waits for its end.
+pub(super) async fn order(
+    lanes: &BTreeMap<DeviceId, Lane>,
+    device: DeviceId,
+    job: Job,
+    not_after: Instant,
+    is_patient: bool,
+) -> Result<Answer, OrderError> {
+    let is_write = job.is_write();
+    let lane = lanes.get(&device).ok_or(OrderError::Impossible)?;
+    let (outcome, told) = oneshot::channel();
+    let order = Order { device, job, not_after, is_patient, outcome };
+    lane.orders.try_send(order).map_err(|_| OrderError::TooLate)?;
+    // a bus that has failed takes its orders with it, sent or not
+    told.await.unwrap_or(Err(if is_write { OrderError::Unclear(Duration::ZERO) } else { OrderError::Down }))
 }

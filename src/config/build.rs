@@ -101,6 +101,7 @@ impl Build {
         let window = self.window(root.table("uplink"), &uplinks);
         let Shop { devices, tags, steps, totals } = device::build(self, root, window, calendar.as_ref());
         json::check_topics(self, &root.table("uplink").entries, &uplinks, &devices, &tags);
+        link::check_broadcasts(self, root.table("link"), &devices, commands.enabled);
         if !commands.enabled {
             self.remarks.extend(steps.iter().filter_map(|step| never_acknowledged(step, &devices)));
         }

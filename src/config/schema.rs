@@ -142,6 +142,7 @@ const LINK: Fields = &[
     ("connections", whole::<1, 16>()),
     ("in_flight", whole::<1, 16>()),
     ("idle_close", INTERVAL),
+    ("broadcast_time", TEXT),
     ("tls", BOOL),
     ("ca_file", TEXT),
     ("cert_file", TEXT),

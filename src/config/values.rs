@@ -86,6 +86,16 @@ pub(super) fn integer(node: &Node, low: i64, high: i64) -> Parsed<i64> {
     }
 }
 
+/// `HH:MM`, as minutes since midnight.
+pub(super) fn minute_of_day(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let number = |text: &str, below: u16| {
+        let is_pair = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|number| is_pair && *number < below)
+    };
+    Some(number(hours, 24)? * 60 + number(minutes, 60)?)
+}
+
 /// A finite number, whole or not.
 pub(super) fn number(node: &Node) -> Parsed<f64> {
     let number = match &node.content {

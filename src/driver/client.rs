@@ -18,7 +18,7 @@ use crate::counters::{Counters, DeviceCounters, LinkCounters};
 use crate::driver::serial::ask::Listener;
 use crate::driver::{Answer, Fault};
 use crate::link::{Link, LinkError, timing};
-use crate::reading::Quality;
+use crate::reading::{Quality, Timestamp};
 use crate::scan::Raw;
 use crate::tag::UnitId;
 
@@ -52,6 +52,8 @@ pub struct Client {
     heard: Option<UnitId>,
     /// The write that is not answered yet: one at a time.
     writing: Option<usize>,
+    /// The stream was closed from here, and that has not been told yet.
+    is_untold: bool,
     /// The request of another protocol that is outstanding.
     exchange: Option<Running>,
     /// Whether what is sent comes back.
@@ -178,6 +180,7 @@ impl Client {
             timeouts: 0,
             heard: None,
             writing: None,
+            is_untold: false,
             exchange: None,
             echo: link.echo,
             has_advised: false,
@@ -214,6 +217,7 @@ impl Client {
         self.last_byte = Some(now);
         self.settled_at = (self.framing != Framing::Tcp).then(|| now + settle);
         self.waiting_since = None;
+        self.is_untold = false;
         self.listeners.iter_mut().for_each(|hearing| hearing.listener.restart(now));
         Ok(())
     }
@@ -222,6 +226,7 @@ impl Client {
     pub fn close(&mut self) {
         self.conversation.abandon();
         self.exchange = None;
+        self.is_untold = false;
         self.link.close();
     }
 
@@ -244,7 +249,7 @@ impl Client {
     /// Whether [`Client::next`] has anything to wait for.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        self.link.is_open() || self.outstanding() > 0
+        self.link.is_open() || self.outstanding() > 0 || self.is_untold
     }
 
     /// When the last byte came or went, or the stream was opened; `None` while something is outstanding.
@@ -313,11 +318,18 @@ impl Client {
 
     async fn send_other(&mut self, unit: UnitId, call: exchange::Call) {
         self.drop_unasked().await;
-        let bytes = call.exchange.request();
         let wire = self
             .link
             .line()
             .map_or(Duration::ZERO, |line| timing::wire_time(line, call.exchange.wire_size()));
+        if !call.exchange.is_answered() {
+            // a time that comes late is wrong: whatever closes the stream, the system shall not send it then
+            self.writing = Some(call.ticket);
+            self.link.set_hard_close(true);
+        }
+        let wire_ms = u64::try_from(wire.as_millis()).unwrap_or(u64::MAX);
+        let over_at = clock::of_system().millis().saturating_add(wire_ms);
+        let bytes = call.exchange.request(Timestamp::from_millis(over_at));
         let now = clock::monotonic();
         call.counters.requests.add(1);
         self.settled_at = None;
@@ -494,7 +506,11 @@ impl Client {
                 running.follow_up = Some(bytes);
                 None
             }
-            Progress::Wait if running.deadline <= now => Some(self.end_exchange(Err(Fault::Silent), now)),
+            Progress::Wait if running.deadline <= now => {
+                let is_missed = running.call.exchange.is_answered();
+                let result = if is_missed { Err(Fault::Silent) } else { Ok(Answer::Unanswered) };
+                Some(self.end_exchange(result, now))
+            }
             Progress::Wait => None,
         }
     }
@@ -510,6 +526,7 @@ impl Client {
         call.counters.checksum_errors.add(noise.checksum);
         call.counters.foreign.add(noise.foreign);
         match &result {
+            Ok(Answer::Unanswered) => {}
             Ok(_) => call.counters.replies.add(took),
             Err(_) => call.counters.timeouts.add(1),
         }
@@ -519,27 +536,31 @@ impl Client {
     fn lost(&mut self, fault: Fault) -> Event {
         self.end_busy();
         self.writing = None;
+        self.is_untold = false;
         let mut tickets = self.conversation.abandon();
         tickets.extend(self.exchange.take().map(|running| running.call.ticket));
         Event::Lost(tickets, fault)
     }
 
     fn done(&mut self, done: Done) -> Event {
-        if done.result.is_ok() {
+        match done.result {
+            Ok(Answer::Unanswered) => {} // nothing of anybody is known by it
+            Err(Fault::Silent) => {
+                self.timeouts += 1;
+                self.heard.take_if(|unit| *unit == done.unit);
+            }
+            Ok(_) | Err(_) => (self.timeouts, self.heard) = (0, Some(done.unit)),
+        }
+        let is_heard = !matches!(done.result, Ok(Answer::Unanswered) | Err(_));
+        if is_heard {
             self.link.answered();
         }
-        if matches!(done.result, Err(Fault::Silent)) {
-            self.timeouts += 1;
-            self.heard.take_if(|unit| *unit == done.unit);
-        } else {
-            (self.timeouts, self.heard) = (0, Some(done.unit));
-        }
         if self.link.is_ours_to_reopen() && self.timeouts >= TIMEOUTS_MAX && self.heard.is_none() {
-            self.link.close(); // the next read tells
+            self.hang_up();
         }
         if self.writing.take_if(|ticket| *ticket == done.ticket).is_some() {
-            if done.result.is_err() && self.link.is_network() {
-                self.link.close(); // hard, before anybody is told; the next read tells
+            if !is_heard && self.link.is_network() {
+                self.hang_up(); // hard, before anybody is told
             }
             self.link.set_hard_close(false);
         }
@@ -547,6 +568,12 @@ impl Client {
             self.end_busy();
         }
         Event::Done(done)
+    }
+
+    /// Closes the stream; the next read tells.
+    fn hang_up(&mut self) {
+        self.link.close();
+        self.is_untold = true;
     }
 
     fn end_busy(&mut self) {

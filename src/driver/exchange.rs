@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use super::Answer;
 use crate::config::site::SerialLine;
 use crate::counters::DeviceCounters;
+use crate::reading::Timestamp;
 
 /// One request and what follows from it.
 pub trait Exchange: fmt::Debug + Send {
-    /// The bytes that are sent first.
-    fn request(&self) -> Vec<u8>;
+    /// The bytes that are sent first, now; [`Exchange::wire_size`] bytes will have been on the wire at `over_at`, by the
+    /// system clock.
+    fn request(&self, over_at: Timestamp) -> Vec<u8>;
 
     /// Takes bytes that came in; none, where [`Exchange::next_due`] has come.
     fn take(&mut self, bytes: &[u8], now: Instant) -> Progress;
@@ -21,6 +23,11 @@ pub trait Exchange: fmt::Debug + Send {
     /// When something may be known although no byte comes: a quiet line ends some frames.
     fn next_due(&self) -> Option<Instant> {
         None
+    }
+
+    /// Whether anybody answers it; what nobody answers is over when its time is, and has been sent to more than one.
+    fn is_answered(&self) -> bool {
+        true
     }
 
     /// What came in beside the answer, until now.

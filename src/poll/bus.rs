@@ -305,7 +305,7 @@ impl Bus {
     pub(super) fn handle_lost(&mut self, tickets: Vec<usize>, fault: &Fault, now: Now) {
         self.reach = Reach::Opening { down_at: now.at + DOWN_AFTER };
         // what was read before a write was on this stream
-        if let Some(order) = self.order.take_if(|order| order.job.is_write()) {
+        if let Some(order) = self.order.take_if(|order| order.job.is_of_stream()) {
             refuse(order, OrderError::Down);
         }
         for ticket in tickets {

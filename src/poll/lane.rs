@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::site::WriteFunctions;
@@ -50,6 +51,9 @@ pub enum Job {
         /// Bits that are set, of those that do not stay.
         or: u16,
     },
+    /// Tell the local time of this zone to every meter of DL/T 645 that hears what this one hears; none answers, and it need
+    /// not be there itself.
+    BroadcastTime(TimeZone),
 }
 
 /// Why an order was not carried out, or may not have been. It is never repeated.
@@ -86,5 +90,11 @@ impl Job {
     #[must_use]
     pub const fn is_write(&self) -> bool {
         !matches!(self, Job::Read(_))
+    }
+
+    /// Whether it is for what was read from this stream before it, so that it must not be sent on another one.
+    #[must_use]
+    pub const fn is_of_stream(&self) -> bool {
+        matches!(self, Job::Write { .. } | Job::Mask { .. })
     }
 }

@@ -42,7 +42,7 @@ impl Outcome {
             Ok(Answer::Exception(code)) => Outcome::of_exception(code),
             Ok(Answer::Absent) => Outcome::Refused(Refusal::Address),
             Ok(Answer::Denied(quality)) => Outcome::Bad(quality),
-            Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
+            Ok(Answer::Unanswered) | Err(Fault::Refused(_)) => Outcome::Bad(Quality::BadConfig),
             Err(Fault::Garbled) => Outcome::Garbled,
             Err(fault) => Outcome::Unheard(quality(&fault)),
         }

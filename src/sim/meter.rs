@@ -7,7 +7,7 @@
 //! | what follows | `12` → `92`, `B2`, `D2`; the part's number stands behind its data | `02` → `82`, `A2`, `C2`; no number |
 //! | the address, of whoever is there | `13` → `93` | – |
 //!
-//! To anything else, the time for all meters among it, a meter says nothing. Frames after DL/T 645-2007, clause 5; those of
+//! To anything else a meter says nothing; the time for all meters (`08`) is counted by each that hears it. Frames after DL/T 645-2007, clause 5; those of
 //! 1997 are the same.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,11 @@ const DATA_MAX: usize = 200;
 /// Start, address, start, control code and length.
 const HEAD: usize = 10;
 const READ_ADDRESS: u8 = 0x13;
+/// The address of all meters, which none answers.
+const ALL: [u8; 6] = [0x99; 6];
+const TELL_TIME: u8 = 0x08;
+/// Two digits each of year, month, day, hour, minute and second, the lowest first.
+const TIME_SIZE: usize = 6;
 const REPLY: u8 = 0x80;
 const ERROR: u8 = 0x40;
 const MORE: u8 = 0x20;
@@ -116,6 +121,8 @@ pub struct Reply {
 pub struct Metering {
     /// By address: answers of more than one part. One each, so there are at most as many as there are meters.
     long: BTreeMap<u64, Long>,
+    /// By address: how often each has been told the time.
+    told: BTreeMap<u64, u64>,
 }
 
 /// An answer of more than one part.
@@ -131,6 +138,10 @@ impl Metering {
     /// What `meter` replies to `request`, `elapsed_ms` after the start; `None` where it is not asked, or says nothing to
     /// such a thing.
     pub fn reply(&mut self, meter: &Meter, request: &Frame, elapsed_ms: u64, at: Timestamp) -> Option<Reply> {
+        if (request.address, request.control, request.data.len()) == (ALL, TELL_TIME, TIME_SIZE) {
+            *self.told.entry(meter.address).or_default() += 1;
+            return None;
+        }
         let own = wire_address(meter.address);
         let is_asked = request.address.iter().zip(own).all(|(asked, own)| *asked == ANY || *asked == own);
         if !is_asked {
@@ -178,6 +189,12 @@ impl Metering {
             }
         };
         Some(Reply { frame: Frame { address: own, control, data }, served })
+    }
+
+    /// How often the meter with this address has been told the time.
+    #[must_use]
+    pub fn told(&self, address: u64) -> u64 {
+        self.told.get(&address).copied().unwrap_or_default()
     }
 
     fn measure(&mut self, meter: &Meter, asked: &[u8], elapsed_ms: u64, at: Timestamp) {

@@ -172,6 +172,12 @@ impl FarEnd {
         self.with(|state| state.writes.get(&unit).copied().unwrap_or_default())
     }
 
+    /// How often the meter with this address has been told the time since the start.
+    #[must_use]
+    pub fn told(&self, meter: u64) -> u64 {
+        self.with(|state| state.metering.told(meter))
+    }
+
     /// How many connections there have been.
     #[must_use]
     pub fn connections(&self) -> u64 {

@@ -39,14 +39,14 @@ const NEAR_MS: u64 = 1000;
 const POLLS_MIN: usize = 100;
 
 /// The system clock of the gateway.
-struct FakeClock {
+pub(crate) struct FakeClock {
     folder: PathBuf,
     /// When each step was made, by the real clock.
     steps_ms: Vec<u64>,
 }
 
 impl FakeClock {
-    fn new(folder: &Path) -> FakeClock {
+    pub(crate) fn new(folder: &Path) -> FakeClock {
         let mut clock = FakeClock { folder: folder.to_owned(), steps_ms: Vec::new() };
         clock.set(0);
         clock.steps_ms.clear();
@@ -58,7 +58,7 @@ impl FakeClock {
     }
 
     /// What a program needs to have this clock.
-    fn environment(&self) -> [(&'static str, OsString); 5] {
+    pub(crate) fn environment(&self) -> [(&'static str, OsString); 5] {
         [
             ("LD_PRELOAD", library().into()),
             ("FAKETIME_TIMESTAMP_FILE", self.file().into()),
@@ -69,7 +69,7 @@ impl FakeClock {
     }
 
     /// So many seconds ahead of the real clock from now on.
-    fn set(&mut self, ahead_s: i32) {
+    pub(crate) fn set(&mut self, ahead_s: i32) {
         let new = self.folder.join("clock.new");
         std::fs::write(&new, format!("{ahead_s:+}\n")).unwrap();
         std::fs::rename(&new, self.file()).unwrap(); // it is never read half written

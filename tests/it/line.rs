@@ -3,7 +3,14 @@
 use std::time::Duration;
 
 use tidegate::config::site::Framing;
+use tidegate::poll::lane::{Job, Order, OrderError};
+use tidegate::reading::Quality;
+use tidegate::scan::Data;
 use tidegate::sim::faults::{Fault, Refusal, Spoil, When};
+use tidegate::tag::Area;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::rig::{LINE, Rig, far_end, serve_line, serve_tcp, tags};
@@ -153,4 +160,39 @@ async fn groups_that_are_due_at_once_share_requests() {
     assert!((14..=17).contains(&heard.values["d:fast"]), "{heard:?}");
     assert!((3..=4).contains(&heard.values["d:slow"]), "{heard:?}");
     assert!((14..=17).contains(&requests), "{requests} requests: the slow tag rides along");
+}
+
+/// A write without an answer resets its connection: where it is not to be had again, nothing is left as it was read last.
+#[tokio::test]
+async fn after_a_write_without_an_answer_a_link_that_cannot_be_opened_again_is_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = format!(
+        "[link.l]\ntcp = \"{}\"\n[device.d]\nlink = \"l\"\nevery = \"100ms\"\ntimeout = \"200ms\"\n\
+         tags = [{{ name = \"t\", at = \"hr:0\" }}]\n",
+        listener.local_addr().unwrap()
+    );
+    let mut rig = Rig::start(&text);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    drop(listener);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut request = [0; 12];
+        while stream.read_exact(&mut request).await.is_ok() {
+            if request[7] == 3 {
+                let [high, low, ..] = request;
+                stream.write_all(&[high, low, 0, 0, 0, 5, 1, 3, 2, 0, 0]).await.unwrap();
+            }
+        }
+    });
+    let heard = rig.hear_until(TIMEOUT * 50, |heard| heard.count() > 2).await;
+    assert!(heard.count() > 2 && heard.bad.is_empty(), "{heard:?}");
+    let (outcome, told) = oneshot::channel();
+    let data = Data::Words(vec![7]);
+    let job = Job::Write { area: Area::HoldingRegisters, address: 1, data, functions: None };
+    let not_after = tidegate::clock::monotonic() + TIMEOUT * 50;
+    let order = Order { device: rig.site.devices[0].id, job, not_after, is_patient: false, outcome };
+    rig.orders[0].as_ref().unwrap().send(order).await.unwrap();
+    let heard = rig.hear_until(TIMEOUT * 50, |heard| !heard.bad.is_empty()).await;
+    assert!(matches!(told.await.unwrap(), Err(OrderError::Unclear(_))));
+    assert_eq!(heard.bad["d:t"], [Quality::BadNotConnected]);
 }

@@ -12,6 +12,7 @@
 )]
 
 mod alarms;
+mod broadcast;
 mod brokers;
 mod cli;
 mod clock_steps;

@@ -220,6 +220,19 @@ async fn two_simulated_meters_that_answer_at_once_spoil_each_others_answer() {
 }
 
 #[tokio::test]
+async fn simulated_meters_hear_the_time_that_is_told_to_all_at_their_speed() {
+    let mut tasks = JoinSet::new();
+    let (far, mut port) = line_with(&[210_220_003_011, 210_220_003_012], 9600, &mut tasks);
+    let time = bytes("FE 68 99 99 99 99 99 99 68 08 06 43 3C 3B 5A 44 59 25 16");
+    exchange(&mut port, &time, b"").await;
+    assert_eq!([210_220_003_011, 210_220_003_012].map(|meter| far.told(meter)), [0, 0]);
+    set_baud(&mut port, 2400);
+    exchange(&mut port, &time, b"").await;
+    assert_eq!([210_220_003_011, 210_220_003_012].map(|meter| far.told(meter)), [1, 1]);
+    exchange(&mut port, &bytes(VOLTAGE.0), &bytes(VOLTAGE.1)).await;
+}
+
+#[tokio::test]
 async fn an_answer_of_a_simulated_meter_that_leaves_at_another_speed_is_noise() {
     let mut tasks = JoinSet::new();
     let (far, mut port) = line_with(&[210_220_003_011], 9600, &mut tasks);

@@ -86,6 +86,7 @@ const ACTING: &[&str] = &[
     "clock/kernel.rs",
     "command/act.rs",
     "command/audit.rs",
+    "command/broadcast.rs",
     "command/socket.rs",
     "command/task.rs",
     "command/work.rs",

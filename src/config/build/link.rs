@@ -1,16 +1,21 @@
 //! Links: which of its kinds a link is, and which keys fit that kind.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::super::finding::Finding;
-use super::super::site::{self, Echo, Endpoint, Framing, Link, Listen, TlsFiles};
+use super::super::site::{self, Device, DeviceProtocol, Echo, Endpoint, Framing, Link, Listen, TlsFiles};
 use super::super::tree::{Entry, Node, Table};
 use super::super::values;
 use super::{Build, duration_or, flag_or, value};
 
 /// The keys of which a link has exactly one: each makes it another kind.
 const KINDS: [&str; 3] = ["port", "tcp", "listen"];
+
+/// When meters may be told the time: not within 5 minutes of midnight (DL/T 645-2007), and as much again for a line
+/// that is not free at once and for clocks that differ.
+const TELLING: RangeInclusive<u16> = 10..=23 * 60 + 50;
 
 /// Keys that fit some kinds only.
 const FITS: &[(&str, &[&str])] = &[
@@ -20,6 +25,8 @@ const FITS: &[(&str, &[&str])] = &[
     ("connect_timeout", &["tcp"]),
     ("in_flight", &["tcp", "listen"]),
     ("idle_close", &["tcp", "listen"]),
+    // a unit that dials in may keep what it is to pass on for minutes: the meters would be told a time that is over
+    ("broadcast_time", &["port", "tcp"]),
     ("tls", &["tcp"]),
     ("ca_file", &["tcp"]),
     ("cert_file", &["tcp"]),
@@ -83,7 +90,48 @@ fn link(build: &mut Build, entry: &Entry, table: &Table) -> Option<Link> {
         connections: count("connections"),
         in_flight,
         idle_close: value(table, "idle_close", values::duration),
+        broadcast_time: broadcast_time(build, table),
     })
+}
+
+/// The minute of the day at which meters are told the time.
+fn broadcast_time(build: &mut Build, table: &Table) -> Option<u16> {
+    let (node, text) = table.get("broadcast_time").and_then(|node| Some((node, node.text()?)))?;
+    let help = "write a time of the local day, as `broadcast_time = \"02:30\"`";
+    let Some(minute) = values::minute_of_day(text) else {
+        let message = format!("`broadcast_time`: wanted hours and minutes, as \"02:30\", got \"{text}\"");
+        build.find(Finding::new(node.at, message).with_help(help));
+        return None;
+    };
+    if !TELLING.contains(&minute) {
+        let message =
+            "`broadcast_time` must be \"00:10\" to \"23:50\": around midnight meters close their day";
+        build.find(Finding::new(node.at, message).with_help(help));
+        return None;
+    }
+    Some(minute)
+}
+
+/// Setting clocks is writing, and there must be a meter to hear it.
+pub(super) fn check_broadcasts(build: &mut Build, links: &Table, devices: &[Device], is_commanded: bool) {
+    for (index, entry) in links.entries.iter().enumerate() {
+        let Some(key) = entry.node.table().and_then(|table| table.entry("broadcast_time")) else { continue };
+        if !is_commanded {
+            let message = "`broadcast_time` sets clocks, and writing is off";
+            let finding = Finding::new(key.key_at, message);
+            build.find(
+                finding.with_help("write `enabled = true` in [commands], or leave `broadcast_time` out"),
+            );
+        }
+        let is_meter = |device: &Device| matches!(device.protocol, DeviceProtocol::Dlt645(_));
+        let has_meter = devices.iter().any(|device| device.link == index && is_meter(device));
+        // one that could not be built may be a meter
+        if !has_meter && build.findings.is_empty() {
+            let message = format!("`broadcast_time`: no device on link `{}` speaks dlt645", entry.key);
+            let finding = Finding::new(key.key_at, message);
+            build.find(finding.with_help("write it on the link of the meters, or leave it out"));
+        }
+    }
 }
 
 fn kind(build: &mut Build, entry: &Entry, table: &Table) -> Option<&'static str> {

@@ -30,6 +30,8 @@ pub struct Link {
     pub in_flight: u8,
     /// A stream is closed after so long without a byte.
     pub idle_close: Option<Duration>,
+    /// The minute of the local day at which its meters of DL/T 645 are told the time; `None`: never.
+    pub broadcast_time: Option<u16>,
 }
 
 /// Whether a half-duplex adapter gives back what was sent.

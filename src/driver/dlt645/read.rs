@@ -12,7 +12,7 @@ use crate::config::site::Item;
 use crate::dlt645::{Address, Decoded, Format, Identifier, Version, item};
 use crate::driver::Answer;
 use crate::driver::exchange::{Exchange, Noise, Progress};
-use crate::reading::Quality;
+use crate::reading::{Quality, Timestamp};
 use crate::scan::Raw;
 
 /// At most this passes between two bytes of a frame (DL/T 645-2007, 5.3.3).
@@ -159,7 +159,7 @@ impl Read {
 }
 
 impl Exchange for Read {
-    fn request(&self) -> Vec<u8> {
+    fn request(&self, _over_at: Timestamp) -> Vec<u8> {
         self.exchange.request()
     }
 

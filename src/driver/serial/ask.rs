@@ -8,7 +8,7 @@ use super::{Heard, hear};
 use crate::config::site::serial::{Instrument, Request, Vars};
 use crate::driver::Answer;
 use crate::driver::exchange::{Exchange, Noise, Progress};
-use crate::reading::Quality;
+use crate::reading::{Quality, Timestamp};
 use crate::scan::Raw;
 
 /// One request to an instrument.
@@ -45,7 +45,7 @@ impl Ask {
 }
 
 impl Exchange for Ask {
-    fn request(&self) -> Vec<u8> {
+    fn request(&self, _over_at: Timestamp) -> Vec<u8> {
         self.bytes.clone()
     }
 

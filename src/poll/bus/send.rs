@@ -1,10 +1,12 @@
 //! Which request goes next, and when. Pure.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Bus, UnderWay, refuse};
-use crate::config::site::{Device, Quirks, WriteFunctions};
+use crate::config::site::{Device, DeviceProtocol, Quirks, WriteFunctions};
 use crate::driver::client::{Client, Request};
+use crate::driver::dlt645::broadcast::{Broadcast, SILENCE};
 use crate::driver::exchange::{self, Exchange};
 use crate::driver::modbus::conversation::Call;
 use crate::driver::modbus::pdu::{read_request, write_request};
@@ -27,6 +29,15 @@ pub(in crate::poll) enum Next {
 enum Wanted {
     Modbus(tokio_modbus::Request<'static>),
     Other(Box<dyn Exchange>),
+}
+
+impl Wanted {
+    fn is_answered(&self) -> bool {
+        match self {
+            Wanted::Modbus(_) => true,
+            Wanted::Other(exchange) => exchange.is_answered(),
+        }
+    }
 }
 
 impl Bus {
@@ -134,13 +145,13 @@ impl Bus {
             return None;
         }
         let station = self.stations.get_mut(index)?;
-        let Some(request) = request_of(&order.job, station.device.quirks.write) else {
+        let Some(wanted) = wanted(&order.job, &station.device) else {
             refuse(order, OrderError::Impossible);
             return None;
         };
         station.asked += 1;
-        let timeout = station.device.timeout;
-        self.call(index, UnderWay::Order { station: index, order }, Wanted::Modbus(request), timeout)
+        let timeout = if wanted.is_answered() { station.device.timeout } else { SILENCE };
+        self.call(index, UnderWay::Order { station: index, order }, wanted, timeout)
     }
 
     /// The call for a request that is under way from now on.
@@ -157,7 +168,8 @@ impl Bus {
             None => self.under_way.push(Some(under_way)),
         }
         let device = &self.stations.get(index)?.device;
-        let counters = self.counters.get(index)?.clone();
+        // what nobody answers is no request to this device
+        let counters = if wanted.is_answered() { self.counters.get(index)?.clone() } else { Arc::default() };
         Some(match wanted {
             Wanted::Modbus(request) => {
                 let Quirks { any_tid, any_unit_reply: any_unit, .. } = device.quirks;
@@ -176,6 +188,16 @@ impl Bus {
     }
 }
 
+/// What does it; `None` where the device has nothing for it.
+fn wanted(job: &Job, device: &Device) -> Option<Wanted> {
+    match (job, &device.protocol) {
+        (Job::BroadcastTime(zone), DeviceProtocol::Dlt645(meter)) => {
+            Some(Wanted::Other(Box::new(Broadcast { zone: zone.clone(), wake: meter.wake })))
+        }
+        _ => request_of(job, device.quirks.write).map(Wanted::Modbus),
+    }
+}
+
 /// The request that does it; `None` where the device, which has `own` functions to write, has none for it.
 fn request_of(job: &Job, own: WriteFunctions) -> Option<tokio_modbus::Request<'static>> {
     match job {
@@ -187,6 +209,7 @@ fn request_of(job: &Job, own: WriteFunctions) -> Option<tokio_modbus::Request<'s
             }
             _ => None,
         },
+        Job::BroadcastTime(_) => None,
     }
 }
 

@@ -122,6 +122,50 @@ fn an_order_whose_time_has_come_is_not_sent_any_more() {
     }
 }
 
+/// What a meter is told goes to all on the line: it is neither a request nor a miss of the one that stands for them.
+#[test]
+fn the_time_is_told_over_a_meter_that_does_not_answer_and_outlives_the_stream() {
+    let meter = "protocol = \"dlt645\"\naddress = \"210220003011\"\nquirks = { wake = 2 }\n\
+         tags = [{ name = \"v\", at = \"02010100\", format = \"XXX.X\" }]";
+    let text = SITE.replace("tags = [{ name = \"t\", at = \"hr:0\" }]", meter);
+    let at = clock::monotonic();
+    let now = Now { at, stamp: clock::stamp(), wall: clock::wall() };
+    let job = Job::BroadcastTime(crate::calendar::zone("Asia/Shanghai").unwrap());
+    let mut bus = bus_of(&text, at);
+    bus.stations[0].health.handle_silence();
+    let (order_of_meter, mut told) = order(job.clone(), at + Duration::from_secs(60));
+    bus.handle_order(order_of_meter);
+    bus.handle_open(now);
+    bus.handle_lost(Vec::new(), &Fault::Silent, now);
+    bus.handle_open(now);
+    let Some(Request::Other(_, call)) = bus.take_order(0, at) else { panic!("no request") };
+    assert!(!call.exchange.is_answered());
+    assert_eq!(call.timeout, Duration::from_millis(300));
+    // 2026-11-26T18:30:00Z: 02:30 of the next day
+    let bytes = call.exchange.request(Timestamp::from_millis(1_795_717_800_000));
+    let expected =
+        [&[0xFE, 0xFE, 0x68][..], &[0x99; 6], &[0x68, 0x08, 6], &[0x33, 0x63, 0x35, 0x5A, 0x44, 0x59]];
+    assert!(bytes.starts_with(&expected.concat()), "{bytes:02X?}");
+    assert!(!Arc::ptr_eq(&call.counters, &bus.counters[0]));
+    let (ticket, unit) = (call.ticket, UnitId(1));
+    bus.handle_done(Done { ticket, unit, result: Ok(Answer::Unanswered), took: Duration::ZERO }, now);
+    assert_eq!(told.try_recv(), Ok(Ok(Answer::Unanswered)));
+    let station = &bus.stations[0];
+    assert_eq!(
+        (station.asked, station.not_before),
+        (0, Some(at)),
+        "nothing of it is under way, nor is it to rest"
+    );
+    assert!(!station.health.is_answering() && bus.take_said().is_none());
+    // no other protocol has it
+    let mut bus = bus_of(SITE, at);
+    let (order_of_slave, mut told) = order(job, at + Duration::from_secs(60));
+    bus.handle_order(order_of_slave);
+    bus.handle_open(now);
+    assert!(bus.take_order(0, at).is_none());
+    assert_eq!(told.try_recv(), Ok(Err(OrderError::Impossible)));
+}
+
 /// A SunSpec device on a bus: what is asked of it, and what is said of its tags.
 mod walk {
     use std::collections::BTreeMap;

@@ -218,3 +218,16 @@ fn answers_at_once_pull_the_line_low() {
     assert_eq!(collide(&[vec![1, 2]]), [1, 2]);
     assert_eq!(collide(&[]), [0_u8; 0]);
 }
+
+#[test]
+fn the_time_is_heard_by_all_meters_and_answered_by_none() {
+    let (mut metering, old) = (Metering::default(), meter(3, Standard::Of1997, &[]));
+    let time = "68 99 99 99 99 99 99 68 08 06 43 3C 3B 5A 44 59 25 16";
+    for meter in [&known(), &old] {
+        check(&mut metering, meter, time, "");
+        // five bytes are no time, and one meter alone is not told
+        check(&mut metering, meter, "68 99 99 99 99 99 99 68 08 05 43 3C 3B 5A 44 CB 16", "");
+        check(&mut metering, meter, "68 03 00 00 00 00 00 68 08 06 43 3C 3B 5A 44 59 92 16", "");
+    }
+    assert_eq!([210_220_003_011, 3, 4].map(|address| metering.told(address)), [1, 1, 0]);
+}

@@ -11,6 +11,7 @@ use tidegate::driver::dlt645::exchange::FOLLOW_UPS_MAX;
 use tidegate::driver::dlt645::frame::{Control, Decoder, FRAME_MAX, Frame};
 use tidegate::driver::dlt645::read::Read;
 use tidegate::driver::exchange::{Exchange as _, Progress};
+use tidegate::reading::Timestamp;
 
 const START: u8 = 0x68;
 const END: u8 = 0x16;
@@ -90,7 +91,7 @@ fn ask(soup: &[u8], size: usize, version: Version) {
     let wanted = items.map(|item| (identifier(item), format)).to_vec();
     let address = Address::parse("210220003011").unwrap();
     let mut read = Read::new(address, 4, &item, wanted, Arc::new(AtomicBool::new(false))).unwrap();
-    assert!(!read.request().is_empty());
+    assert!(!read.request(Timestamp::from_millis(0)).is_empty());
     let (mut now, mut requests) = (tidegate::clock::monotonic(), 1);
     for piece in soup.chunks(size).chain([&[][..]]) {
         for heard in [piece, &[]] {
