@@ -307,12 +307,12 @@ impl Station {
 
     /// A step of the walk over the device's models has come to its end: what it read, `None` where it could not be read. The
     /// next step follows in the same sweep, and after the last one the requests for its groups. Where the walk has ended with
-    /// it, the tags whose models the device does not have.
+    /// it, and not with what was known before, the tags whose models the device does not have.
     pub fn walked(&mut self, ask: &Ask, words: Option<&[u16]>, now: Instant) -> Option<Vec<Part>> {
         let modelled = self.modelled.as_mut()?;
-        let has_ended = modelled.take(ask.block.span, words, now);
-        let (step, missing) = (modelled.due(now), has_ended.then(|| modelled.missing()));
-        if has_ended {
+        let is_news = modelled.take(ask.block.span, words, now);
+        let (step, missing) = (modelled.due(now), is_news.then(|| modelled.missing()));
+        if is_news {
             self.place();
         }
         let Some(index) = self.sweeps.iter().position(|sweep| Some(sweep.id) == ask.sweep) else {

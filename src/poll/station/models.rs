@@ -17,6 +17,8 @@ pub(super) struct Modelled {
     tags: Vec<InModel>,
     /// When it is walked again although nothing has happened.
     again_at: Option<Instant>,
+    /// Where the tags were found before such a walk.
+    before: Option<Vec<(TagId, Span)>>,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Modelled {
                 Some(InModel { tag: tag.id, model: layout.model?, span: layout.span, every: tag.every })
             })
             .collect();
-        (!tags.is_empty()).then(|| Modelled { walk: Walk::default(), tags, again_at: None })
+        (!tags.is_empty()).then(|| Modelled { walk: Walk::default(), tags, again_at: None, before: None })
     }
 
     /// Whether any of them is polled.
@@ -49,7 +51,9 @@ impl Modelled {
     /// The same, and where something was missing the walk begins again after a while.
     pub(super) fn due(&mut self, now: Instant) -> Option<Span> {
         if self.again_at.take_if(|at| *at <= now).is_some() {
+            let before = self.places();
             self.restart();
+            self.before = Some(before);
         }
         self.walk.next()
     }
@@ -59,7 +63,8 @@ impl Modelled {
         self.walk.next()
     }
 
-    /// `asked` has these registers, or none that could be read. Whether the walk has ended with that.
+    /// `asked` has these registers, or none that could be read. Whether the walk has ended with that, and not with what was
+    /// known before it.
     pub(super) fn take(&mut self, asked: Span, words: Option<&[u16]>, now: Instant) -> bool {
         if self.walk.next() != Some(asked) {
             return false; // another sweep has asked for the same
@@ -67,24 +72,28 @@ impl Modelled {
         self.walk.take(words);
         let has_ended = self.walk.next().is_none();
         self.again_at = (has_ended && !self.missing().is_empty()).then(|| now + MISSING_RETRY);
-        has_ended
+        has_ended && self.before.take() != Some(self.places())
     }
 
     /// All over again: another device may be there.
     pub(super) fn restart(&mut self) {
         self.walk.restart();
-        self.again_at = None;
+        (self.again_at, self.before) = (None, None);
     }
 
     /// The device does not answer.
     pub(super) fn handle_silence(&mut self) {
         self.walk.pass_over();
-        self.again_at = None;
+        (self.again_at, self.before) = (None, None);
     }
 
     /// The tags whose models the device has, where they lie, and how often they are read.
     pub(super) fn placed(&self) -> impl Iterator<Item = (TagId, Span, Option<Duration>)> {
         self.tags.iter().filter_map(|tag| Some((tag.tag, self.walk.place(tag.model, tag.span)?, tag.every)))
+    }
+
+    fn places(&self) -> Vec<(TagId, Span)> {
+        self.placed().map(|(tag, span, _)| (tag, span)).collect()
     }
 
     /// The tags whose models it does not have.
