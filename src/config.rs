@@ -42,14 +42,23 @@ pub fn parse(name: &str, text: &str) -> Checked {
     check(Read::from_text(name, text))
 }
 
+/// What [`types`] finds.
+#[derive(Debug)]
+pub struct Types {
+    /// The links of a configuration, and a device of each type that it knows; or what is wrong with them.
+    pub checked: Checked,
+    /// Types that nothing can be of without saying more than where it is.
+    pub left_out: Vec<String>,
+}
+
 /// The links of the configuration at `path`, and the types that it knows: its own, those beside it and those of the package's
 /// library; only the latter two where there is no such file. As a site that nobody runs: with a device of each type, of the
 /// type's name, alone on a link of its own, as unit 1 or with the address 1; and one of no type, so that there is one.
 #[must_use]
-pub fn types(path: &Path) -> Checked {
-    let mut read = source::read_types(path);
+pub fn types(path: &Path) -> Types {
+    let read = source::read_types(path);
     let types = read.table.table("type");
-    let mut text = format!("{NOBODY}{}", nobody(1, "", "tags = [{ name = 'hr0', at = 'hr:0' }]"));
+    let mut devices = Vec::new();
     let names = types.entries.iter().map(|entry| &entry.key).filter(|name| values::is_name(name));
     for (port, name) in (2..=u16::MAX).zip(names) {
         let Some(of_type) = expand::resolve_type(types, name) else { continue };
@@ -60,10 +69,26 @@ pub fn types(path: &Path) -> Checked {
             _ if of_type.get("tags").is_none() => "tags = [{ name = 'hr0', at = 'hr:0', every = 'never' }]",
             _ => "unit = 1",
         };
-        text += &nobody(port, name, &format!("type = '{name}'\n{own}"));
+        devices.push((name.clone(), nobody(port, name, &format!("type = '{name}'\n{own}"))));
     }
-    read.add_text("a device of each type", &text);
-    check(read)
+    let of = |texts: &mut dyn Iterator<Item = &String>| {
+        let none = nobody(1, "", "tags = [{ name = 'hr0', at = 'hr:0' }]");
+        let mut read = source::read_types(path);
+        read.add_text(
+            "a device of each type",
+            &texts.fold(format!("{NOBODY}{none}"), |all, text| all + text),
+        );
+        check(read)
+    };
+    let checked = of(&mut devices.iter().map(|(_, text)| text));
+    if checked.site.is_ok() || of(&mut std::iter::empty()).site.is_err() {
+        return Types { checked, left_out: Vec::new() };
+    }
+    // one at a time, those with which nothing is wrong but what a device of them must say
+    let (fine, other): (Vec<_>, Vec<_>) =
+        devices.into_iter().partition(|(_, text)| of(&mut [text].into_iter()).site.is_ok());
+    let left_out = other.into_iter().map(|(name, _)| name).collect();
+    Types { checked: of(&mut fine.iter().map(|(_, text)| text)), left_out }
 }
 
 /// What every site has.

@@ -28,7 +28,7 @@ use crate::config::site::{Device, DeviceProtocol, Framing, Item, Site, WAKE};
 use crate::dlt645::{Address, Version};
 use crate::driver::Answer;
 use crate::driver::dlt645::discovery::Discovery;
-use crate::driver::dlt645::frame::Decoder;
+use crate::driver::dlt645::frame::{Decoder, Frame};
 use crate::driver::dlt645::read::Read;
 use crate::driver::exchange::{Exchange as _, Progress};
 use crate::driver::modbus::frame;
@@ -55,6 +55,12 @@ const PATIENCE_KNOWN: Duration = Duration::from_secs(1);
 const STRANGERS: [u8; 2] = [246, 244];
 /// Nothing that is asked here tells the time.
 const NO_TIME: Timestamp = Timestamp::from_millis(0);
+/// So many units that have not answered may do so late.
+const LATE_MAX: usize = 8;
+/// What servers without a line call themselves as well.
+pub const UNITS_OF_SERVERS: [u8; 2] = [255, 0];
+/// So many bytes that are no frame may be answers of meters that spoil each other.
+const SPOILT_MIN: u64 = 8;
 /// So many bytes of what nobody explains are shown.
 const STRAY_MAX: usize = 32;
 
@@ -134,19 +140,38 @@ enum Step {
     Meters(Discovery, Version),
     /// A device of the site of all types is asked what it is asked first.
     Instrument(usize),
-    Identify(Who, Identify),
+    Identify(Meeting),
+}
+
+/// Somebody who was found, and is being asked of which type it is.
+#[derive(Debug)]
+struct Meeting {
+    who: Who,
+    identify: Identify,
+    /// What is asked now was asked before, and nothing came.
+    is_again: bool,
+    /// It is silent about what it does not have.
+    is_mute: bool,
 }
 
 /// What is under way, and what knows its answer.
 #[derive(Debug)]
 enum Asked {
     Nothing,
+    /// Only that what is owed is over.
+    Quiet,
     Unit(u8, Area, Query),
     Strangers(&'static [u8], Query),
     Meters(Discovery, Version),
     Instrument(usize, Ask),
-    Registers(Who, Identify, Place, Query),
-    Item(Who, Identify, Place, Read),
+    Registers(Meeting, Place, Query),
+    Item(Meeting, Place, Read),
+}
+
+impl Meeting {
+    fn new(who: Who, candidates: Vec<usize>) -> Meeting {
+        Meeting { who, identify: Identify::new(candidates), is_again: false, is_mute: false }
+    }
 }
 
 /// A search.
@@ -157,8 +182,12 @@ pub struct Survey {
     wishes: Wishes,
     waiting: VecDeque<(Manner, Step)>,
     under_way: Option<(Question, Asked)>,
-    /// The unit that was asked last and has not answered: it may do so late.
-    late: Option<(Manner, u8, Area, Query)>,
+    /// Units that were asked last and have not answered: they may do so late.
+    late: VecDeque<(Manner, u8, Area, Query)>,
+    /// The unit that has refused its first holding register, and is asked for its first input register.
+    refusing: Option<(Manner, u8)>,
+    /// Something that was asked may still be answered.
+    is_owed: bool,
     found: Vec<Found>,
     meters: BTreeSet<Address>,
     /// Where all units are asked.
@@ -169,9 +198,12 @@ pub struct Survey {
     met: Vec<Manner>,
     /// There is a line behind it: units are missing there.
     is_gateway: bool,
+    /// What is said for units that nobody has set.
+    refusers: Vec<(Manner, ExceptionCode)>,
     stray: Option<Stray>,
     remarks: Vec<String>,
-    has_echo: bool,
+    /// How often something began with what had been sent, and how often not.
+    echoes: (u32, u32),
     questions: u32,
     id: u16,
 }
@@ -185,16 +217,19 @@ impl Survey {
             wishes,
             waiting: VecDeque::new(),
             under_way: None,
-            late: None,
+            late: VecDeque::new(),
+            refusing: None,
+            is_owed: false,
             found: Vec::new(),
             meters: BTreeSet::new(),
             extended: Vec::new(),
             noisy: Vec::new(),
             met: Vec::new(),
             is_gateway: false,
+            refusers: Vec::new(),
             stray: None,
             remarks: Vec::new(),
-            has_echo: false,
+            echoes: (0, 0),
             questions: 0,
             id: 0,
         };
@@ -229,6 +264,16 @@ impl Survey {
     /// What is to be asked next; `None`: the search is over.
     pub fn next_question(&mut self) -> Option<Question> {
         while let Some((manner, step)) = self.waiting.pop_front() {
+            if matches!(step, Step::Identify(_))
+                && std::mem::take(&mut self.is_owed)
+                && manner.framing != Framing::Tcp
+            {
+                // nothing but its time tells a late answer from that to the next question
+                self.waiting.push_front((manner, step));
+                let question = Question { manner, bytes: Vec::new(), patience: self.patience_with_known() };
+                self.under_way = Some((question.clone(), Asked::Quiet));
+                return Some(question);
+            }
             if let Some((question, asked)) = self.question(manner, step) {
                 self.questions += u32::from(!question.bytes.is_empty());
                 self.under_way = Some((question.clone(), asked));
@@ -240,7 +285,7 @@ impl Survey {
 
     /// The question of a step; `None`: it has come to its end.
     fn question(&mut self, manner: Manner, step: Step) -> Option<(Question, Asked)> {
-        let usual = if manner.framing == Framing::Tcp { PATIENCE_TCP } else { PATIENCE };
+        let usual = if manner.line.is_none() { PATIENCE_TCP } else { PATIENCE };
         let patience = self.wishes.patience.unwrap_or(usual);
         match step {
             Step::Listen | Step::Instrument(_) if self.has_instrument(manner) => None,
@@ -262,8 +307,14 @@ impl Survey {
                 ))
             }
             Step::Meters(discovery, version) => {
-                let Some(bytes) = discovery.next().filter(|_| !self.is_noisy(manner)) else {
-                    self.remark_on(&discovery);
+                if self.noisy.contains(&manner) {
+                    self.remark(format!(
+                        "meters were not searched at {manner}: bytes come there that nobody has asked for"
+                    ));
+                    return None;
+                }
+                let Some(bytes) = discovery.next() else {
+                    self.remark_on(manner, &discovery);
                     return None;
                 };
                 let question = asks(manner, &bytes, bytes.len(), patience.max(PATIENCE_METER));
@@ -275,31 +326,53 @@ impl Survey {
                     asks(manner, &ask.request(NO_TIME), ask.wire_size(), patience.max(PATIENCE_METER));
                 Some((question, Asked::Instrument(index, ask)))
             }
-            Step::Identify(who, identify) => self.identifying(manner, who, identify),
+            Step::Identify(meeting) => self.identifying(manner, meeting),
         }
     }
 
     /// What somebody who was found is asked next; where nothing is left, it is known of which types it may be.
-    fn identifying(&mut self, manner: Manner, who: Who, identify: Identify) -> Option<(Question, Asked)> {
-        let patience = PATIENCE_KNOWN;
-        match (&who, identify.next(&self.types)) {
+    fn identifying(&mut self, manner: Manner, meeting: Meeting) -> Option<(Question, Asked)> {
+        let patience = self.patience_with_known();
+        match (&meeting.who, meeting.identify.next(&self.types)) {
             (Who::Unit(unit, _), Some(place @ Place::Registers(span))) => {
                 let query = self.query(manner, *unit, span)?;
                 let question = asks(manner, query.bytes(), query.wire_size(), patience);
-                Some((question, Asked::Registers(who, identify, place, query)))
+                Some((question, Asked::Registers(meeting, place, query)))
             }
             (Who::Meter(address, _), Some(place @ Place::Item(identifier, format))) => {
                 let item = Item { block: None, parts: vec![identifier] };
                 let read = Read::new(*address, WAKE, &item, vec![(identifier, format)], Arc::default())?;
                 let question = asks(manner, &read.request(NO_TIME), read.wire_size(), patience);
-                Some((question, Asked::Item(who, identify, place, read)))
+                Some((question, Asked::Item(meeting, place, read)))
             }
             _ => {
-                let fits = identify.fits(&self.types);
-                self.found.push(Found { manner, who, fits });
+                self.find(manner, meeting);
                 self.look_further(manner);
                 None
             }
+        }
+    }
+
+    /// How long whoever is known to be there is waited for.
+    fn patience_with_known(&self) -> Duration {
+        self.wishes.patience.unwrap_or_default().max(PATIENCE_KNOWN)
+    }
+
+    /// As much is known of somebody as there will be. Who hears one speed with any parity is told once.
+    fn find(&mut self, manner: Manner, meeting: Meeting) {
+        let found = Found { manner, who: meeting.who, fits: meeting.identify.fits(&self.types) };
+        let names = |found: &Found| found.fits.iter().map(|fit| fit.type_name.clone()).collect::<Vec<_>>();
+        let is_same = |known: &&Found| match (&known.who, &found.who) {
+            (Who::Unit(known, _), Who::Unit(unit, _)) => known == unit,
+            _ => false,
+        };
+        let mut twins = self.found.iter().filter(|known| known.manner.has_speed_of(&manner)).filter(is_same);
+        let twin = twins.find(|known| names(known) == names(&found)).map(|known| known.manner);
+        match (twin, &found.who) {
+            (Some(twin), Who::Unit(unit, _)) => {
+                self.remark(format!("unit {unit} answers at {manner} as at {twin}: taken for one device"));
+            }
+            _ => self.found.push(found),
         }
     }
 
@@ -311,31 +384,109 @@ impl Survey {
     /// Everything that was heard from the question of [`Survey::next_question`] until the line was quiet.
     pub fn handle(&mut self, heard: &[u8], now: Instant) {
         let Some((Question { manner, bytes, .. }, asked)) = self.under_way.take() else { return };
-        // half-duplex adapters may give back what is sent
-        let behind_echo = heard.strip_prefix(&*bytes).filter(|_| !bytes.is_empty());
-        self.has_echo |= behind_echo.is_some();
-        let heard = behind_echo.unwrap_or(heard);
+        let heard = self.without_echo(&bytes, &asked, heard);
         match asked {
+            Asked::Quiet => {}
             Asked::Nothing => self.take_talk(manner, heard, now),
             Asked::Unit(unit, area, query) => self.take_unit(manner, (unit, area), query, heard),
             Asked::Strangers(units, query) => self.take_strangers(manner, units, &query, heard),
             Asked::Meters(discovery, version) => self.take_meters(manner, discovery, version, heard),
             Asked::Instrument(index, ask) => self.take_instrument(manner, index, ask, heard, now),
-            Asked::Registers(who, mut identify, place, query) => {
-                identify.take(place, query.answer(heard).and_then(Answer::into_data));
-                self.waiting.push_front((manner, Step::Identify(who, identify)));
+            Asked::Registers(meeting, place, query) => {
+                let answer = query.answer(heard).map(Answer::into_data);
+                self.take_reading(manner, meeting, place, answer);
             }
-            Asked::Item(who, mut identify, place, mut read) => {
-                identify.take(place, values_of(read.take(heard, now)));
-                self.waiting.push_front((manner, Step::Identify(who, identify)));
+            Asked::Item(meeting, place, mut read) => {
+                let has_come = has_reply(&meeting.who, heard);
+                let answer = has_come.then(|| values_of(read.take(heard, now)));
+                self.take_reading(manner, meeting, place, answer);
             }
         }
     }
 
-    /// The far end has hung up on the last question: nothing more is asked in its manner.
+    /// Half-duplex adapters may give back what is sent: `heard` without it.
+    fn without_echo<'a>(&mut self, sent: &[u8], asked: &Asked, heard: &'a [u8]) -> &'a [u8] {
+        let behind = heard.strip_prefix(sent).filter(|_| !sent.is_empty());
+        if matches!(asked, Asked::Instrument(..)) {
+            // some drives answer with what they were asked
+            return behind.filter(|_| self.has_echo()).unwrap_or(heard);
+        }
+        if !sent.is_empty() && !heard.is_empty() {
+            let count = if behind.is_some() { &mut self.echoes.0 } else { &mut self.echoes.1 };
+            *count += 1;
+        }
+        behind.unwrap_or(heard)
+    }
+
+    /// Whether the answer to what is asked is among what was `heard`; until it is, it is worth waiting for. What several may
+    /// answer has no such end.
+    #[must_use]
+    pub fn is_answered(&self, heard: &[u8]) -> bool {
+        match &self.under_way {
+            Some((
+                _,
+                Asked::Unit(_, _, query) | Asked::Strangers(_, query) | Asked::Registers(_, _, query),
+            )) => query.answer(heard).is_some(),
+            Some((_, Asked::Item(meeting, ..))) => has_reply(&meeting.who, heard),
+            Some((_, Asked::Nothing | Asked::Quiet | Asked::Meters(..) | Asked::Instrument(..))) | None => {
+                false
+            }
+        }
+    }
+
+    /// What is read there; `None`: the device does not have it. Outer `None`: nothing came.
+    fn take_reading(
+        &mut self,
+        manner: Manner,
+        mut meeting: Meeting,
+        place: Place,
+        answer: Option<Option<Data>>,
+    ) {
+        let is_silent = answer.is_none();
+        self.is_owed |= is_silent;
+        if is_silent && !meeting.is_again && !meeting.is_mute {
+            meeting.is_again = true;
+        } else {
+            meeting.is_mute |= is_silent;
+            meeting.is_again = false;
+            meeting.identify.take(place, answer.flatten());
+        }
+        self.waiting.push_front((manner, Step::Identify(meeting)));
+    }
+
+    /// The far end hangs up on what is asked in the manner of the last question: nothing more is.
     pub fn handle_lost(&mut self) {
-        if let Some((Question { manner, .. }, _)) = self.under_way.take() {
-            self.waiting.retain(|(other, _)| *other != manner);
+        let Some((Question { manner, .. }, asked)) = self.under_way.take() else { return };
+        self.remark(format!(
+            "at {manner} the far end hangs up on what it is asked: it is not asked so any more"
+        ));
+        if let Asked::Registers(meeting, ..) | Asked::Item(meeting, ..) = asked {
+            self.find(manner, meeting);
+        }
+        self.give_up(|other| *other == manner);
+    }
+
+    /// Nothing is asked any more: whoever was being asked is found all the same, with what is known.
+    pub fn finish(&mut self) {
+        if let Some((Question { manner, .. }, Asked::Registers(meeting, ..) | Asked::Item(meeting, ..))) =
+            self.under_way.take()
+        {
+            self.find(manner, meeting);
+        }
+        self.give_up(|_| true);
+    }
+
+    fn give_up(&mut self, is_over: impl Fn(&Manner) -> bool) {
+        for (manner, step) in std::mem::take(&mut self.waiting) {
+            match step {
+                _ if !is_over(&manner) => self.waiting.push_back((manner, step)),
+                Step::Identify(meeting) => self.find(manner, meeting),
+                Step::Listen
+                | Step::Unit(..)
+                | Step::Strangers(_)
+                | Step::Meters(..)
+                | Step::Instrument(_) => {}
+            }
         }
     }
 
@@ -357,51 +508,81 @@ impl Survey {
     }
 
     fn take_unit(&mut self, manner: Manner, (unit, area): (u8, Area), query: Query, heard: &[u8]) {
-        let late = self.late.take().filter(|(other, ..)| *other == manner);
-        if let Some((_, unit, area, query)) = late
-            && let Some(answer) = query.answer(heard).filter(is_there)
-        {
-            self.meet(manner, unit, area, answer);
+        self.late.retain(|(other, ..)| *other == manner);
+        for (manner, unit, area, query) in std::mem::take(&mut self.late) {
+            match query.answer(heard).filter(|answer| self.is_there(manner, answer)) {
+                Some(answer) => self.hear_of(manner, unit, area, answer),
+                None => self.late.push_back((manner, unit, area, query)),
+            }
         }
         match query.answer(heard) {
-            Some(answer) if is_there(&answer) => self.meet(manner, unit, area, answer),
-            Some(_) => {
-                self.is_gateway = true;
-                self.look_further(manner);
+            Some(answer) if self.is_there(manner, &answer) => self.hear_of(manner, unit, area, answer),
+            Some(answer) => self.take_absence(manner, &answer),
+            None => {
+                self.is_owed = true;
+                if self.refusing.take_if(|refusing| *refusing == (manner, unit)).is_some() {
+                    return self.meet(manner, unit, None);
+                }
+                self.late.push_back((manner, unit, area, query));
+                if self.late.len() > LATE_MAX {
+                    self.late.pop_front();
+                }
             }
-            None => self.late = Some((manner, unit, area, query)),
         }
     }
 
-    /// A unit has answered.
-    fn meet(&mut self, manner: Manner, unit: u8, area: Area, answer: Answer) {
+    /// Whether a unit has said so itself, and not a gateway that cannot reach it.
+    fn is_there(&self, manner: Manner, answer: &Answer) -> bool {
+        let Answer::Exception(code) = answer else { return true };
+        let is_for_all = self.refusers.contains(&(manner, *code));
+        !is_for_all && !is_absence(*code)
+    }
+
+    /// A gateway says that it cannot reach a unit.
+    fn take_absence(&mut self, manner: Manner, answer: &Answer) {
+        if !matches!(answer, Answer::Exception(code) if is_absence(*code)) {
+            return;
+        }
+        self.is_gateway = true;
+        self.keep_to(manner);
+        self.look_further(manner);
+    }
+
+    /// Whoever speaks Modbus TCP hands no line through.
+    fn keep_to(&mut self, manner: Manner) {
+        if manner.framing == Framing::Tcp {
+            self.waiting.retain(|(other, _)| *other == manner);
+        }
+    }
+
+    /// A unit has answered: a register that it has is worth knowing.
+    fn hear_of(&mut self, manner: Manner, unit: u8, area: Area, answer: Answer) {
+        match answer.into_data() {
+            Some(Data::Words(words)) => self.meet(manner, unit, words.first().map(|word| (area, *word))),
+            _ if area == Area::HoldingRegisters => {
+                self.refusing = Some((manner, unit));
+                self.waiting.push_front((manner, Step::Unit(unit, Area::InputRegisters)));
+            }
+            _ => self.meet(manner, unit, None),
+        }
+    }
+
+    /// A unit is there, and has this register.
+    fn meet(&mut self, manner: Manner, unit: u8, word: Option<(Area, u16)>) {
         if !self.is_worth_asking(manner, unit) {
             return;
         }
-        let word = match answer.into_data() {
-            Some(Data::Words(words)) => words.first().map(|word| (area, *word)),
-            Some(Data::Bits(_) | Data::Values(_)) | None => None,
-        };
         let modbus = |index: &usize| {
             let device = self.types.devices.get(*index);
             device.is_some_and(|device| device.protocol.is_modbus() && device.probes().next().is_some())
         };
         let candidates = (0..self.types.devices.len()).filter(modbus).collect();
-        let step = Step::Identify(Who::Unit(unit, word), Identify::new(candidates));
-        self.waiting.push_front((manner, step));
-        if self.is_met(manner) {
-            return;
+        self.waiting.push_front((manner, Step::Identify(Meeting::new(Who::Unit(unit, word), candidates))));
+        if !self.met.contains(&manner) {
+            self.met.push(manner);
+            self.waiting.push_front((manner, Step::Strangers(&STRANGERS)));
+            self.keep_to(manner);
         }
-        self.met.push(manner);
-        self.waiting.push_front((manner, Step::Strangers(&STRANGERS)));
-        if manner.framing == Framing::Tcp {
-            // it hands no line through
-            self.waiting.retain(|(other, _)| *other == manner);
-        }
-    }
-
-    fn is_met(&self, manner: Manner) -> bool {
-        self.met.iter().any(|other| other.has_speed_of(&manner))
     }
 
     /// All other units are asked as well where there may be some: on a line with one, and behind a gateway.
@@ -409,10 +590,7 @@ impl Survey {
         let is_there = |found: &&Found| found.manner == manner && matches!(found.who, Who::Unit(..));
         let units = self.found.iter().filter(is_there).count();
         let is_line = manner.framing != Framing::Tcp || self.is_gateway;
-        if units == 0
-            || !(is_line || units > 1)
-            || self.extended.iter().any(|other| other.has_speed_of(&manner))
-        {
+        if units == 0 || !(is_line || units > 1) || self.extended.contains(&manner) {
             return;
         }
         self.extended.push(manner);
@@ -423,8 +601,20 @@ impl Survey {
 
     /// Whoever answers for units that nobody has set answers for all.
     fn take_strangers(&mut self, manner: Manner, units: &'static [u8], query: &Query, heard: &[u8]) {
-        if !query.answer(heard).is_some_and(|answer| is_there(&answer)) {
-            return;
+        match query.answer(heard) {
+            Some(Answer::Exception(code)) if !is_absence(code) => {
+                // it shows neither that they are there nor that others are
+                self.remark(format!(
+                    "at {manner} units that are not there are answered with exception {:02X}: who says only that is left out",
+                    u8::from(code)
+                ));
+                return self.refusers.push((manner, code));
+            }
+            Some(Answer::Response(_)) => {}
+            _ => {
+                self.is_owed = true;
+                return;
+            }
         }
         match units.split_first() {
             Some((_, [])) | None => {
@@ -440,7 +630,8 @@ impl Survey {
         let mut decoder = Decoder::default();
         let mut frames = decoder.decode(heard);
         frames.extend(decoder.quiet());
-        discovery.handle(&frames, decoder.noise() > 0 || decoder.checksum_errors() > 0);
+        // single bytes where the line turns around are no answers that spoil each other
+        discovery.handle(&frames, decoder.noise() >= SPOILT_MIN || decoder.checksum_errors() > 0);
         let new: Vec<Address> = discovery.found().filter(|address| self.meters.insert(*address)).collect();
         self.waiting.push_front((manner, Step::Meters(discovery, version)));
         let of_version = |index: &usize| {
@@ -449,8 +640,8 @@ impl Survey {
         };
         for address in new {
             let candidates = (0..self.types.devices.len()).filter(of_version).collect();
-            let step = Step::Identify(Who::Meter(address, version), Identify::new(candidates));
-            self.waiting.push_front((manner, step));
+            let meeting = Meeting::new(Who::Meter(address, version), candidates);
+            self.waiting.push_front((manner, Step::Identify(meeting)));
         }
     }
 
@@ -473,10 +664,12 @@ impl Survey {
         }
     }
 
-    fn remark_on(&mut self, discovery: &Discovery) {
-        for address in discovery.shared() {
+    fn remark_on(&mut self, manner: Manner, discovery: &Discovery) {
+        let shared: Vec<String> = discovery.shared().map(|address| address.to_string()).collect();
+        if let Some(first) = shared.first().filter(|_| discovery.is_complete()) {
+            let count = shared.len();
             self.remark(format!(
-                "several meters seem to have the address {address}: ask each alone on the line"
+                "at {manner} several meters seem to have one address ({first}, {count} such): ask each alone on the line"
             ));
         }
         if discovery.is_indiscriminate() {
@@ -488,29 +681,29 @@ impl Survey {
         if !discovery.is_complete() && discovery.questions() > 0 {
             let questions = discovery.questions();
             self.remark(format!(
-                "the search for meters was given up after {questions} questions: there may be more"
+                "at {manner} the search for meters was given up after {questions} questions, as answers are spoilt or too many: there may be more"
             ));
         }
     }
 
     /// Whether an instrument was found at this speed.
     fn has_instrument(&self, manner: Manner) -> bool {
+        let baud = |manner: Manner| manner.line.map(|line| line.baud);
         let is_there =
-            |found: &Found| matches!(found.who, Who::Instrument(_)) && found.manner.has_speed_of(&manner);
+            |found: &Found| matches!(found.who, Who::Instrument(_)) && baud(found.manner) == baud(manner);
         self.found.iter().any(is_there)
     }
 
-    /// Whether nobody knows yet whether the unit is there.
+    /// Whether nobody knows yet whether the unit is there. Servers call themselves 0 or 255 as well; nobody does on a line.
     fn is_worth_asking(&self, manner: Manner, unit: u8) -> bool {
-        let is_it = |who: &Who| matches!(who, Who::Unit(known, _) if *known == unit);
-        let is_found = |found: &Found| found.manner.has_speed_of(&manner) && is_it(&found.who);
-        let is_under_way = |(other, step): &(Manner, Step)| matches!(step, Step::Identify(who, _) if other.has_speed_of(&manner) && is_it(who));
-        !self.found.iter().any(is_found) && !self.waiting.iter().any(is_under_way)
-    }
-
-    /// Whether bytes come in on this manner that nobody has asked for: nothing tells them from answers that spoil each other.
-    fn is_noisy(&self, manner: Manner) -> bool {
-        self.noisy.contains(&manner)
+        let is_it = |who: &Who| match who {
+            Who::Unit(known, _) => *known == unit || UNITS_OF_SERVERS.contains(&unit),
+            Who::Meter(..) | Who::Instrument(_) => false,
+        };
+        let is_found = |found: &Found| found.manner.is_heard_as(&manner) && is_it(&found.who);
+        let is_being_asked = |(other, step): &(Manner, Step)| matches!(step, Step::Identify(meeting) if other.is_heard_as(&manner) && is_it(&meeting.who));
+        let may_be = unit != 0 || manner.framing == Framing::Tcp;
+        may_be && !self.found.iter().any(is_found) && !self.waiting.iter().any(is_being_asked)
     }
 
     /// Who was found so far, in that order.
@@ -534,7 +727,7 @@ impl Survey {
     /// Whether what is sent comes back before the answer.
     #[must_use]
     pub const fn has_echo(&self) -> bool {
-        self.has_echo
+        self.echoes.0 > 0 && self.echoes.1 == 0
     }
 
     /// How much was asked so far.
@@ -559,10 +752,16 @@ fn speaks(device: &Device, version: Version) -> bool {
     }
 }
 
-/// Whether a unit has said so itself, and not a gateway that cannot reach it.
-fn is_there(answer: &Answer) -> bool {
-    use ExceptionCode::{GatewayPathUnavailable, GatewayTargetDevice};
-    !matches!(answer, Answer::Exception(GatewayPathUnavailable | GatewayTargetDevice))
+/// Whether a gateway says so of a unit that it cannot reach.
+fn is_absence(code: ExceptionCode) -> bool {
+    matches!(code, ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice)
+}
+
+/// Whether a meter has answered something.
+fn has_reply(who: &Who, heard: &[u8]) -> bool {
+    let Who::Meter(address, _) = who else { return false };
+    let is_its = |frame: &Frame| frame.control.is_reply() && frame.address == *address;
+    Decoder::default().decode(heard).iter().any(is_its)
 }
 
 fn values_of(progress: Progress) -> Option<Data> {

@@ -1,7 +1,8 @@
 //! `tidegate scan`: who is on a line or behind a TCP port, as a piece of a configuration. Reads and changes nothing.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use crate::clock;
 use crate::config::site::{
     self, CONNECT_TIMEOUT, Echo, Endpoint, Factory, Framing, SerialLine, Site, parse_duration, parse_units,
 };
-use crate::config::{self, Checked, finding};
+use crate::config::{self, Checked, Types, finding};
 use crate::link::Link;
 use crate::survey::fragment::{Origin, fragment};
 use crate::survey::manner::Manner;
-use crate::survey::{Found, Question, Survey, Who, Wishes, task};
+use crate::survey::{Found, Question, Survey, UNITS_OF_SERVERS, Who, Wishes, task};
 
 /// Nobody has answered.
 const NONE: u8 = 4;
@@ -26,15 +27,14 @@ const NONE: u8 = 4;
 const UNITS: std::ops::RangeInclusive<u8> = 1..=10;
 /// Those that are asked as well where one has answered.
 const MORE_UNITS: std::ops::RangeInclusive<u8> = 11..=247;
-/// Units of a network that are asked with the first: what servers without a line call themselves.
-const UNITS_OF_NETWORK: [u8; 2] = [255, 0];
 /// The port of Modbus TCP.
 const PORT: u16 = 502;
 
 /// What a person has typed.
 #[derive(Debug, Args)]
 pub(super) struct Wanted {
-    /// A serial port (/dev/…), HOST or HOST:PORT, or a link of the configuration.
+    /// A serial port (/dev/…), HOST or HOST:PORT, or a link of the configuration. Nothing but reading is asked; instruments that
+    /// obey single letters may take some of it for an order: disconnect them first.
     #[arg(value_name = "LINK")]
     link: String,
     /// The configuration whose links and types are known; types beside it and those of the package are known as well.
@@ -73,7 +73,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn scan(wanted: &Wanted) -> ExitCode {
-    let Checked { sources, site } = config::types(&wanted.config);
+    let Types { checked: Checked { sources, site }, left_out } = config::types(&wanted.config);
+    for name in left_out {
+        complain(&format!(
+            "type `{name}` is left out: a device of it must say more than its unit or address"
+        ));
+    }
     let types = match site {
         Ok(types) => Arc::new(types),
         Err(findings) => {
@@ -116,13 +121,13 @@ fn target(wanted: &Wanted, types: &Site) -> Result<Target, String> {
     if named.contains(char::is_control) {
         return Err(format!("{named:?} is no port and no host"));
     }
+    if let Some(link) = configured(types, named)? {
+        return Ok(link);
+    }
     if named.starts_with('/') {
         let line = SerialLine::parse("9600 8N1").ok_or("no line")?;
         let endpoint = Endpoint::Serial { port: named.into(), line, rts_on_send: false };
         return Ok(fresh("line1", endpoint, format!("port = {named:?}")));
-    }
-    if let Some(link) = configured(types, named)? {
-        return Ok(link);
     }
     if !named.contains(['.', ':']) && named != "localhost" {
         return Err(format!(
@@ -130,10 +135,21 @@ fn target(wanted: &Wanted, types: &Site) -> Result<Target, String> {
             wanted.config.display()
         ));
     }
-    let has_port = named.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let address = if has_port { named.clone() } else { format!("{named}:{PORT}") };
+    let address = address(named)?;
     let endpoint = Endpoint::Tcp { address: address.clone(), connect_timeout: CONNECT_TIMEOUT, tls: None };
     Ok(fresh("net1", endpoint, format!("tcp = {address:?}")))
+}
+
+/// HOST:PORT; the port of Modbus TCP where none is named.
+fn address(named: &str) -> Result<String, String> {
+    if let Ok(address) = named.parse::<Ipv6Addr>() {
+        return Ok(format!("[{address}]:{PORT}"));
+    }
+    match named.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(named.to_owned()),
+        Some(_) => Err(format!("`{named}`: wanted HOST or HOST:PORT, with a port of 1 to 65535")),
+        None => Ok(format!("{named}:{PORT}")),
+    }
 }
 
 fn fresh(name: &str, endpoint: Endpoint, opens: String) -> Target {
@@ -151,9 +167,15 @@ fn fresh(name: &str, endpoint: Endpoint, opens: String) -> Target {
     Target { link, origin: Origin { name: name.to_owned(), opens: Some(opens), set: None } }
 }
 
-/// The link of this name, if the configuration has it.
+/// The link of this name, or to this port or address, if the configuration has it.
 fn configured(types: &Site, name: &str) -> Result<Option<Target>, String> {
-    let Some(link) = types.links.iter().find(|link| *link.name == *name) else { return Ok(None) };
+    let leads_there = |link: &&site::Link| match &link.endpoint {
+        Endpoint::Serial { port, .. } => *port == Path::new(name),
+        Endpoint::Tcp { address, .. } => address == name,
+        Endpoint::Listen(_) => false,
+    };
+    let named = types.links.iter().find(|link| *link.name == *name);
+    let Some(link) = named.or_else(|| types.links.iter().find(leads_there)) else { return Ok(None) };
     let line = match &link.endpoint {
         Endpoint::Serial { line, .. } => Some(*line),
         Endpoint::Tcp { .. } => None,
@@ -162,33 +184,31 @@ fn configured(types: &Site, name: &str) -> Result<Option<Target>, String> {
         }
     };
     let set = Some(Manner { line, framing: link.framing });
-    Ok(Some(Target { link: link.clone(), origin: Origin { name: name.to_owned(), opens: None, set } }))
+    Ok(Some(Target { link: link.clone(), origin: Origin { name: link.name.to_string(), opens: None, set } }))
 }
 
 /// How the line is to be spoken to, and whom to ask.
 fn wishes(wanted: &Wanted, types: &Site, target: &Target) -> Wishes {
     let is_network = matches!(target.link.endpoint, Endpoint::Tcp { .. });
-    let manners = if is_network {
-        Manner::of_network()
-    } else if wanted.serial.is_empty() {
-        let of_types: Vec<Factory> = types.devices.iter().flat_map(|device| device.factory.clone()).collect();
-        let mut manners = Manner::of_port(&of_types);
-        // where the line is set already most are set alike
-        if let Some(set) = target.origin.set {
-            manners.retain(|manner| !manner.is_heard_as(&set));
-            manners.insert(0, set);
-        }
-        manners
-    } else {
-        wanted.serial.iter().map(|factory| Manner::of(*factory)).collect()
+    let of_types =
+        || types.devices.iter().flat_map(|device| device.factory.clone()).collect::<Vec<Factory>>();
+    let mut manners = match wanted.serial.as_slice() {
+        _ if is_network => Manner::of_network(),
+        [] => Manner::of_port(&of_types()),
+        lines => lines.iter().map(|factory| Manner::of(*factory)).collect(),
     };
+    // where it is set already most are set alike
+    if let Some(set) = target.origin.set.filter(|_| is_network || wanted.serial.is_empty()) {
+        manners.retain(|manner| !manner.is_heard_as(&set));
+        manners.insert(0, set);
+    }
     let patience = wanted.timeout;
     match &wanted.units {
         Some(Units(units)) => Wishes { manners, units: units.clone(), more_units: Vec::new(), patience },
         None => {
             let mut units: Vec<u8> = UNITS.collect();
             if is_network {
-                units.extend(UNITS_OF_NETWORK);
+                units.extend(UNITS_OF_SERVERS);
             }
             Wishes { manners, units, more_units: MORE_UNITS.collect(), patience }
         }
@@ -207,11 +227,12 @@ async fn search(wanted: &Wanted, types: &Arc<Site>, target: Target) -> anyhow::R
         ended = task::run(&mut survey, &mut link, |survey, question| told.tell(survey, question)) => Some(ended),
         () = stop => None,
     };
+    survey.finish();
     told.tell_found(&survey);
     show("");
     if survey.questions() > 0 {
         let seconds = clock::monotonic().saturating_duration_since(began).as_secs();
-        tell(wanted, &target.origin, &survey, seconds, matches!(ended, Some(Ok(()))));
+        tell(wanted, &target, &survey, seconds, matches!(ended, Some(Ok(()))));
     }
     if let Some(Err(error)) = ended {
         bail!("{error}"); // its words have the reason in them already
@@ -220,8 +241,15 @@ async fn search(wanted: &Wanted, types: &Arc<Site>, target: Target) -> anyhow::R
 }
 
 /// What a search has come to, after so many seconds.
-fn tell(wanted: &Wanted, origin: &Origin, survey: &Survey, seconds: u64, is_whole: bool) {
+fn tell(wanted: &Wanted, target: &Target, survey: &Survey, seconds: u64, is_whole: bool) {
     tell_remarks(survey);
+    let is_network = matches!(target.link.endpoint, Endpoint::Tcp { .. });
+    if survey.has_echo()
+        && (target.origin.opens.is_none() || survey.found().is_empty())
+        && target.link.echo == Echo::No
+    {
+        complain("what is sent comes back: the link needs `echo = true`");
+    }
     let count = survey.found().len();
     let end = if is_whole { "" } else { ", not searched to the end" };
     let summary = format!("{count} found with {} questions in {seconds} s{end}", survey.questions());
@@ -233,8 +261,12 @@ fn tell(wanted: &Wanted, origin: &Origin, survey: &Survey, seconds: u64, is_whol
     }
     if count > 0 {
         let guess = "# A type is a guess by what stands behind it: compare it with the nameplate.";
-        say(&format!("# tidegate scan {}: {summary}\n{guess}\n{}", wanted.link, fragment(origin, survey)));
-    } else if is_whole {
+        say(&format!(
+            "# tidegate scan {}: {summary}\n{guess}\n{}",
+            wanted.link,
+            fragment(&target.origin, survey)
+        ));
+    } else if is_whole && !is_network {
         complain(
             "nobody answers: is the line connected, A to A and B to B, and is everything on it switched on?",
         );
@@ -243,7 +275,7 @@ fn tell(wanted: &Wanted, origin: &Origin, survey: &Survey, seconds: u64, is_whol
 
 /// What there is to say beside who was found.
 fn tell_remarks(survey: &Survey) {
-    if let Some(stray) = survey.stray().filter(|_| survey.found().is_empty()) {
+    if let Some(stray) = survey.stray() {
         let bytes: Vec<String> = stray.bytes.iter().map(|byte| format!("{byte:02X}")).collect();
         let who = if stray.is_master {
             "another master asks on this line: two masters spoil each other's answers"

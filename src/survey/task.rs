@@ -36,7 +36,13 @@ pub async fn run(
         if !link.is_open() {
             link.open().await?;
         }
-        match ask(link, &question).await {
+        let mut heard = ask(link, survey, &question).await;
+        if heard.is_err() {
+            // a server may hang up after each answer, or have done so long ago
+            link.open().await?;
+            heard = ask(link, survey, &question).await;
+        }
+        match heard {
             Ok(heard) => {
                 lost = 0;
                 if !heard.is_empty() {
@@ -57,11 +63,11 @@ pub async fn run(
     Ok(())
 }
 
-/// Sends a question; what comes until the line is quiet.
-async fn ask(link: &mut Link, question: &Question) -> Result<BytesMut, LinkError> {
+/// Sends a question; what comes until it is answered and the line is quiet, or until it is answered no more. What came in before
+/// it, as a late answer to the last one, comes first.
+async fn ask(link: &mut Link, survey: &Survey, question: &Question) -> Result<BytesMut, LinkError> {
     link.set_line(question.manner.line);
     sleep(PAUSE).await;
-    link.discard_input().await;
     if !question.bytes.is_empty() {
         link.write(&question.bytes).await?;
     }
@@ -71,15 +77,19 @@ async fn ask(link: &mut Link, question: &Question) -> Result<BytesMut, LinkError
     loop {
         match timeout_at(until.into(), link.read(&mut heard)).await {
             Err(_) => return Ok(heard),
-            Ok(read) => read?,
+            Ok(Ok(_)) if heard.len() < HEARD_MAX => {}
+            // whoever hangs up behind an answer has given it
+            Ok(Err(error)) if heard.is_empty() => return Err(error),
+            Ok(_) => return Ok(heard),
+        }
+        let quiet = clock::monotonic() + QUIET;
+        until = if survey.is_answered(&heard) {
+            quiet.min(end + BABBLE_MAX)
+        } else if question.bytes.is_empty() {
+            end
+        } else {
+            // what has begun to come at the last moment comes to its end
+            quiet.max(end).min(end + BABBLE_MAX)
         };
-        if heard.len() >= HEARD_MAX {
-            return Ok(heard);
-        }
-        if !question.bytes.is_empty() {
-            // an echo alone is no answer yet
-            let is_echo = question.bytes.starts_with(&heard);
-            until = if is_echo { end } else { (clock::monotonic() + QUIET).min(end + BABBLE_MAX) };
-        }
     }
 }

@@ -25,8 +25,10 @@ struct World {
     owed: Vec<u8>,
     /// Whatever is asked is answered as by this unit.
     any_unit: bool,
-    /// Who is not there is missed by a gateway.
-    is_gateway: bool,
+    /// What a gateway says of who is not there.
+    missed: Option<u8>,
+    /// It comes where the line turns around.
+    glitch: Vec<u8>,
     asked: Vec<Question>,
 }
 
@@ -64,7 +66,8 @@ const NETWORK: Manner = Manner { line: None, framing: Framing::Tcp };
 
 fn types() -> Arc<Site> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.toml");
-    let checked = config::types(&path);
+    let config::Types { checked, left_out } = config::types(&path);
+    assert_eq!(left_out, [] as [&str; 0]);
     Arc::new(
         checked.site.unwrap_or_else(|findings| {
             panic!("{}", config::finding::render_text(&findings, &checked.sources))
@@ -88,6 +91,9 @@ impl World {
         while let Some(question) = survey.next_question() {
             assert!(self.asked.len() < 20_000, "it ends");
             let mut heard = std::mem::take(&mut self.owed);
+            if !question.bytes.is_empty() {
+                heard.extend(&self.glitch);
+            }
             if self.has_echo {
                 heard.extend(&question.bytes);
             }
@@ -130,7 +136,10 @@ impl World {
             of.is_heard_as(&manner) && (*known == unit || self.any_unit)
         };
         let Some((.., registers)) = self.units.iter().find(is_it) else {
-            return if self.is_gateway { encode(question, unit, &[pdu[0] | 0x80, 0x0B]) } else { Vec::new() };
+            return self
+                .missed
+                .map(|code| encode(question, unit, &[pdu[0] | 0x80, code]))
+                .unwrap_or_default();
         };
         let answer = encode(question, unit, &registers.answer(&pdu));
         if self.late == Some(unit) {
@@ -339,7 +348,8 @@ fn two_meters_with_one_address_are_remarked_upon() {
 
 #[test]
 fn a_server_that_answers_as_any_unit_is_one_device() {
-    let mut world = World { units: vec![(NETWORK, 1, eastron())], any_unit: true, ..World::default() };
+    let registers = Registers { holding: registers(&[(0, &[1])]), ..eastron() };
+    let mut world = World { units: vec![(NETWORK, 1, registers)], any_unit: true, ..World::default() };
     let survey = world.search(wishes(&Manner::of_network()));
     assert_eq!(found(&survey), ["Modbus TCP: unit 1: eastron-sdm630"]);
     assert_eq!(survey.remarks(), ["it answers as whatever unit it is asked: one device"]);
@@ -373,9 +383,124 @@ fn what_a_device_says_of_itself_cannot_leave_its_comment() {
 }
 
 #[test]
+fn a_gateway_that_refuses_for_units_that_are_not_there_hides_none_that_is() {
+    let line = manner("9600 8N1");
+    let units = vec![(line, 3, holding(&[(0, &[7])])), (line, 7, holding(&[(0, &[8])]))];
+    let mut world = World { units, missed: Some(4), ..World::default() };
+    let survey = world.search(wishes(&[line]));
+    let mut all = found(&survey);
+    all.sort();
+    assert_eq!(all, ["9600 8N1: unit 1: ", "9600 8N1: unit 3: ", "9600 8N1: unit 7: "]);
+    assert!(survey.remarks()[0].contains("with exception 04"), "{:?}", survey.remarks());
+}
+
+#[test]
+fn a_byte_where_the_line_turns_around_costs_nobody_anything() {
+    let line = manner("2400 8E1");
+    let meters = vec![meter("210220003011", &[(FREQUENCY, &[0x98, 0x49])])];
+    let mut world = World { units: vec![(line, 1, eastron())], meters, glitch: vec![0], ..World::default() };
+    let survey = world.search(wishes(&[line]));
+    let expected = ["2400 8E1: unit 1: eastron-sdm630", "2400 8E1: meter 210220003011: dlt645-2007-3ph"];
+    assert_eq!(found(&survey), expected);
+    // nor does noise that looks like meters which spoil each other make an endless search, or meters
+    let mut world = World { glitch: vec![0x68; 20], ..World::default() };
+    let survey = world.search(wishes(&[line]));
+    assert!(world.asked.len() < 100, "{}", world.asked.len());
+    assert_eq!((survey.found().len(), survey.remarks().len()), (0, 1), "{:?}", survey.remarks());
+}
+
+#[test]
+fn before_somebody_is_asked_who_they_are_what_is_owed_is_over() {
+    let line = manner("9600 8N1");
+    let mut world = World { units: vec![(line, 2, eastron())], late: Some(2), ..World::default() };
+    let survey = world.search(wishes(&[line]));
+    assert_eq!(found(&survey), ["9600 8N1: unit 2: eastron-sdm630"]);
+    let quiet = |question: &Question| question.bytes.is_empty() && question.patience == PATIENCE_KNOWN;
+    let first = world.asked.iter().position(quiet).expect("it waits");
+    let identified = world.asked.iter().position(|question| question.bytes.get(3) == Some(&0x46));
+    assert!(Some(first) < identified, "{first} {identified:?}");
+}
+
+#[test]
+fn a_question_that_gets_nothing_is_asked_once_more_before_a_type_is_out() {
+    let line = manner("9600 8N1");
+    let mut survey = Survey::new(types(), wishes(&[line]));
+    let (mut world, mut missed) = (World { units: vec![(line, 1, eastron())], ..World::default() }, false);
+    while let Some(question) = survey.next_question() {
+        let is_probe = question.bytes.get(1..4) == Some(&[4, 0, 0x46]);
+        let heard = if is_probe && !missed { Vec::new() } else { world.hear(&question) };
+        missed |= is_probe;
+        survey.handle(&heard, crate::clock::monotonic());
+    }
+    assert_eq!(found(&survey), ["9600 8N1: unit 1: eastron-sdm630"]);
+}
+
+#[test]
+fn whoever_was_met_is_told_although_the_far_end_hangs_up_or_the_search_is_given_up() {
+    let mut world = World { units: vec![(NETWORK, 1, holding(&[(0, &[7])]))], ..World::default() };
+    for is_lost in [true, false] {
+        let mut survey = Survey::new(types(), wishes(&[NETWORK]));
+        loop {
+            let question = survey.next_question().expect("it goes on");
+            if question.bytes.get(8..10).is_some_and(|at| at != [0, 0]) {
+                break;
+            }
+            survey.handle(&world.hear(&question), crate::clock::monotonic());
+        }
+        if is_lost {
+            survey.handle_lost()
+        } else {
+            survey.finish()
+        }
+        assert_eq!(found(&survey), ["Modbus TCP: unit 1: "]);
+        assert_eq!(survey.next_question(), None);
+        assert_eq!(survey.remarks().len(), usize::from(is_lost));
+    }
+}
+
+#[test]
+fn a_drive_that_answers_what_it_was_asked_gives_nothing_back() {
+    let line = manner("9600 8N1");
+    let mut survey = Survey::new(types(), wishes(&[line]));
+    let at_rest = [0x01, 0x04, 0x03, 0x01, 0x00, 0x00, 0xA1, 0x8E];
+    while let Some(question) = survey.next_question() {
+        let heard: &[u8] = if question.bytes == at_rest { &at_rest } else { &[] };
+        survey.handle(heard, crate::clock::monotonic());
+    }
+    assert_eq!(found(&survey), ["9600 8N1: instrument: huanyang-hy"]);
+    assert!(!survey.has_echo());
+}
+
+#[test]
+fn units_with_other_parity_at_one_speed_are_others() {
+    let lines = ["9600 8N1", "9600 8E1"].map(manner);
+    let units =
+        vec![(lines[0], 1, eastron()), (lines[1], 1, holding(&[(0, &[7])])), (lines[1], 20, eastron())];
+    let survey = World { units, ..World::default() }.search(wishes(&lines));
+    let expected =
+        ["9600 8N1: unit 1: eastron-sdm630", "9600 8E1: unit 1: ", "9600 8E1: unit 20: eastron-sdm630"];
+    assert_eq!(found(&survey), expected);
+}
+
+#[test]
+fn what_servers_call_themselves_is_asked_only_where_nobody_answers_otherwise() {
+    let all = Wishes { units: vec![1, 2, 255, 0], more_units: Vec::new(), ..wishes(&[NETWORK]) };
+    let units = [0, 1, 255].map(|unit| (NETWORK, unit, eastron())).to_vec();
+    assert_eq!(
+        found(&World { units, ..World::default() }.search(all.clone())),
+        ["Modbus TCP: unit 1: eastron-sdm630"]
+    );
+    let units = vec![(NETWORK, 255, eastron())];
+    assert_eq!(
+        found(&World { units, ..World::default() }.search(all)),
+        ["Modbus TCP: unit 255: eastron-sdm630"]
+    );
+}
+
+#[test]
 fn behind_a_gateway_all_units_are_asked_and_those_that_it_misses_are_not_there() {
     let units = vec![(NETWORK, 2, eastron()), (NETWORK, 20, eastron())];
-    let mut world = World { units, is_gateway: true, ..World::default() };
+    let mut world = World { units, missed: Some(0x0B), ..World::default() };
     let survey = world.search(wishes(&[NETWORK]));
     assert_eq!(found(&survey), ["Modbus TCP: unit 2: eastron-sdm630", "Modbus TCP: unit 20: eastron-sdm630"]);
     // a server without a line is not asked for units that nobody sets
@@ -422,7 +547,8 @@ fn another_master_on_the_line_is_told_and_no_meters_are_searched_among_its_talk(
     let survey = world.search(wishes(&[line]));
     assert_eq!(survey.stray(), Some(&Stray { manner: line, bytes: talk, is_master: true }));
     assert!(!world.asked.iter().any(|question| question.bytes.contains(&0x68)));
-    assert_eq!(survey.remarks(), [] as [&str; 0]);
+    let told = "meters were not searched at 9600 8E1: bytes come there that nobody has asked for";
+    assert_eq!(survey.remarks(), [told]);
 }
 
 #[test]

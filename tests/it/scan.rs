@@ -1,14 +1,17 @@
 //! `tidegate scan` on lines and ports with simulated devices: what it prints is a configuration that a gateway runs on.
 
 use std::cell::RefCell;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tidegate::driver::modbus::frame;
 use tidegate::sparkplug::proto::Payload;
+use tidegate::tag::UnitId;
 use tokio::task::JoinSet;
 
 use crate::gateway::{Consumer, Gateway, free_address, metric, serve_broker};
@@ -151,6 +154,65 @@ fn a_host_is_searched_as_well_and_a_configured_link_by_its_name() {
     let expected =
         "\n\n[device.inovance-md-1]\nlink = \"hall\"\nunit = 1\ntype = \"inovance-md\"    # hr:12288 = ";
     assert!(text(&output.stdout).contains(expected), "{}", text(&output.stdout));
+}
+
+/// Hands through a serial line on which units 2 and 3 know the grid's frequency, slowly, and refuse everything else.
+fn slow_line(listener: &TcpListener, hangs_up: bool) {
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { return };
+        let mut request = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut request) {
+            let Some((unit @ UnitId(2 | 3), asked)) = frame::decode_rtu(&request[..count]) else { continue };
+            let [high, low] = if unit.0 == 2 { [0x42, 0x47] } else { [0x42, 0x48] };
+            let answer = match asked {
+                [4, 0, 0x46, 0, 2] => vec![4, 4, high, low, 0xEB, 0x85],
+                [function, ..] => vec![function | 0x80, 2],
+                [] => continue,
+            };
+            std::thread::sleep(Duration::from_millis(250));
+            stream.write_all(&frame::encode_rtu(unit, &answer)).unwrap();
+            if hangs_up {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn slow_answers_stay_with_their_questions_and_a_server_may_hang_up_behind_each() {
+    let site = tempfile::tempdir().unwrap();
+    symlink(root().join("configs/types"), site.path().join("types")).unwrap();
+    for hangs_up in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || slow_line(&listener, hangs_up));
+        let output =
+            scan(&site.path().join("gateway.toml"), &address, &["--units", "2-3", "--timeout", "500ms"]);
+        let fragment = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        for of in [
+            "framing = \"rtu\"\n",
+            "unit = 2\ntype = \"eastron-sdm630\"    # ir:70 = 49.98\n",
+            "unit = 3\ntype = \"eastron-sdm630\"    # ir:70 = 50.23\n",
+        ] {
+            assert!(fragment.contains(of), "{of}\n{fragment}{}", text(&output.stderr));
+        }
+        assert!(!fragment.contains("delta-dt"), "{fragment}");
+    }
+}
+
+#[test]
+fn a_type_that_needs_more_than_a_unit_stops_no_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gateway.toml");
+    let of_type = "[type.odd]\nprotocol = 'serial'\nsend = \"'@' {station as dec2} 0D\"\n\
+         tags = [{ name = 'w', at = 'group:w', type = 'decimal' }]\n[type.odd.frame]\nend = '0D'\npattern = '^(?<w>[0-9]+)$'\n";
+    std::fs::write(&config, format!("{HEAD}{of_type}")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = scan(&config, &address, &["--units", "1", "--timeout", "20ms"]);
+    assert_eq!(output.status.code(), Some(4), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stderr).contains("type `odd` is left out"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -28,6 +28,9 @@ use crate::dlt645::{Identifier, Version};
 
 /// So many questions, and the search is given up: several meters on each of 20 branches.
 pub const QUESTIONS_MAX: u16 = 2000;
+/// So many spoilt answers one after the other, and the search is given up: meters that all answer with the same digits are told
+/// apart after 14.
+pub const SPOILT_MAX: u16 = 30;
 /// So many meters, and the search is given up: twice what a line of RS-485 bears.
 pub const METERS_MAX: usize = 64;
 /// The address of a meter that is on no line.
@@ -74,6 +77,8 @@ pub struct Discovery {
     shared: BTreeSet<Address>,
     test: Test,
     questions: u16,
+    /// Spoilt answers, one after the other.
+    spoilt: u16,
 }
 
 impl Discovery {
@@ -86,7 +91,7 @@ impl Discovery {
             branches.push(Branch { by_address: true, ..line });
         }
         let (found, shared) = (BTreeSet::new(), BTreeSet::new());
-        Discovery { version, wake, branches, found, shared, test: Test::Later, questions: 0 }
+        Discovery { version, wake, branches, found, shared, test: Test::Later, questions: 0, spoilt: 0 }
     }
 
     /// The bytes to send, after which the line is listened to for as long as a meter may take to answer; `None` once the
@@ -146,6 +151,7 @@ impl Discovery {
             }
         }
         let is_spoilt = is_spoilt || !odd.is_empty();
+        self.spoilt = if is_spoilt { self.spoilt + 1 } else { 0 };
         match here {
             0 | 1 if !is_spoilt => {}
             0 | 1 if !branch.is_again => self.branches.push(Branch { is_again: true, ..branch }),
@@ -171,7 +177,7 @@ impl Discovery {
     }
 
     fn is_given_up(&self) -> bool {
-        self.questions >= QUESTIONS_MAX || self.found.len() >= METERS_MAX
+        self.spoilt >= SPOILT_MAX || self.questions >= QUESTIONS_MAX || self.found.len() >= METERS_MAX
     }
 
     /// Whether nothing is left to be asked; `false` as well where the search was given up.
@@ -435,7 +441,7 @@ mod tests {
         while discovery.next().is_some() {
             discovery.handle(&[], true);
         }
-        assert_eq!(discovery.questions(), QUESTIONS_MAX);
+        assert_eq!(discovery.questions(), SPOILT_MAX);
         assert!(!discovery.is_complete());
     }
 
