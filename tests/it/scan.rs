@@ -157,6 +157,7 @@ fn a_host_is_searched_as_well_and_a_configured_link_by_its_name() {
 }
 
 /// Hands through a serial line on which units 2 and 3 know the grid's frequency, slowly, and refuse everything else.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which has no timer to wait on")]
 fn slow_line(listener: &TcpListener, hangs_up: bool) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
