@@ -7,7 +7,7 @@ use super::fragment::{Origin, fragment};
 use super::*;
 use crate::config;
 use crate::config::site::{Factory, SerialLine};
-use crate::driver::dlt645::frame::{Control, Frame};
+use crate::driver::dlt645::frame::{Control, Decoder, Frame};
 use crate::driver::modbus::frame as modbus;
 
 /// A line, or a TCP port: who is there, and how each is spoken to.
