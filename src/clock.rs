@@ -37,6 +37,14 @@ pub fn monotonic() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Waits until `due`; `None`: for ever. May be dropped and called again.
+pub async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The time in UTC: for timestamps that leave the gateway, and for nothing else. Never goes back, but where the system clock
 /// was wrong by hours, and once where trust comes ([`look`]).
 ///

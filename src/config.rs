@@ -71,24 +71,20 @@ pub fn types(path: &Path) -> Types {
         };
         devices.push((name.clone(), nobody(port, name, &format!("type = '{name}'\n{own}"))));
     }
-    let of = |texts: &mut dyn Iterator<Item = &String>| {
+    let of = |devices: &str| {
         let none = nobody(1, "", "tags = [{ name = 'hr0', at = 'hr:0' }]");
         let mut read = source::read_types(path);
-        read.add_text(
-            "a device of each type",
-            &texts.fold(format!("{NOBODY}{none}"), |all, text| all + text),
-        );
+        read.add_text("a device of each type", &format!("{NOBODY}{none}{devices}"));
         check(read)
     };
-    let checked = of(&mut devices.iter().map(|(_, text)| text));
-    if checked.site.is_ok() || of(&mut std::iter::empty()).site.is_err() {
+    let all = |devices: &[(String, String)]| devices.iter().map(|(_, text)| &**text).collect::<String>();
+    let checked = of(&all(&devices));
+    if checked.site.is_ok() || of("").site.is_err() {
         return Types { checked, left_out: Vec::new() };
     }
-    // one at a time, those with which nothing is wrong but what a device of them must say
-    let (fine, other): (Vec<_>, Vec<_>) =
-        devices.into_iter().partition(|(_, text)| of(&mut [text].into_iter()).site.is_ok());
-    let left_out = other.into_iter().map(|(name, _)| name).collect();
-    Types { checked: of(&mut fine.iter().map(|(_, text)| text)), left_out }
+    // those with which nothing is wrong but what a device of them must say
+    let (fine, other): (Vec<_>, Vec<_>) = devices.into_iter().partition(|(_, text)| of(text).site.is_ok());
+    Types { checked: of(&all(&fine)), left_out: other.into_iter().map(|(name, _)| name).collect() }
 }
 
 /// What every site has.

@@ -42,7 +42,7 @@ use manner::Manner;
 const LISTEN: Duration = Duration::from_millis(1200);
 /// How long a unit on a serial line that may not be there is waited for; it may as well answer while the next is.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// The same over Modbus TCP: a gateway waits for its line first.
+/// The same behind TCP: a gateway waits for its line first, and the way there takes its time.
 const PATIENCE_TCP: Duration = Duration::from_secs(1);
 /// How long a meter is waited for: it answers within half a second (DL/T 645-2007, 5.3.3).
 const PATIENCE_METER: Duration = Duration::from_millis(600);

@@ -46,7 +46,7 @@ pub(super) struct Wanted {
     /// Only these Modbus units, in every way; else 1 to 10, and all where one of them answers.
     #[arg(long, value_name = "1-247", value_parser = units)]
     units: Option<Units>,
-    /// How long a unit is waited for, as "500ms"; else 200ms, over Modbus TCP 1s.
+    /// How long a unit is waited for, as "500ms"; else 200ms, over TCP 1s.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
 }
@@ -56,10 +56,8 @@ pub(super) struct Wanted {
 struct Units(Vec<u8>);
 
 fn line(text: &str) -> Result<Factory, String> {
-    let plain = text.trim_end_matches(" ascii");
-    let line =
-        SerialLine::parse(plain).ok_or("wanted speed, data bits, parity and stop bits, as \"9600 8N1\"")?;
-    Ok(Factory { line, is_ascii: plain.len() < text.len() })
+    let wanted = "wanted speed, data bits, parity and stop bits, as \"9600 8N1\" or \"9600 7E1 ascii\"";
+    Factory::parse(text).ok_or_else(|| wanted.to_owned())
 }
 
 fn units(text: &str) -> Result<Units, String> {
@@ -224,7 +222,7 @@ async fn search(wanted: &Wanted, types: &Arc<Site>, target: Target) -> anyhow::R
     let mut told = Told::default();
     // a search that is given up has changed nothing: what it has found so far is told
     let ended = tokio::select! {
-        ended = task::run(&mut survey, &mut link, |survey, question| told.tell(survey, question)) => Some(ended),
+        ended = task::run(&mut survey, &mut link, target.link.gap, |survey, question| told.tell(survey, question)) => Some(ended),
         () = stop => None,
     };
     survey.finish();

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::sleep_until;
 use tracing::{error, info};
 
 use super::act::Errand;
@@ -132,7 +131,7 @@ impl Task {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Woken::Stop,
                 Some(ended) = self.works.join_next_with_id() => Woken::Ended(ended),
-                () = rest_until(look_at) => Woken::Look,
+                () = clock::until(look_at) => Woken::Look,
                 Some(asked) = self.ports.from_here.recv() => Woken::Asked(asked.received, Some(asked.reply)),
                 Some(received) = self.ports.from_uplinks.recv() => Woken::Asked(received, None),
             };
@@ -312,13 +311,6 @@ impl Task {
             self.allowance.spend(size * 2, now); // both records
         }
         true
-    }
-}
-
-async fn rest_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -411,12 +411,10 @@ pub(super) fn meter_address(node: &Node) -> Parsed<Address> {
 
 /// How a device leaves the factory: `"9600 8N1"`, or `"9600 7E1 ascii"` where it speaks Modbus ASCII.
 pub(super) fn factory(node: &Node) -> Parsed<Factory> {
-    let text = node.text().unwrap_or_default();
-    let plain = text.trim_end_matches(" ascii");
-    let line = Node { content: Content::Text(plain.to_owned()), ..node.clone() };
-    serial(&line).map(|line| Factory { line, is_ascii: plain.len() < text.len() }).or_else(|_| {
-        wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"9600 7E1 ascii\"", node)
-    })
+    match node.text().and_then(Factory::parse) {
+        Some(factory) => Ok(factory),
+        None => wanted("speed, data bits, parity and stop bits, as \"9600 8N1\" or \"9600 7E1 ascii\"", node),
+    }
 }
 
 /// `"9600 8N1"`.

@@ -128,12 +128,7 @@ fn now() -> Now {
 /// Waits for the next thing to do; whatever it was, nothing is lost when the wait is given up.
 async fn wait(ports: &mut Ports, keeper: &mut Keeper, due: Option<Instant>) -> Event {
     let has_room = keeper.has_room();
-    let time = async {
-        match due {
-            Some(due) => tokio::time::sleep_until(due.into()).await,
-            None => std::future::pending().await,
-        }
-    };
+    let time = clock::until(due);
     // every arm may be dropped at any time; orders are few, and hold nothing back; many plans may come at once, and wait
     tokio::select! {
         biased;

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep_until;
 
 use super::disk::{Done, Job};
 use super::history::{Bookmark, Piece};
@@ -203,7 +202,7 @@ impl Task {
             },
             request = self.requests.recv(), if is_needed => request.map_or(Woken::Abandoned, Woken::Request),
             Some(done) = self.disk.done.recv() => Woken::Done(done),
-            () = wait_until(due) => Woken::Due,
+            () = clock::until(due) => Woken::Due,
         }
     }
 
@@ -294,12 +293,5 @@ impl Disk {
             }
             self.under_way += 1;
         }
-    }
-}
-
-async fn wait_until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -214,17 +214,20 @@ impl Survey {
         if !self.is_worth_asking(manner, unit) {
             return;
         }
-        let modbus = |index: &usize| {
-            let device = self.types.devices.get(*index);
-            device.is_some_and(|device| device.protocol.is_modbus() && device.probes().next().is_some())
-        };
-        let candidates = (0..self.types.devices.len()).filter(modbus).collect();
-        self.waiting.push_front((manner, Step::Identify(Meeting::new(Who::Unit(unit, word), candidates))));
+        self.begin_identifying(manner, Who::Unit(unit, word), |device| device.protocol.is_modbus());
         if !self.met.contains(&manner) {
             self.met.push(manner);
             self.waiting.push_front((manner, Step::Strangers(&STRANGERS)));
             self.keep_to(manner);
         }
+    }
+
+    /// Asks somebody next what the probes of all types of which it may be read.
+    fn begin_identifying(&mut self, manner: Manner, who: Who, may_be: impl Fn(&Device) -> bool) {
+        let devices = self.types.devices.iter().enumerate();
+        let candidates = devices.filter(|(_, device)| device.probes().next().is_some() && may_be(device));
+        let meeting = Meeting::new(who, candidates.map(|(index, _)| index).collect());
+        self.waiting.push_front((manner, Step::Identify(meeting)));
     }
 
     /// All other units are asked as well where there may be some: on a line with one, and behind a gateway.
@@ -276,14 +279,8 @@ impl Survey {
         discovery.handle(&frames, decoder.noise() >= SPOILT_MIN || decoder.checksum_errors() > 0);
         let new: Vec<Address> = discovery.found().filter(|address| self.meters.insert(*address)).collect();
         self.waiting.push_front((manner, Step::Meters(discovery, version)));
-        let of_version = |index: &usize| {
-            let device = self.types.devices.get(*index);
-            device.is_some_and(|device| speaks(device, version) && device.probes().next().is_some())
-        };
         for address in new {
-            let candidates = (0..self.types.devices.len()).filter(of_version).collect();
-            let meeting = Meeting::new(Who::Meter(address, version), candidates);
-            self.waiting.push_front((manner, Step::Identify(meeting)));
+            self.begin_identifying(manner, Who::Meter(address, version), |device| speaks(device, version));
         }
     }
 
@@ -306,6 +303,7 @@ impl Survey {
         }
     }
 
+    /// What there is to say of a search for meters at its end.
     pub(super) fn remark_on(&mut self, manner: Manner, discovery: &Discovery) {
         let shared: Vec<String> = discovery.shared().map(|address| address.to_string()).collect();
         if let Some(first) = shared.first().filter(|_| discovery.is_complete()) {

@@ -97,7 +97,8 @@ fn device(origin: &Origin, usual: Manner, found: &Found, names: &mut BTreeSet<St
         Who::Meter(address, _) => text += &format!("address = \"{address}\"\n"),
         Who::Instrument(None) => {}
     }
-    if let Some(line) = found.manner.line.filter(|line| differs(usual.line, *line)) {
+    let is_usual = |line: &SerialLine| usual.line.is_some_and(|usual| usual.hears(line));
+    if let Some(line) = found.manner.line.filter(|line| !is_usual(line)) {
         text += &format!("serial = \"{line}\"\n");
     }
     match best {
@@ -111,12 +112,6 @@ fn device(origin: &Origin, usual: Manner, found: &Found, names: &mut BTreeSet<St
         text += &format!("# {word}: type = \"{}\"    # {}\n", other.type_name, other.shown);
     }
     text
-}
-
-/// A second stop bit makes no difference.
-fn differs(usual: Option<SerialLine>, own: SerialLine) -> bool {
-    let frame = |line: SerialLine| (line.baud, line.data_bits, line.parity);
-    usual.is_none_or(|usual| frame(usual) != frame(own))
 }
 
 /// What stands for the type of somebody whom no type fits.

@@ -1,4 +1,5 @@
-//! Of which types a device is: those whose probes hold. Where several do, the one of whose tags the device has the most. Pure.
+//! Of which types a device is: those whose probes hold. Where several do, the one of whose tags the device lacks the
+//! fewest, and then the one of which it has the most. Pure.
 
 use std::cmp::Reverse;
 use std::sync::Arc;

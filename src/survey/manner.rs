@@ -65,8 +65,11 @@ impl Manner {
     /// Whether whoever is spoken to in this way also hears `other`.
     #[must_use]
     pub fn is_heard_as(&self, other: &Manner) -> bool {
-        let frame = |line: SerialLine| (line.baud, line.data_bits, line.parity);
-        self.framing == other.framing && self.line.map(frame) == other.line.map(frame)
+        let is_same_line = match (self.line, other.line) {
+            (Some(line), Some(other)) => line.hears(&other),
+            (line, other) => line == other,
+        };
+        self.framing == other.framing && is_same_line
     }
 
     /// Whether a device that answers in both ways is one and the same: two of them with one address at one speed would have
@@ -101,8 +104,7 @@ mod tests {
     use super::*;
 
     fn factory(text: &str) -> Factory {
-        let line = text.trim_end_matches(" ascii");
-        Factory { line: SerialLine::parse(line).unwrap(), is_ascii: line.len() < text.len() }
+        Factory::parse(text).unwrap()
     }
 
     #[test]

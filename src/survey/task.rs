@@ -11,7 +11,7 @@ use crate::link::{Link, LinkError};
 
 /// A line that has been quiet for so long says no more: longer than adapters hold bytes back.
 const QUIET: Duration = Duration::from_millis(60);
-/// The silence before each question, whatever the speed: nobody else is to be crowded out.
+/// The least silence before each question, whatever the speed: nobody else is to be crowded out.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A line that is never quiet is heard no longer than this beyond the time of an answer.
 const BABBLE_MAX: Duration = Duration::from_secs(2);
@@ -20,27 +20,30 @@ const HEARD_MAX: usize = 4096;
 /// A far end that hangs up so often, one question after the other, is not asked so any more.
 const LOST_MAX: u32 = 2;
 
-/// Asks everything that `survey` wants to know over `link`; after each question `told` may look at it.
+/// Asks everything that `survey` wants to know over `link`, each time after a silence of `gap` at least; before each question
+/// `told` may look at it.
 ///
 /// # Errors
 /// Where the link cannot be opened.
 pub async fn run(
     survey: &mut Survey,
     link: &mut Link,
+    gap: Option<Duration>,
     mut told: impl FnMut(&Survey, &Question),
 ) -> Result<(), LinkError> {
     let mut lost = 0;
+    let pause = gap.unwrap_or_default().max(PAUSE);
     link.open().await?;
     while let Some(question) = survey.next_question() {
         told(survey, &question);
         if !link.is_open() {
             link.open().await?;
         }
-        let mut heard = ask(link, survey, &question).await;
+        let mut heard = ask(link, survey, &question, pause).await;
         if heard.is_err() {
             // a server may hang up after each answer, or have done so long ago
             link.open().await?;
-            heard = ask(link, survey, &question).await;
+            heard = ask(link, survey, &question, pause).await;
         }
         match heard {
             Ok(heard) => {
@@ -65,9 +68,14 @@ pub async fn run(
 
 /// Sends a question; what comes until it is answered and the line is quiet, or until it is answered no more. What came in before
 /// it, as a late answer to the last one, comes first.
-async fn ask(link: &mut Link, survey: &Survey, question: &Question) -> Result<BytesMut, LinkError> {
+async fn ask(
+    link: &mut Link,
+    survey: &Survey,
+    question: &Question,
+    pause: Duration,
+) -> Result<BytesMut, LinkError> {
     link.set_line(question.manner.line);
-    sleep(PAUSE).await;
+    sleep(pause).await;
     if !question.bytes.is_empty() {
         link.write(&question.bytes).await?;
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::fragment::{Origin, fragment};
 use super::*;
 use crate::config;
-use crate::config::site::{Factory, SerialLine};
+use crate::config::site::Factory;
 use crate::driver::dlt645::frame::{Control, Decoder, Frame};
 use crate::driver::modbus::frame as modbus;
 
@@ -58,8 +58,7 @@ fn float(value: f32) -> [u16; 2] {
 }
 
 fn manner(text: &str) -> Manner {
-    let line = text.trim_end_matches(" ascii");
-    Manner::of(Factory { line: SerialLine::parse(line).unwrap(), is_ascii: line.len() < text.len() })
+    Manner::of(Factory::parse(text).unwrap())
 }
 
 const NETWORK: Manner = Manner { line: None, framing: Framing::Tcp };

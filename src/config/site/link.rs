@@ -172,6 +172,12 @@ impl SerialLine {
             stop_bits: u8::try_from(stop_bits).ok()?,
         })
     }
+
+    /// Whether who is set so hears `other` and is heard: a second stop bit makes no difference.
+    #[must_use]
+    pub fn hears(&self, other: &SerialLine) -> bool {
+        (self.baud, self.data_bits, self.parity) == (other.baud, other.data_bits, other.parity)
+    }
 }
 
 impl fmt::Display for SerialLine {
@@ -188,6 +194,15 @@ pub struct Factory {
     pub line: SerialLine,
     /// It speaks Modbus ASCII.
     pub is_ascii: bool,
+}
+
+impl Factory {
+    /// What `text`, as `9600 8N1` or `9600 7E1 ascii`, says.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Factory> {
+        let line = text.strip_suffix(" ascii");
+        Some(Factory { line: SerialLine::parse(line.unwrap_or(text))?, is_ascii: line.is_some() })
+    }
 }
 
 impl fmt::Display for Factory {
